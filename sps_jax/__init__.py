@@ -1,0 +1,3 @@
+"""Simulation of communication-efficient, sparse federated learning."""
+
+__version__ = "0.1.0"

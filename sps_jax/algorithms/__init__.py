@@ -1,0 +1,39 @@
+"""The methods. ``ALGORITHMS`` is the one table: command line, tests, benchmarks and README read it."""
+
+from collections.abc import Callable
+
+from sps_jax.algorithms.base import Algorithm, Turn, descend, transformed
+from sps_jax.algorithms.fedavg import fedavg
+from sps_jax.algorithms.fedavg_pruning import fedavg_client_pruning, fedavg_server_pruning
+from sps_jax.algorithms.fedprox import fedprox
+from sps_jax.algorithms.gd import gd
+from sps_jax.algorithms.proxskip import proxskip
+from sps_jax.algorithms.pruning import pruned
+from sps_jax.algorithms.randprox_l1 import randprox_l1
+from sps_jax.algorithms.scaffold import scaffold
+from sps_jax.algorithms.sparse_proxskip import (
+    server_pruning,
+    server_pruning_modified,
+    sparse_proxskip,
+    sparse_proxskip_local,
+)
+
+ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
+    make.__name__: make
+    for make in (
+        gd,
+        fedavg,
+        fedprox,
+        scaffold,
+        proxskip,
+        sparse_proxskip,
+        sparse_proxskip_local,
+        server_pruning,
+        server_pruning_modified,
+        fedavg_server_pruning,
+        fedavg_client_pruning,
+        randprox_l1,
+    )
+}
+
+__all__ = ["ALGORITHMS", "Algorithm", "Turn", "descend", "pruned", "transformed", *ALGORITHMS]

@@ -1,0 +1,142 @@
+"""The contract of an algorithm: what ONE client does and what ONE server does, as a paper writes it.
+
+The engine maps the client's functions over all clients, averages the messages, counts what is sent, and scans::
+
+    b = broadcast(server)
+    x = start(b, h)                                          a round begins
+    x = move(x, direction(x, h, b, gradient, key))           one local step; k times, or until the coin falls
+    m = send(x, h, b, turn)                                  communication
+    server = serve(server, mean of m, turn);  b = broadcast(server)
+    h = receive(x, h, m, b, turn)
+
+``x`` is what moves during the local steps, ``h`` what a client keeps between rounds, ``b`` the server's last
+broadcast; each is any pytree. An algorithm is made by a function of keyword-only hyperparameters. Numbers among them
+are traced (changing them does not recompile), everything else is static. An algorithm that takes no ``prob``
+communicates after every step.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sps_jax.tree import Tree
+
+
+class Turn(NamedTuple):
+    """What the engine knows of one client's communication.
+
+    Attributes:
+      key: this client's own, for a stochastic compressor.
+      common: the same for the whole cohort, for a shared mask.
+      slot: the client's place in the cohort, int32 in 0..cohort-1; in ``serve`` it is -1.
+      steps: local steps since the last communication, a scalar of the parameters' dtype.
+      cohort: how many clients take part.
+      clients: how many clients there are, n.
+    """
+
+    key: jax.Array
+    common: jax.Array
+    slot: jax.Array
+    steps: jax.Array
+    cohort: int
+    clients: int
+
+
+class Algorithm(NamedTuple):
+    """An algorithm as pure functions. The defaults make gradient descent that averages: FedAvg but for ``move``.
+
+    Attributes:
+      move: ``x, d -> x``, what a local step makes of the direction; usually ``descend(stepsize)``.
+      init: ``params -> h, server``; h is ONE client's memory, ``()`` if it keeps none.
+      broadcast: ``server -> b``, what goes down; its bits are counted.
+      start: ``b, h -> x``, where a client begins a round.
+      direction: ``x, h, b, gradient, key -> d``; ``gradient(params)`` is that of f_i, on a fresh batch. A transform
+        of the local direction (clipping, say) acts on d.
+      send: ``x, h, b, turn -> m``, what goes up; its bits are counted.
+      serve: ``server, mean of m, turn -> server``.
+      receive: ``x, h, m, b, turn -> h``, with the new b.
+      model: ``server -> params``, what is evaluated and shipped.
+      control: ``h, b -> tree``, the control variates that should sum to zero over clients; ``()`` if there are none.
+    """
+
+    move: Callable[[Any, Any], Any]
+    init: Callable[[Tree], tuple[Any, Any]] = lambda params: ((), params)
+    broadcast: Callable[[Any], Any] = lambda server: server
+    start: Callable[[Any, Any], Any] = lambda b, h: b
+    direction: Callable[..., Any] = lambda x, h, b, gradient, key: gradient(x)
+    send: Callable[..., Any] = lambda x, h, b, turn: x
+    serve: Callable[[Any, Any, Turn], Any] = lambda server, mean, turn: mean
+    receive: Callable[..., Any] = lambda x, h, m, b, turn: h
+    model: Callable[[Any], Tree] = lambda server: server
+    control: Callable[[Any, Any], Tree] = lambda h, b: ()
+
+
+def descend(stepsize: jax.Array | float) -> Callable[[Tree, Tree], Tree]:
+    r"""The plain local step :math:`x \leftarrow x - \gamma d`."""
+    return lambda x, d: jax.tree.map(lambda x, d: x - stepsize * d, x, d)
+
+
+def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, on: str = "direction") -> Algorithm:
+    r"""``algorithm`` with an optax transform of what its local steps follow.
+
+    Args:
+      algorithm: any algorithm.
+      transform: clipping, say, or momentum. Its state is each client's own and is kept across rounds.
+      on: ``"direction"`` transforms all of d, for ProxSkip :math:`g - h`, which is zero at the solution, so that a
+        clipped method keeps its fixed point. ``"gradient"`` transforms g alone, as deep-learning practice has it;
+        the transform must then have no state.
+
+    Raises:
+      ValueError: for another ``on``, or a transform with state on the gradient.
+    """
+    if on == "gradient":
+        return algorithm._replace(direction=_with_gradient(algorithm.direction, transform))
+    if on != "direction":
+        raise ValueError(f"a transform acts on 'direction' or 'gradient', not on {on!r}")
+
+    def init(params):
+        h, server = algorithm.init(params)
+        return (h, transform.init(params)), server
+
+    def direction(x, h, b, gradient, key):
+        (x, state), (h, _) = x, h
+        return transform.update(algorithm.direction(x, h, b, gradient, key), state, x)
+
+    def move(x, d):
+        (x, _), (d, state) = x, d
+        return algorithm.move(x, d), state
+
+    def receive(x, h, m, b, turn):
+        (x, state), (h, _) = x, h
+        return algorithm.receive(x, h, m, b, turn), state
+
+    return algorithm._replace(
+        init=init,
+        start=lambda b, h: (algorithm.start(b, h[0]), h[1]),
+        direction=direction,
+        move=move,
+        send=lambda x, h, b, turn: algorithm.send(x[0], h[0], b, turn),
+        receive=receive,
+        control=lambda h, b: algorithm.control(h[0], b),
+    )
+
+
+def _with_gradient(direction: Callable, transform: optax.GradientTransformation) -> Callable:
+    def stateless(params, g):
+        state = transform.init(params)
+        if jax.tree.leaves(state):
+            raise ValueError("a transform of the gradient alone must have no state; put this one on the direction")
+        return transform.update(g, state, params)[0]
+
+    def wrapped(x, h, b, gradient, key):
+        return direction(x, h, b, lambda params: stateless(params, gradient(params)), key)
+
+    return wrapped
+
+
+def zeros_like(tree: Tree) -> Tree:
+    """A tree of zeros, the usual first control variate."""
+    return jax.tree.map(jnp.zeros_like, tree)

@@ -1,0 +1,38 @@
+"""FedAvg pruned at the server or at the clients: the baselines without control variates."""
+
+from functools import partial
+
+from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.fedavg import fedavg
+from sps_jax.algorithms.pruning import pruned
+from sps_jax.sparsify import topk
+
+
+def fedavg_server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
+    r"""FedAvg whose server broadcasts :math:`b = C(\frac1n \sum_i x_i)`; the clients send dense vectors.
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+      sparsity: fraction of the prunable weights set to zero, in [0, 1).
+      prune: the sparsifier C.
+    """
+    return pruned(fedavg(stepsize=stepsize, prob=prob), partial(prune, sparsity=sparsity), server="naive")
+
+
+def fedavg_client_pruning(*, stepsize, prob, sparsity, straight_through=True, prune=topk) -> Algorithm:
+    r"""FedAvg whose clients send :math:`C(x_i)`; Sparse-ProxSkip without control variates.
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+      sparsity: fraction of the prunable weights set to zero, in [0, 1).
+      straight_through: take the gradients at :math:`C(x_i)` (True) or at :math:`x_i` (False).
+      prune: the sparsifier C.
+    """
+    return pruned(
+        fedavg(stepsize=stepsize, prob=prob),
+        partial(prune, sparsity=sparsity),
+        gradient=straight_through,
+        uplink=True,
+    )

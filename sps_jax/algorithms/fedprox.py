@@ -1,0 +1,23 @@
+"""FedProx: FedAvg held near the last broadcast."""
+
+import jax
+
+from sps_jax.algorithms.base import Algorithm, descend
+
+
+def fedprox(*, stepsize, prob, mu=0.1) -> Algorithm:
+    r"""FedProx (Li et al. 2020, arXiv 1812.06127), its inner problem solved by gradient steps.
+
+    .. math:: x_i \leftarrow x_i - \gamma (\nabla f_i(x_i) + \mu (x_i - b)), \qquad
+              b \text{ the last broadcast}
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+      mu: weight of the proximal term, >= 0; at 0 it is FedAvg.
+    """
+
+    def direction(x, h, b, gradient, key):
+        return jax.tree.map(lambda g, x, b: g + mu * (x - b), gradient(x), x, b)
+
+    return Algorithm(move=descend(stepsize), direction=direction)

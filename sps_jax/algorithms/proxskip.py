@@ -1,0 +1,34 @@
+"""ProxSkip for consensus, also known as Scaffnew: local steps, accelerated by control variates that sum to zero."""
+
+import jax
+
+from sps_jax.algorithms.base import Algorithm, descend, zeros_like
+
+
+def proxskip(*, stepsize, prob) -> Algorithm:
+    r"""ProxSkip (Mishchenko et al. 2022, arXiv 2202.09357, algorithm 2, there named Scaffnew).
+
+    .. math::
+        x_i &\leftarrow x_i - \gamma (\nabla f_i(x_i) - h_i) \\
+        \text{with probability } p: \quad
+        b &= \frac1n \sum_i x_i, \qquad h_i \leftarrow h_i + \frac{p}{\gamma} (b - x_i), \qquad x_i \leftarrow b
+
+    :math:`\sum_i h_i` stays zero. With :math:`\gamma \le 1/L` and strongly convex f_i it converges linearly at the
+    rate :math:`1 - \min(\gamma\mu, p^2)`; :math:`p = 1/\sqrt\kappa` communicates :math:`\sqrt\kappa` times less than
+    gradient descent.
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps.
+    """
+
+    def init(params):
+        return zeros_like(params), params
+
+    def direction(x, h, b, gradient, key):
+        return jax.tree.map(lambda g, h: g - h, gradient(x), h)
+
+    def receive(x, h, m, b, turn):
+        return jax.tree.map(lambda h, b, m: h + prob / stepsize * (b - m), h, b, m)
+
+    return Algorithm(init=init, direction=direction, move=descend(stepsize), receive=receive, control=lambda h, b: h)

@@ -1,0 +1,31 @@
+"""RandProx with an l1 term, proximal step at the clients."""
+
+import jax
+import jax.numpy as jnp
+
+from sps_jax.algorithms.base import Algorithm, descend
+from sps_jax.algorithms.proxskip import proxskip
+
+
+def randprox_l1(*, stepsize, prob, l1=1e-3) -> Algorithm:
+    r"""ProxSkip for :math:`f(x) + \lambda \|x\|_1` (RandProx, Condat and Richtarik 2023, arXiv 2207.12891).
+
+    Every local step of :func:`proxskip` is followed by soft thresholding:
+
+    .. math:: x_i \leftarrow \mathrm{sign}(y) \max(|y| - \gamma\lambda, 0), \qquad
+              y = x_i - \gamma (\nabla f_i(x_i) - h_i)
+
+    It converges to the l1 solution; no accelerated rate is claimed for it. The l1 term is not part of the reported
+    train_loss, which is f.
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1].
+      l1: lambda >= 0, acting on every parameter.
+    """
+    step = descend(stepsize)
+
+    def soft(y):
+        return jnp.sign(y) * jnp.maximum(jnp.abs(y) - stepsize * l1, 0)
+
+    return proxskip(stepsize=stepsize, prob=prob)._replace(move=lambda x, d: jax.tree.map(soft, step(x, d)))

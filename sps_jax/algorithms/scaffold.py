@@ -1,0 +1,65 @@
+"""SCAFFOLD: control variates estimated from the steps taken."""
+
+import jax
+
+from sps_jax.algorithms.base import Algorithm, descend, zeros_like
+
+
+def scaffold(*, stepsize, prob) -> Algorithm:
+    r"""SCAFFOLD (Karimireddy et al. 2020, arXiv 1910.06378), option II, server step 1.
+
+    .. math::
+        x_i &\leftarrow x_i - \gamma (\nabla f_i(x_i) - c_i + c) \\
+        c_i^+ &= c_i - c + (b - x_i) / (k \gamma), \qquad k \text{ the steps really taken since the broadcast } b \\
+        x &\leftarrow \mathrm{mean}\, x_i, \qquad c \leftarrow c + \frac{|S|}{n} \mathrm{mean} (c_i^+ - c_i)
+
+    A client sends two vectors, :math:`x_i` and :math:`c_i^+ - c_i`, and the server sends x and c: twice the traffic.
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+    """
+
+    def init(params):
+        return zeros_like(params), (params, zeros_like(params))
+
+    def start(b, ci):
+        x, _ = b
+        return x
+
+    def direction(x, ci, b, gradient, key):
+        _, c = b
+        return jax.tree.map(lambda g, ci, c: g - ci + c, gradient(x), ci, c)
+
+    def send(x, ci, b, turn):
+        x_last, c = b
+        change = jax.tree.map(lambda x_last, x, c: (x_last - x) / (turn.steps * stepsize) - c, x_last, x, c)
+        return x, change
+
+    def serve(server, mean, turn):
+        (_, c), (x, change) = server, mean
+        share = turn.cohort / turn.clients
+        return x, jax.tree.map(lambda c, dc: c + share * dc, c, change)
+
+    def receive(x, ci, m, b, turn):
+        _, change = m
+        return jax.tree.map(lambda ci, dc: ci + dc, ci, change)
+
+    def control(ci, b):
+        return jax.tree.map(lambda ci, c: ci - c, ci, b[1])
+
+    def model(server):
+        x, _ = server
+        return x
+
+    return Algorithm(
+        init=init,
+        start=start,
+        direction=direction,
+        move=descend(stepsize),
+        send=send,
+        serve=serve,
+        receive=receive,
+        control=control,
+        model=model,
+    )

@@ -1,0 +1,228 @@
+"""The engine: one client's functions mapped over clients, and communication.
+
+The same mathematics in two shapes with the same keys and the same numbers:
+
+* :func:`step` is one iteration as a paper writes it: a local step of every client, one common coin, communication
+  under ``lax.cond``. It is pure; drive it with ``lax.scan``.
+* :func:`one_round` is the iteration unrolled between two communications, and what
+  :func:`sps_jax.simulation.simulate` scans: the coin's gaps are numbers of local steps, so each client runs its round
+  on its own and nothing is paid for the steps without communication.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.random import fold_in
+
+from sps_jax import tree
+from sps_jax.algorithms.base import Algorithm, Turn
+from sps_jax.problem import Problem
+from sps_jax.tree import Tree
+
+
+class Schedule(NamedTuple):
+    """When the clients communicate: after a step with probability ``prob``, or after every ``local_steps`` steps.
+
+    Attributes:
+      prob: p in (0, 1], a scalar.
+      local_steps: k >= 1, an int32 scalar, or None for the coin.
+    """
+
+    prob: jax.Array
+    local_steps: jax.Array | None = None
+
+
+class State(NamedTuple):
+    """A simulation right after a communication: all there is to know to go on.
+
+    Attributes:
+      server: what the server keeps.
+      memory: (n, ...), what each client keeps between rounds.
+      t: int32, iterations done.
+    """
+
+    server: Any
+    memory: Any
+    t: jax.Array
+
+
+class StepState(NamedTuple):
+    """A simulation between any two iterations.
+
+    Attributes:
+      x: (n, ...), the clients' iterates.
+      server: what the server keeps.
+      memory: (n, ...), what each client keeps between rounds.
+      t: int32, iterations done.
+      steps: int32, of them since the last communication.
+    """
+
+    x: Any
+    server: Any
+    memory: Any
+    t: jax.Array
+    steps: jax.Array
+
+
+class Keys(NamedTuple):
+    """One key a purpose, all from the key of the simulation."""
+
+    init: jax.Array
+    clients: jax.Array
+    coin: jax.Array
+    common: jax.Array
+
+
+def split_key(key: jax.Array) -> Keys:
+    """The keys of a simulation; client i at iteration t draws from ``fold_in(fold_in(clients, t), i)``."""
+    return Keys(*jax.random.split(key, len(Keys._fields)))
+
+
+# --- one iteration -----------------------------------------------------------------------------------------------
+
+
+def local_step(algorithm: Algorithm, problem: Problem, keys: Keys, t, b, x, h, i, data, count):
+    """One local step of client ``i`` at iteration ``t``: its new x."""
+    batch, own = jax.random.split(fold_in(fold_in(keys.clients, t), i))
+    gradient = partial(problem.gradient, data, count, batch)
+    return algorithm.move(x, algorithm.direction(x, h, b, gradient, own))
+
+
+def communicate(algorithm: Algorithm, problem: Problem, keys: Keys, x, server, memory, t, steps):
+    """All clients send, the server answers, all receive. ``t`` counts the iterations done, ``steps`` those since.
+
+    Returns:
+      The new server state, the new memory (n, ...), and the numbers of nonzeros sent up (n,) and down ().
+    """
+    n = problem.clients
+    common, slots = fold_in(keys.common, t), jnp.arange(n, dtype=jnp.int32)
+    facts = (jnp.asarray(steps, problem.ridge.dtype), n, n)
+    b = algorithm.broadcast(server)
+
+    def turn(i):
+        return Turn(fold_in(common, i), common, i, *facts)
+
+    sent = jax.vmap(lambda x, h, i: algorithm.send(x, h, b, turn(i)))(x, memory, slots)
+    server = algorithm.serve(server, tree.mean(sent, problem.weights), turn(jnp.int32(-1)))
+    back = algorithm.broadcast(server)
+    memory = jax.vmap(lambda x, h, m, i: algorithm.receive(x, h, m, back, turn(i)))(x, memory, sent, slots)
+    return server, memory, {"up": jax.vmap(tree.nonzeros)(sent), "down": tree.nonzeros(back)}
+
+
+def coin(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
+    """Whether iteration ``t`` (from 0) ends with a communication; one coin for all clients."""
+    if schedule.local_steps is None:
+        return jax.random.bernoulli(fold_in(key, t), schedule.prob)
+    return (t + 1) % schedule.local_steps == 0
+
+
+def step(
+    algorithm: Algorithm,
+    problem: Problem,
+    schedule: Schedule,
+    state: StepState,
+    key: jax.Array,
+    heads: jax.Array | None = None,
+) -> tuple[StepState, jax.Array]:
+    """One iteration of all clients, pure: a local step each, one common coin, communication under ``lax.cond``.
+
+    Args:
+      algorithm, problem, schedule: what is simulated.
+      state: from :func:`begin`.
+      key: the key of the simulation, the same at every iteration; ``state.t`` tells the iterations apart.
+      heads: force the coin (a boolean scalar) instead of drawing it.
+
+    Returns:
+      The next state, and whether the clients communicated.
+
+    Example::
+
+        one = functools.partial(step, algorithm, problem, schedule)
+        state, heads = jax.lax.scan(lambda state, _: one(state, key), begin(algorithm, problem, key), length=1000)
+    """
+    keys, clients = split_key(key), jnp.arange(problem.clients, dtype=jnp.int32)
+    heads = coin(schedule, keys.coin, state.t) if heads is None else heads
+    b = algorithm.broadcast(state.server)
+    one = partial(local_step, algorithm, problem, keys, state.t, b)
+    x = jax.vmap(one)(state.x, state.memory, clients, problem.data, problem.counts)
+    t, steps = state.t + 1, state.steps + 1
+
+    def meet():
+        server, memory, _ = communicate(algorithm, problem, keys, x, state.server, state.memory, t, steps)
+        return StepState(_start(algorithm, problem, server, memory), server, memory, t, jnp.int32(0))
+
+    def skip():
+        return StepState(x, state.server, state.memory, t, steps)
+
+    return lax.cond(heads, meet, skip), heads
+
+
+def begin(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None) -> StepState:
+    """The state before the first :func:`step`; ``params`` replaces the problem's starting point."""
+    server, memory, t = start(algorithm, problem, key, params)
+    return StepState(_start(algorithm, problem, server, memory), server, memory, t, jnp.int32(0))
+
+
+def _start(algorithm: Algorithm, problem: Problem, server, memory):
+    b = algorithm.broadcast(server)
+    return jax.vmap(algorithm.start, in_axes=(None, 0), axis_size=problem.clients)(b, memory)
+
+
+# --- rounds ------------------------------------------------------------------------------------------------------
+
+
+def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None) -> State:
+    """The state before the first round; ``params`` replaces the problem's starting point."""
+    params = problem.init(split_key(key).init) if params is None else params
+    h, server = algorithm.init(params)
+    return State(server, tree.stack(h, problem.clients), jnp.int32(0))
+
+
+def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
+    """Local steps from iteration ``t`` to the next communication, an int32 >= 1."""
+    if schedule.local_steps is not None:
+        return schedule.local_steps
+    tails = lax.while_loop(lambda j: ~coin(schedule, key, t + j), lambda j: j + 1, jnp.int32(0))
+    return tails + 1
+
+
+def local_round(algorithm: Algorithm, problem: Problem, keys: Keys, t, length, b, h, i, data, count):
+    """The ``length`` local steps of client ``i`` from iteration ``t``, starting from the broadcast: its x."""
+
+    def body(j, x):
+        return local_step(algorithm, problem, keys, t + j, b, x, h, i, data, count)
+
+    return lax.fori_loop(0, length, body, algorithm.start(b, h))
+
+
+def one_round(algorithm: Algorithm, problem: Problem, schedule: Schedule, state: State, key: jax.Array):
+    """Local steps of all clients up to a communication, and that communication: next state, and what was sent."""
+    keys, clients = split_key(key), jnp.arange(problem.clients, dtype=jnp.int32)
+    length = round_length(schedule, keys.coin, state.t)
+    b = algorithm.broadcast(state.server)
+    one = partial(local_round, algorithm, problem, keys, state.t, length, b)
+    x = jax.vmap(one)(state.memory, clients, problem.data, problem.counts)
+    t = state.t + length
+    server, memory, sent = communicate(algorithm, problem, keys, x, state.server, state.memory, t, length)
+    return State(server, memory, t), sent
+
+
+def observe(algorithm: Algorithm, problem: Problem, state: State) -> dict[str, jax.Array]:
+    """What an evaluation records, all scalars.
+
+    The problem's losses and metrics of the shipped model; ``density``, its fraction of nonzeros; ``average_density``,
+    that of what the server broadcasts; and ``control_sum``, :math:`\\max|\\sum_i h_i| / \\max_i|h_i|` where the
+    algorithm has control variates (with client weights, :math:`n \\sum_i w_i h_i`).
+    """
+    model, b = algorithm.model(state.server), algorithm.broadcast(state.server)
+    seen = problem.evaluate(model)
+    for name, thing in (("density", model), ("average_density", b)):
+        seen[name] = tree.nonzeros(thing).astype(problem.ridge.dtype) / tree.size(thing)
+    control = jax.vmap(algorithm.control, in_axes=(0, None), axis_size=problem.clients)(state.memory, b)
+    if jax.tree.leaves(control):
+        total, each = problem.clients * tree.largest(tree.mean(control, problem.weights)), tree.largest(control)
+        seen["control_sum"] = jnp.where(each > 0, total / jnp.where(each > 0, each, 1), 0)
+    return seen

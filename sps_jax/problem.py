@@ -1,0 +1,111 @@
+r"""A problem: stacked client data with a loss.
+
+.. math:: f(x) = \sum_i w_i f_i(x), \qquad
+          f_i(x) = \frac{1}{m_i} \sum_{j < m_i} \ell(x; a_{ij}) + \frac{\rho}{2} \|x\|^2
+
+over n clients with :math:`m_i` examples each; :math:`w_i = 1/n` unless ``weights`` say otherwise.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sps_jax import tree
+from sps_jax.tree import Tree
+
+STATIC: dict[str, Any] = {"metadata": {"static": True}}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Problem:
+    """Stacked data with a loss; a pytree, so data are arguments of a jitted function and never constants in it.
+
+    Attributes:
+      data: tuple of arrays (n, m, ...), client i's examples in the first ``counts[i]`` rows, padding behind them.
+      counts: (n,) int32, examples of each client, all >= 1.
+      test: tuple of arrays (T, ...) that no client trains on, or None.
+      ridge: rho >= 0, a scalar of the parameters' dtype.
+      weights: (n,) summing to one, or None for equal weights (the f of the paper).
+      smoothness: (n,) the constants L_i of the f_i where they are known, or None.
+      convexity: a mu > 0 such that every f_i is mu-strongly convex where one is known, or None.
+      init: key -> params, the starting point x_0.
+      loss: (params, *examples) -> (b,), the losses of b examples.
+      metrics: pairs (name, function like ``loss``) that are averaged over the test examples.
+      batch_size: b, examples a local gradient is averaged over (drawn with replacement); None for all of them.
+    """
+
+    data: tuple[jax.Array, ...]
+    counts: jax.Array
+    test: tuple[jax.Array, ...] | None
+    ridge: jax.Array
+    weights: jax.Array | None = None
+    smoothness: jax.Array | None = None
+    convexity: jax.Array | None = None
+    init: Callable[[jax.Array], Tree] = field(kw_only=True, **STATIC)
+    loss: Callable[..., jax.Array] = field(kw_only=True, **STATIC)
+    metrics: tuple[tuple[str, Callable[..., jax.Array]], ...] = field(default=(), kw_only=True, **STATIC)
+    batch_size: int | None = field(default=None, kw_only=True, **STATIC)
+
+    @property
+    def clients(self) -> int:
+        """n."""
+        return self.counts.shape[0]
+
+    def client_loss(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> jax.Array:
+        """f_i over all ``count`` examples of ONE client's padded ``data``."""
+        losses = self.loss(params, *data)
+        real = jnp.arange(losses.shape[0], dtype=jnp.int32) < count
+        total = jnp.sum(jnp.where(real, losses, jnp.zeros_like(losses)))
+        return total / count.astype(losses.dtype) + self._penalty(params)
+
+    def gradient(self, data: tuple[jax.Array, ...], count: jax.Array, key: jax.Array, params: Tree) -> Tree:
+        """Gradient of f_i at ``params``: on all examples of ONE client, or on a fresh batch drawn with ``key``."""
+        if self.batch_size is None:
+            return jax.grad(self.client_loss)(params, data, count)
+        rows = jax.random.randint(key, (self.batch_size,), 0, count)
+        batch = tuple(a[rows] for a in data)
+        return jax.grad(lambda p: jnp.mean(self.loss(p, *batch)) + self._penalty(p))(params)
+
+    def objective(self, params: Tree) -> jax.Array:
+        """f, over all training examples of all clients."""
+        losses = jax.vmap(self.client_loss, in_axes=(None, 0, 0))(params, self.data, self.counts)
+        return tree.mean(losses, self.weights)
+
+    def evaluate(self, params: Tree) -> dict[str, jax.Array]:
+        """``train_loss`` (f), and where there are test data ``test_loss`` (without ridge) and ``test_<metric>``."""
+        seen = {"train_loss": self.objective(params)}
+        if self.test is not None:
+            for name, metric in (("loss", self.loss), *self.metrics):
+                seen[f"test_{name}"] = jnp.mean(metric(params, *self.test))
+        return seen
+
+    def _penalty(self, params: Tree) -> jax.Array:
+        return self.ridge / 2 * optax.tree.norm(params, squared=True)
+
+
+def stack_clients(
+    arrays: Sequence[np.ndarray], parts: Sequence[np.ndarray]
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Examples (N, ...) dealt to clients, padded with zeros: ``data`` (n, m, ...) and ``counts`` (n,) int32.
+
+    Args:
+      arrays: one or more arrays with the same leading axis of N examples.
+      parts: for each client the indices of its examples, none empty.
+
+    Raises:
+      ValueError: for no client, or a client without examples.
+    """
+    counts = np.array([len(part) for part in parts], np.int32)
+    if not len(counts) or counts.min() < 1:
+        raise ValueError("every client needs at least one example, and there must be a client")
+    data = tuple(np.zeros((len(parts), counts.max(), *a.shape[1:]), a.dtype) for a in arrays)
+    for stacked, a in zip(data, arrays, strict=True):
+        for i, part in enumerate(parts):
+            stacked[i, : len(part)] = a[part]
+    return data, counts

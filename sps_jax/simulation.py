@@ -1,0 +1,281 @@
+"""Simulations: an algorithm on a problem for a number of rounds, as one compiled program."""
+
+import inspect
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from itertools import accumulate
+from numbers import Real
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from sps_jax import tree
+from sps_jax.algorithms.base import Algorithm, Turn, transformed
+from sps_jax.communication import total_bits
+from sps_jax.engine import Schedule, State, StepState, begin, observe, one_round, start, step
+from sps_jax.errors import unknown
+from sps_jax.problem import Problem
+from sps_jax.tree import Tree
+
+
+class Setup(NamedTuple):
+    """The static part of a simulation: hashable, equal for equal choices, so that a compiled program is found again.
+
+    Attributes:
+      make: the algorithm's factory.
+      options: its static keyword arguments, sorted pairs.
+      transform: an optax transform of the local direction, or None.
+      transform_on: see :func:`sps_jax.algorithms.transformed`.
+    """
+
+    make: Callable[..., Algorithm]
+    options: tuple[tuple[str, Hashable], ...] = ()
+    transform: optax.GradientTransformation | None = None
+    transform_on: str = "direction"
+
+    def build(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
+        """The algorithm with these hyperparameters."""
+        algorithm = self.make(**hyper, **dict(self.options))
+        return algorithm if self.transform is None else transformed(algorithm, self.transform, self.transform_on)
+
+
+def prepare(
+    make: Callable[..., Algorithm],
+    hyper: Mapping[str, Any],
+    dtype: Any,
+    *,
+    local_steps: int | None = None,
+    transform: optax.GradientTransformation | None = None,
+    transform_on: str = "direction",
+) -> tuple[Setup, dict[str, jax.Array], Schedule]:
+    """Check the choices of a simulation and part what is static from what is traced.
+
+    Args:
+      make: a factory of the table ``ALGORITHMS``, or one's own.
+      hyper: its keyword arguments. Real numbers are traced, as scalars of ``dtype``; the rest is static.
+      dtype: of the parameters.
+      local_steps: k, for the deterministic schedule; it stands for ``prob = 1/k``.
+      transform, transform_on: an optax transform, see :func:`sps_jax.algorithms.transformed`.
+
+    Raises:
+      ValueError: for a name that ``make`` does not take, a missing one, or a number out of its range.
+    """
+    takes = inspect.signature(make).parameters
+    hyper = dict(hyper)
+    if local_steps is not None:
+        if "prob" in hyper:
+            raise ValueError("give prob (the coin) or local_steps (k fixed steps, which means prob = 1/k), not both")
+        if isinstance(local_steps, bool) or local_steps != int(local_steps) or not 1 <= local_steps < 2**31:
+            raise ValueError(f"local_steps must be an integer of at least 1, not {local_steps}")
+        if "prob" in takes:
+            hyper["prob"] = 1 / local_steps
+    for name in hyper:
+        if name not in takes:
+            raise unknown(f"hyperparameter of {make.__name__}", name, takes)
+    missing = [name for name, p in takes.items() if p.default is p.empty and name not in hyper]
+    if missing:
+        raise ValueError(f"{make.__name__} needs {', '.join(missing)}")
+    defaults = {name: p.default for name, p in takes.items() if p.default is not p.empty}
+    hyper = defaults | hyper
+    traced = {name: value for name, value in hyper.items() if _is_number(value)}
+    for name, value in traced.items():
+        _check_range(name, value)
+    static = tuple(sorted((name, value) for name, value in hyper.items() if name not in traced))
+    traced = {name: jnp.asarray(value, dtype) for name, value in traced.items()}
+    always = "prob" not in takes  # such a method communicates after every step
+    steps = 1 if always else local_steps
+    schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), None if steps is None else jnp.int32(steps))
+    return Setup(make, static, transform, transform_on), traced, schedule
+
+
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "prob": (lambda v: 0 < v <= 1, "in (0, 1]"),
+    "sparsity": (lambda v: 0 <= v < 1, "in [0, 1)"),
+    "stepsize": (lambda v: 0 < v < np.inf, "positive and finite"),
+}
+"""What is asked of hyperparameters by name; any other must be finite and not negative."""
+
+
+def _is_number(value: Any) -> bool:
+    return (isinstance(value, Real) and not isinstance(value, bool)) or isinstance(value, jax.Array | np.ndarray)
+
+
+def _check_range(name: str, value: Any) -> None:
+    if isinstance(value, jax.core.Tracer):
+        return
+    if np.ndim(value) != 0:
+        raise ValueError(f"{name} must be a single number, not an array of shape {np.shape(value)}")
+    allowed, words = RANGES.get(name, (lambda v: 0 <= v < np.inf, "finite and not negative"))
+    if not allowed(float(value)):
+        raise ValueError(f"{name} must be {words}, not {float(value):g}")
+
+
+@partial(jax.jit, static_argnames="setup")
+def run_rounds(setup: Setup, problem: Problem, hyper, schedule: Schedule, state: State, key, asked):
+    """The rounds of ``asked`` (R,), a boolean each: whether its communication is evaluated.
+
+    Returns:
+      The final state and what was seen, arrays (R, ...): ``iteration``; ``up`` and ``down``, nonzeros sent;
+      ``finite``, whether the server's state is; and :func:`observe`'s, meaningful where ``asked``.
+    """
+    algorithm = setup.build(hyper)
+
+    def body(state, asked):
+        state, seen = one_round(algorithm, problem, schedule, state, key)
+        seen |= {"iteration": state.t, "finite": tree.finite(state.server)}
+        look = partial(observe, algorithm, problem)
+        blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(look, state))
+        return state, seen | lax.cond(asked, look, lambda _: blank, state)
+
+    return lax.scan(body, state, asked)
+
+
+@partial(jax.jit, static_argnames="setup")
+def start_rounds(setup: Setup, problem: Problem, hyper, key, params=None) -> State:
+    """:func:`start` for the algorithm of ``setup``, compiled."""
+    return start(setup.build(hyper), problem, key, params)
+
+
+def message_sizes(setup: Setup, problem: Problem, hyper, state: State) -> tuple[int, int]:
+    """How many numbers one client sends up and the server sends down in a communication."""
+
+    def messages(hyper, state):
+        algorithm = setup.build(hyper)
+        b, h = algorithm.broadcast(state.server), jax.tree.map(lambda a: a[0], state.memory)
+        key = jax.random.key(0)
+        turn = Turn(key, key, jnp.int32(0), jnp.ones((), problem.ridge.dtype), problem.clients, problem.clients)
+        return algorithm.send(algorithm.start(b, h), h, b, turn), b
+
+    up, down = jax.eval_shape(messages, hyper, state)
+    return tree.size(up), tree.size(down)
+
+
+def tabulate(
+    seen: Mapping[str, np.ndarray],
+    asked: np.ndarray,
+    sizes: tuple[int, int],
+    encoding: str = "cheapest",
+) -> dict[str, np.ndarray]:
+    """The history of a simulation from its first round: one row per evaluated communication.
+
+    Args:
+      seen: from :func:`run_rounds`, all rounds so far.
+      asked: (R,), which were evaluated.
+      sizes: from :func:`message_sizes`.
+      encoding: see :mod:`sps_jax.communication`.
+
+    Returns:
+      Columns of equal length: ``round`` (from 1), ``iteration``, ``uplink_bits`` and ``downlink_bits`` (totals over
+      all clients since the start), and what :func:`observe` recorded.
+    """
+    columns = {name: np.asarray(values) for name, values in seen.items()}
+    clients = columns["up"].shape[1]
+    up, down = columns.pop("up"), columns.pop("down")
+    del columns["finite"]
+    history = {"round": np.flatnonzero(asked) + 1} | {name: values[asked] for name, values in columns.items()}
+    uplink = [total_bits(row, sizes[0], encoding) for row in up]
+    downlink = [clients * total_bits(row, sizes[1], encoding) for row in down]
+    bits = {"uplink_bits": uplink, "downlink_bits": downlink}
+    return history | {name: np.array(list(accumulate(each)))[asked] for name, each in bits.items()}
+
+
+def asked_rounds(rounds: int, evaluate_every: int) -> np.ndarray:
+    """(rounds,) booleans: every ``evaluate_every``-th round, and the last."""
+    for name, value in (("rounds", rounds), ("evaluate_every", evaluate_every)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    number = np.arange(1, rounds + 1)
+    return (number % evaluate_every == 0) | (number == rounds)
+
+
+def simulate(
+    make: Callable[..., Algorithm],
+    problem: Problem,
+    hyper: Mapping[str, Any],
+    key: jax.Array,
+    *,
+    rounds: int,
+    local_steps: int | None = None,
+    evaluate_every: int = 1,
+    transform: optax.GradientTransformation | None = None,
+    transform_on: str = "direction",
+    params: Tree | None = None,
+    encoding: str = "cheapest",
+) -> tuple[State, dict[str, np.ndarray]]:
+    """Run an algorithm on a problem for a number of communication rounds.
+
+    A pure function of its arguments: the same ones give the same numbers, bit for bit on one machine.
+
+    Args:
+      make: the algorithm, a function of the table ``ALGORITHMS`` or one's own.
+      problem: stacked client data with a loss.
+      hyper: the algorithm's keyword arguments, ``dict(stepsize=0.1, prob=0.1, sparsity=0.9)``. Changing a number
+        does not recompile.
+      key: a JAX random key.
+      rounds: communications.
+      local_steps: k, local steps between communications; without it a coin with ``hyper["prob"]`` decides.
+      evaluate_every: rounds from one evaluation to the next; the last round is always evaluated.
+      transform: an optax transform of the local direction, ``optax.clip_by_global_norm(1.0)`` say.
+      transform_on: ``"direction"`` or ``"gradient"``, see :func:`sps_jax.algorithms.transformed`.
+      params: where to start, instead of the problem's own starting point.
+      encoding: of the messages, see :mod:`sps_jax.communication`.
+
+    Returns:
+      The final state, and the history: NumPy columns, see :func:`tabulate` and :func:`observe`.
+
+    Raises:
+      ValueError: for a hyperparameter that is unknown, missing or out of range.
+    """
+    setup, hyper, schedule = prepare(
+        make,
+        hyper,
+        problem.ridge.dtype,
+        local_steps=local_steps,
+        transform=transform,
+        transform_on=transform_on,
+    )
+    asked = asked_rounds(rounds, evaluate_every)
+    state = start_rounds(setup, problem, hyper, key, params)
+    sizes = message_sizes(setup, problem, hyper, state)
+    state, seen = run_rounds(setup, problem, hyper, schedule, state, key, jnp.asarray(asked))
+    return state, tabulate(seen, asked, sizes, encoding)
+
+
+def iterate(
+    make: Callable[..., Algorithm],
+    problem: Problem,
+    hyper: Mapping[str, Any],
+    key: jax.Array,
+    *,
+    iterations: int,
+    local_steps: int | None = None,
+    transform: optax.GradientTransformation | None = None,
+    transform_on: str = "direction",
+    params: Tree | None = None,
+) -> tuple[StepState, jax.Array]:
+    """Run an algorithm for a number of iterations, one :func:`sps_jax.engine.step` each, under one ``lax.scan``.
+
+    The same numbers as :func:`simulate`, for those who want the state between communications.
+
+    Args:
+      iterations: local steps of every client; the others as in :func:`simulate`.
+
+    Returns:
+      The final state, and (iterations,) booleans: after which iterations the clients communicated.
+    """
+    dtype = problem.ridge.dtype
+    setup, hyper, schedule = prepare(
+        make, hyper, dtype, local_steps=local_steps, transform=transform, transform_on=transform_on
+    )
+    return _scan_steps(setup, problem, hyper, schedule, key, params, iterations)
+
+
+@partial(jax.jit, static_argnames=("setup", "iterations"))
+def _scan_steps(setup: Setup, problem: Problem, hyper, schedule: Schedule, key, params, iterations: int):
+    algorithm = setup.build(hyper)
+    one = partial(step, algorithm, problem, schedule)
+    return lax.scan(lambda state, _: one(state, key), begin(algorithm, problem, key, params), length=iterations)

@@ -1,0 +1,27 @@
+"""Strict JAX for every test: no silent promotion of dtype or rank; ``x64`` for float64."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture
+def x64():
+    """Float64 for the time of one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of checked copies of public data beside the repository."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no data folder {SHARED_DATA}")
+    return SHARED_DATA
