@@ -1,0 +1,147 @@
+"""FEMNIST: handwritten characters by writer, the natural federation of LEAF.
+
+Caldas et al., "LEAF: A Benchmark for Federated Settings", 2018, arXiv 1812.01097; here from the parquet file of
+https://huggingface.co/datasets/flwrlabs/femnist (LEAF: BSD-2-Clause; NIST Special Database 19: public domain).
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from sps_jax.datasets.prepare import download, manual_files, prepared, records
+from sps_jax.datasets.sources import SOURCES
+
+CLASSES = 62
+SIDE = 28
+
+_SOURCE = SOURCES["femnist"]
+_OFFICIAL = "official"
+
+
+class Femnist(NamedTuple):
+    """``images`` (N, 28, 28) uint8, white paper 255; ``labels`` (N,) int32, 0..61; ``writers`` (N,) int32, 0..W-1."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    writers: np.ndarray
+
+
+def femnist(
+    *, manual_dir: str | os.PathLike[str] | None = None, data_dir: str | os.PathLike[str] | None = None
+) -> Femnist:
+    """FEMNIST as arrays; labels 0-9 are digits, 10-35 are A-Z, 36-61 are a-z.
+
+    Writers are numbered in the order of their first appearance in the file, and rows are grouped by writer; within
+    a writer they keep the file's order. ``manual_dir`` holds one ``train-*.parquet``, which may be a subset of the
+    writers: each such file has its own prepared copy, named by the file's sha256, apart from that of the download.
+    So where a file was put by hand, name its folder at every call. ``data_dir``: see ``prepared``.
+
+    Raises FileNotFoundError where the file is nowhere to be had; ValueError where it is damaged or something else.
+    """
+    config = _OFFICIAL if manual_dir is None else _config(_one_file(manual_dir).read_bytes())
+    builder = prepared(SpsFemnist, _SOURCE, manual_dir=manual_dir, data_dir=data_dir, config=config)
+    writers = records(builder, "train", "writer")
+    sizes = [len(writer["labels"]) for writer in writers]
+    return Femnist(
+        np.concatenate([writer["images"] for writer in writers]),
+        np.concatenate([writer["labels"] for writer in writers]),
+        np.repeat(np.arange(len(writers), dtype=np.int32), sizes),
+    )
+
+
+class SpsFemnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """One record per writer. The config's name tells the source: ``official``, or ``sha256-...`` of a file by hand."""
+
+    name = "sps_femnist"
+    VERSION = tfds.core.Version("1.0.0")
+    url_infos = None  # digests are checked here; TFDS's own table needs importlib_resources, which it does not declare
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {_SOURCE.files[0]} from {_SOURCE.url} into this folder."
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "writer": tfds.features.Tensor(shape=(), dtype=np.int32),
+            # As bytes: one varint per pixel would be twice as slow to write and four times to read.
+            "images": tfds.features.Tensor(shape=(None, SIDE, SIDE), dtype=np.uint8, encoding="bytes"),
+            "labels": tfds.features.Tensor(shape=(None,), dtype=np.int32, encoding="bytes"),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), license=_SOURCE.licence
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        if self.builder_config.name == _OFFICIAL:
+            path = download(_SOURCE, dl_manager, self.name)
+        else:
+            path = _one_file(dl_manager.manual_dir)
+        content = path.read_bytes()
+        if self.builder_config.name not in (_OFFICIAL, _config(content)):
+            raise ValueError(f"{path} changed while it was read: try again")
+        return {"train": self._generate_examples(content, path)}
+
+    def _generate_examples(self, content: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        pngs, labels, writer_ids = _columns(content, path)
+        for writer, rows in enumerate(_by_first_appearance(writer_ids)):
+            images = np.stack([_image(pngs[row].as_py(), path, row) for row in rows])
+            yield writer, {"writer": writer, "images": images, "labels": labels[rows]}
+
+
+def _one_file(manual_dir: str | os.PathLike[str]) -> Path:
+    found = manual_files(_SOURCE, manual_dir)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"manual_dir {manual_dir} has {names}: leave one file there, or give each a folder of its own")
+    return found[0]
+
+
+def _config(content: bytes) -> str:
+    return f"sha256-{hashlib.sha256(content).hexdigest()}"
+
+
+def _columns(content: bytes, path: Path) -> tuple[Any, np.ndarray, np.ndarray]:
+    """PNG bytes (an arrow array), labels (N,) int32 and writers' names (N,) of a parquet file in memory."""
+    import pyarrow as pa  # only preparing needs it
+    import pyarrow.parquet
+
+    columns = ["image.bytes", "writer_id", "character"]
+    try:
+        table = pa.parquet.ParquetFile(io.BytesIO(content)).read(columns)
+        pngs = table["image"].combine_chunks().field("bytes").cast(pa.binary())
+        writers = table["writer_id"].cast(pa.string())
+        labels = table["character"].cast(pa.int32())
+    except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is truncated, corrupted or not FEMNIST: it is no parquet file with the columns image{{bytes, "
+            f"path}}, writer_id and character ({type(error).__name__}). Get it again from {_SOURCE.url}"
+        ) from None
+    nulls = pngs.null_count + writers.null_count + labels.null_count
+    labels = labels.to_numpy()
+    if nulls or not len(labels) or labels.min() < 0 or labels.max() >= CLASSES:
+        raise ValueError(f"{path} is not FEMNIST: labels must be 0..{CLASSES - 1} and no value missing")
+    return pngs, labels, writers.to_numpy()
+
+
+def _by_first_appearance(names: np.ndarray) -> list[np.ndarray]:
+    """The rows of each distinct name, names in order of first appearance."""
+    _, first, inverse = np.unique(names, return_index=True, return_inverse=True)
+    rows = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+    return [rows[name] for name in np.argsort(first)]
+
+
+def _image(png: bytes, path: Path, row: int) -> np.ndarray:
+    """(28, 28) uint8 of one PNG."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: what Pillow calls a broken PNG
+        raise ValueError(f"{path} is corrupted: image {row} is no readable PNG ({type(error).__name__})") from None
+    if pixels.shape != (SIDE, SIDE) or pixels.dtype != np.uint8:
+        raise ValueError(f"{path} is not FEMNIST: image {row} is {pixels.shape} {pixels.dtype}, not 28 x 28 grey")
+    return pixels

@@ -1,0 +1,91 @@
+"""Binary classification sets of LIBSVM: a9a and mushrooms, for logistic regression.
+
+C.-C. Chang and C.-J. Lin, LIBSVM Data, https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary.html
+(no licence stated; after UCI Adult and UCI Mushroom).
+"""
+
+import bz2
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from sps_jax.datasets.prepare import check_sha256, locate, prepared, records
+from sps_jax.datasets.sources import SOURCES
+from sps_jax.errors import unknown
+
+FEATURES: dict[str, int] = {"a9a": 123, "mushrooms": 112}
+
+
+class LibSVM(NamedTuple):
+    """``x`` (N, d) float32, dense; ``y`` (N,) int32, 0 or 1. a9a: (32561, 123); mushrooms: (8124, 112)."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+def libsvm(
+    name: str, *, manual_dir: str | os.PathLike[str] | None = None, data_dir: str | os.PathLike[str] | None = None
+) -> LibSVM:
+    """The set called ``name``, ``a9a`` or ``mushrooms``, as arrays in the order of the file.
+
+    Of the two labels of the file (-1 and +1, or 1 and 2) the smaller becomes 0, the larger 1. ``manual_dir`` holds
+    the file under its name, or that name and ``.bz2``; it is only looked at where nothing is prepared yet.
+    ``data_dir``: see ``prepared``.
+
+    Raises ValueError for an unknown name or a damaged file, FileNotFoundError where it is nowhere to be had.
+    """
+    if name not in FEATURES:
+        raise unknown("LIBSVM data set", name, FEATURES)
+    builder = prepared(SpsLibsvm, SOURCES[name], manual_dir=manual_dir, data_dir=data_dir, config=name)
+    (whole,) = records(builder, "train", "part")
+    # Copies, because a record is a view of read-only bytes.
+    return LibSVM(whole["x"].copy(), whole["y"].copy())
+
+
+class SpsLibsvm(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """One record with the whole set, since nothing in it tells clients apart; the config is the set's name."""
+
+    name = "sps_libsvm"
+    VERSION = tfds.core.Version("1.0.0")
+    url_infos = None  # digests are checked here; TFDS's own table needs importlib_resources, which it does not declare
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put a9a or mushrooms, as text or .bz2, into this folder."
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        name = self.builder_config.name
+        features = {
+            "part": tfds.features.Tensor(shape=(), dtype=np.int32),
+            "x": tfds.features.Tensor(shape=(None, FEATURES[name]), dtype=np.float32, encoding="bytes"),
+            "y": tfds.features.Tensor(shape=(None,), dtype=np.int32, encoding="bytes"),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), license=SOURCES[name].licence
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        source = SOURCES[self.builder_config.name]
+        path = locate(source, dl_manager, self.name)
+        text = _text(path, source.url)
+        check_sha256(text, source, path)
+        return {"train": self._generate_examples(text)}
+
+    def _generate_examples(self, text: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+        from sklearn.datasets import load_svmlight_file  # only preparing needs it
+
+        x, y = load_svmlight_file(io.BytesIO(text), n_features=FEATURES[self.builder_config.name], dtype=np.float32)
+        yield 0, {"part": 0, "x": x.toarray(), "y": (y == y.max()).astype(np.int32)}
+
+
+def _text(path: Path, url: str) -> bytes:
+    """The bytes of a text file, uncompressed if its name ends in .bz2."""
+    content = path.read_bytes()
+    if path.suffix != ".bz2":
+        return content
+    try:
+        return bz2.decompress(content)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is truncated or corrupted ({error}): get it again from {url}") from None

@@ -1,0 +1,161 @@
+"""Ways of dealing examples to clients.
+
+Every function returns one int64 array of row numbers per client, increasing, such that every example is dealt to
+exactly one client and no client is empty. The same arguments give the same parts. Needs NumPy alone.
+"""
+
+import heapq
+import math
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Parts = list[np.ndarray]
+
+
+def natural(groups: ArrayLike) -> Parts:
+    """One client per distinct value of ``groups`` (N,), in the order of first appearance.
+
+    Raises ValueError if ``groups`` is empty or not one-dimensional.
+    """
+    values = _one_dimensional("groups", groups)
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    by_value = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+    return [by_value[i].astype(np.int64) for i in np.argsort(first)]
+
+
+def iid(examples: int, clients: int, seed: int) -> Parts:
+    """``examples`` rows dealt at random to ``clients`` clients, whose sizes differ by at most one.
+
+    Raises ValueError unless 1 <= clients <= examples and seed >= 0.
+    """
+    examples, clients = _whole("examples", examples, 1), _clients(clients, examples, "examples")
+    order = _generator(seed).permutation(examples)
+    return [np.sort(part).astype(np.int64) for part in np.array_split(order, clients)]
+
+
+def dirichlet(labels: ArrayLike, clients: int, alpha: float, seed: int) -> Parts:
+    """Skewed labels: for each class, its share per client is drawn from Dirichlet(alpha, ..., alpha).
+
+    ``labels`` (N,) are of any sortable type. A small ``alpha`` gives a class to few clients, a large one to all
+    alike. The shares are drawn class by class, as by Yurochkin et al. 2019 (arXiv 1905.12022); Hsu et al. 2019
+    (arXiv 1909.06335) draw, with the same ``alpha``, the classes of each client of a fixed size. Sizes therefore
+    differ, and a client left with nothing is given one example of the client that has most at that moment.
+
+    Raises ValueError unless 1 <= clients <= N, alpha is positive and finite, and seed >= 0.
+    """
+    values = _one_dimensional("labels", labels)
+    clients = _clients(clients, len(values), "examples")
+    if not (isinstance(alpha, int | float | np.number) and 0 < alpha < math.inf):
+        raise ValueError(f"alpha = {alpha!r}: allowed is a positive, finite number")
+    # Outside these bounds the gamma variates over- or underflow; one-hot or uniform shares are reached well before.
+    alpha = min(max(float(alpha), 1e-12), 1e12)
+    generator = _generator(seed)
+    owner = np.empty(len(values), np.int64)
+    for rows in natural(values):
+        ends = np.cumsum(generator.dirichlet(np.full(clients, alpha))) * len(rows)
+        # The i-th row of a shuffled class, at i + 1/2 on the class's length, falls in the share that covers it.
+        place = np.searchsorted(ends, np.arange(len(rows)) + 0.5)
+        owner[generator.permutation(rows)] = np.minimum(place, clients - 1)
+    return _owned(_nobody_empty(owner, clients), clients)
+
+
+def by_label(labels: ArrayLike, clients: int) -> Parts:
+    """The pathological split: rows sorted by label (stable) and cut in parts whose sizes differ by at most one.
+
+    ``labels`` (N,) are of any sortable type. Raises ValueError unless 1 <= clients <= N.
+    """
+    values = _one_dimensional("labels", labels)
+    clients = _clients(clients, len(values), "examples")
+    return [np.sort(part).astype(np.int64) for part in np.array_split(np.argsort(values, kind="stable"), clients)]
+
+
+def by_size(groups: ArrayLike, clients: int) -> Parts:
+    """Unions of whole natural groups, of sizes as equal as a greedy deal makes them.
+
+    The groups of ``groups`` (N,) are dealt from the largest down (of equal ones, the first to appear first), each to
+    the client with the fewest examples so far (of equal ones, the lowest).
+
+    Raises ValueError unless 1 <= clients <= number of groups.
+    """
+    parts = natural(groups)
+    clients = _clients(clients, len(parts), "groups")
+    hands: list[list[np.ndarray]] = [[] for _ in range(clients)]
+    heap = [(0, client) for client in range(clients)]
+    for part in sorted(parts, key=len, reverse=True):
+        size, client = heap[0]
+        hands[client].append(part)
+        heapq.heapreplace(heap, (size + len(part), client))
+    return [np.sort(np.concatenate(hand)) for hand in hands]
+
+
+def split(parts: Sequence[ArrayLike], test_fraction: float, seed: int) -> tuple[Parts, Parts]:
+    """Each client's rows parted at random into training and test rows: ``(train_parts, test_parts)``.
+
+    A client of m rows gives floor(test_fraction m) of them to its test part, which is empty for a small client, and
+    keeps at least one to train on. A client's draw does not depend on the other clients.
+
+    Raises ValueError unless 0 <= test_fraction < 1, seed >= 0, and there is a client and none is empty.
+    """
+    if not (isinstance(test_fraction, int | float | np.number) and 0 <= test_fraction < 1):
+        raise ValueError(f"test_fraction = {test_fraction!r}: allowed is a number from 0 up to, but not including, 1")
+    seed = _whole("seed", seed, 0)
+    if len(parts) == 0:
+        raise ValueError("parts is empty: there must be at least one client")
+    train, test = [], []
+    for client, part in enumerate(parts):
+        rows = _one_dimensional(f"parts[{client}]", part).astype(np.int64)
+        # floor(fraction * m) < m in exact arithmetic; the product may round up to m.
+        count = min(math.floor(test_fraction * len(rows)), len(rows) - 1)
+        rows = np.random.default_rng([seed, client]).permutation(rows)
+        test.append(np.sort(rows[:count]))
+        train.append(np.sort(rows[count:]))
+    return train, test
+
+
+def _nobody_empty(owner: np.ndarray, clients: int) -> np.ndarray:
+    """Gives each client without an example the last one of the client that has most (the lowest of equal ones)."""
+    sizes = np.bincount(owner, minlength=clients)
+    for poor in np.flatnonzero(sizes == 0):
+        rich = sizes.argmax()
+        owner[np.flatnonzero(owner == rich)[-1]] = poor
+        sizes[rich] -= 1
+        sizes[poor] = 1
+    return owner
+
+
+def _owned(owner: np.ndarray, clients: int) -> Parts:
+    """The rows of each client, given the client of each row."""
+    order = np.argsort(owner, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(owner, minlength=clients))[:-1])
+
+
+def _one_dimensional(name: str, values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}: allowed is one dimension with at least one entry")
+    return array
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name} = {value!r}: allowed is a whole number, at least {least}")
+    return number
+
+
+def _clients(clients: int, available: int, unit: str) -> int:
+    number = _whole("clients", clients, 1)
+    if number > available:
+        raise ValueError(f"clients = {clients}: allowed is at most {available}, the number of {unit}")
+    return number
+
+
+def _generator(seed: int) -> np.random.Generator:
+    return np.random.default_rng(_whole("seed", seed, 0))

@@ -1,0 +1,155 @@
+"""From a source to a prepared copy and back: what the three builders share."""
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.utils import tqdm_utils
+
+from sps_jax.datasets.sources import Source
+
+PATIENCE = 5.0  # seconds to wait for an address to answer before saying that it does not
+
+_LOG = logging.getLogger(__name__)
+
+
+def manual_files(source: Source, manual_dir: str | os.PathLike[str]) -> list[Path]:
+    """The files of ``source`` that lie in ``manual_dir``, sorted by name.
+
+    Raises FileNotFoundError, saying which file from which address was expected, where there is none.
+    """
+    folder = Path(manual_dir).expanduser()
+    found = sorted({path for name in source.files for path in folder.glob(name) if path.is_file()})
+    if not found:
+        state = "has none of" if folder.is_dir() else "is no folder; it should hold"
+        raise FileNotFoundError(f"manual_dir {folder} {state} {', '.join(source.files)}: download {source.url} into it")
+    return found
+
+
+def locate(source: Source, dl_manager: tfds.download.DownloadManager, builder_name: str) -> Path:
+    """The path of the source's file: the one put by hand in the manager's manual folder, or else the download.
+
+    Raises FileNotFoundError, with the address and what to do by hand, where the network does not give the file.
+    """
+    with contextlib.suppress(AssertionError, FileNotFoundError):  # AssertionError: there is no manual folder
+        return manual_files(source, dl_manager.manual_dir)[0]
+    return download(source, dl_manager, builder_name)
+
+
+def download(source: Source, dl_manager: tfds.download.DownloadManager, builder_name: str) -> Path:
+    """Like ``locate``, but never looks in the manual folder."""
+    try:
+        if not _downloaded(source, Path(dl_manager.download_dir) / builder_name):
+            # Asked first with a short patience: without a network, the manager retries for minutes.
+            with requests.get(source.url, stream=True, timeout=PATIENCE) as answer:
+                answer.raise_for_status()
+            _LOG.info("downloading %s", source.url)
+        return Path(dl_manager.download(source.url))
+    except (requests.exceptions.RequestException, tfds.download.DownloadError) as error:
+        raise FileNotFoundError(
+            f"could not download {source.url} ({type(error).__name__}). Download it by hand as {source.files[0]} into "
+            "a folder DIR and pass manual_dir=DIR (on the command line: --manual-dir DIR)"
+        ) from None
+
+
+def _downloaded(source: Source, folder: Path) -> bool:
+    return any(source.url in note.read_text() for note in folder.glob("*.INFO"))
+
+
+def check_sha256(content: bytes, source: Source, path: Path) -> None:
+    """Raises ValueError unless ``content``, read from ``path``, has the source's digest.
+
+    A wrong file among the manager's downloads is removed, so that the next attempt downloads it again.
+    """
+    found = hashlib.sha256(content).hexdigest()
+    if found == source.sha256:
+        return
+    note = path.with_name(path.name + ".INFO")
+    if note.exists():
+        path.unlink()
+        note.unlink()
+    raise ValueError(
+        f"{path} is truncated or corrupted: its sha256 is {found}, expected {source.sha256}. "
+        f"Get it again from {source.url}"
+    )
+
+
+def prepared(
+    builder: type[tfds.core.GeneratorBasedBuilder],
+    source: Source,
+    *,
+    manual_dir: str | os.PathLike[str] | None,
+    data_dir: str | os.PathLike[str] | None,
+    config: str | None = None,
+) -> tfds.core.GeneratorBasedBuilder:
+    """A builder whose data lie prepared under ``data_dir``; prepares them where they do not yet.
+
+    ``data_dir`` None means ``TFDS_DATA_DIR`` or TFDS's default. Preparing writes into a temporary folder that takes
+    its place at the end, so a failure leaves nothing that counts as prepared. Where data are prepared already,
+    neither the network nor ``manual_dir`` is looked at. Raises FileNotFoundError where the source is nowhere to
+    be had, ValueError where the source or the prepared copy is damaged.
+    """
+    # TFDS reads the variable when it is imported; here it counts when the data are asked for.
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+    folder = root / builder.name / (config or "") / str(builder.VERSION)
+    options: dict[str, Any] = {"data_dir": os.fspath(root), "file_format": "array_record"}
+    if config is not None:
+        options["config"] = tfds.core.BuilderConfig(name=config)
+    with _quiet():
+        if not folder.exists():
+            if manual_dir is not None:
+                manual_files(source, manual_dir)  # the user named the folder: do not fall back to the network
+                manual_dir = os.fspath(manual_dir)
+            how = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+            try:
+                builder(**options).download_and_prepare(download_config=how)
+            except OSError:
+                if not folder.exists():  # otherwise another process was faster, which is as good
+                    raise
+        try:
+            return builder(**options)
+        except Exception as error:
+            raise _damaged(folder, error) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TFDS's progress bars, warnings and announcements away from the user's terminal, for the time being."""
+    bars = getattr(tqdm_utils, "_active", True)  # there is a setter, but no getter
+    log = logging.getLogger("absl")
+    level = log.level
+    tfds.display_progress_bar(False)
+    log.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        log.setLevel(level)
+        tfds.display_progress_bar(bars)
+
+
+def records(builder: tfds.core.GeneratorBasedBuilder, split: str, order: str) -> list[dict[str, Any]]:
+    """All records of a prepared split, in increasing order of their entry ``order``.
+
+    TFDS stores records shuffled, hence the order by content. Raises ValueError where the prepared copy is damaged.
+    """
+    try:
+        source = builder.as_data_source(split)
+        rows = [source[i] for i in range(len(source))]
+        return sorted(rows, key=lambda row: row[order])
+    except Exception as error:  # whatever the reader stumbles on, the remedy is the same
+        raise _damaged(Path(builder.data_path), error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"the prepared copy in {folder} cannot be read ({type(error).__name__}: {error}): "
+        "delete that folder and it will be prepared again"
+    )
