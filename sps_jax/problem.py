@@ -36,7 +36,8 @@ class Problem:
       convexity: a mu > 0 such that every f_i is mu-strongly convex where one is known, or None.
       init: key -> params, the starting point x_0.
       loss: (params, *examples) -> (b,), the losses of b examples.
-      metrics: pairs (name, function like ``loss``) that are averaged over the test examples.
+      metrics: pairs (name, function like ``loss``) that are averaged over the test examples; ``"loss"`` is usually
+        one of them.
       batch_size: b, examples a local gradient is averaged over (drawn with replacement); None for all of them.
     """
 
@@ -78,10 +79,10 @@ class Problem:
         return tree.mean(losses, self.weights)
 
     def evaluate(self, params: Tree) -> dict[str, jax.Array]:
-        """``train_loss`` (f), and where there are test data ``test_loss`` (without ridge) and ``test_<metric>``."""
+        """``train_loss`` (f), and where there are test data the mean over them of each metric, ``test_<name>``."""
         seen = {"train_loss": self.objective(params)}
         if self.test is not None:
-            for name, metric in (("loss", self.loss), *self.metrics):
+            for name, metric in self.metrics:
                 seen[f"test_{name}"] = jnp.mean(metric(params, *self.test))
         return seen
 

@@ -20,6 +20,7 @@ def matrices(path: tuple, leaf: jax.Array) -> bool:
 
 def kept(sparsity: jax.Array | float, entries: int) -> jax.Array:
     """K = max(1, round((1 - sparsity) entries)) as int32, halves to even, in the precision of ``sparsity``."""
+    sparsity = jnp.asarray(sparsity, jnp.result_type(float) if isinstance(sparsity, float | int) else None)
     return jnp.maximum(1, jnp.round((1 - sparsity) * entries)).astype(jnp.int32)
 
 
@@ -129,9 +130,13 @@ def topk(
     return jax.tree.unflatten(structure, leaves)
 
 
-@cache
 def make_topk(scope: str = "global", prunable: Callable[[tuple, jax.Array], bool] = matrices) -> Callable:
     """``topk`` with its options fixed. Equal options give the same object, so a jitted program is found again."""
     if scope not in SCOPES:
         raise unknown("scope", scope, SCOPES)
+    return _make_topk(scope, prunable)
+
+
+@cache
+def _make_topk(scope: str, prunable: Callable[[tuple, jax.Array], bool]) -> Callable:
     return partial(topk, scope=scope, prunable=prunable)

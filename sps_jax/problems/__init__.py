@@ -1,0 +1,16 @@
+"""Data set + model + loss, by name. ``PROBLEMS`` is the one table."""
+
+from collections.abc import Callable
+
+from sps_jax.problem import Problem
+from sps_jax.problems.blog_feedback import blog_feedback
+from sps_jax.problems.digits import digits
+from sps_jax.problems.femnist import femnist
+from sps_jax.problems.libsvm import libsvm
+from sps_jax.problems.quadratic import quadratic
+
+PROBLEMS: dict[str, Callable[..., Problem]] = {
+    make.__name__: make for make in (digits, femnist, blog_feedback, libsvm, quadratic)
+}
+
+__all__ = ["PROBLEMS", *PROBLEMS]

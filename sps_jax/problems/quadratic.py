@@ -1,0 +1,49 @@
+"""The quadratic on which ProxSkip's rate is exact."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from sps_jax.problem import Problem
+
+
+def quadratic(
+    *, clients: int = 10, dimension: int = 20, mu: float = 1.0, data_seed: int = 0, precision: str = "float32"
+) -> Problem:
+    r""":math:`f_i(x) = \frac{\mu}{2} \|x - a_i\|^2` with :math:`a_i \sim N(0, I)`; L_i = mu, x* is the mean of a_i.
+
+    With :math:`p^2 = 1 - (1 - \gamma\mu)^2` the expected Lyapunov function of ProxSkip falls by exactly
+    :math:`(1 - \gamma\mu)^2` an iteration. It starts from x = 0.
+
+    Args:
+      clients: n.
+      dimension: of x.
+      mu: curvature, positive.
+      data_seed: of the a_i.
+      precision: float32 or float64.
+    """
+    for name, value in (("clients", clients), ("dimension", dimension)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    if not 0 < mu < np.inf:
+        raise ValueError(f"mu must be positive and finite, not {mu:g}")
+    centres = np.random.default_rng(data_seed).normal(size=(clients, 1, dimension, 1))
+    root = np.sqrt(mu)
+    return Problem(
+        data=(jnp.asarray(root * centres, precision), jnp.full((clients, 1), root, precision)),
+        counts=jnp.ones(clients, jnp.int32),
+        test=None,
+        ridge=jnp.zeros((), precision),
+        smoothness=jnp.full(clients, mu, precision),
+        convexity=jnp.asarray(mu, precision),
+        init=_zero(dimension, precision),
+        loss=_half_square,
+    )
+
+
+def _zero(dimension: int, precision: str):
+    return lambda key: {"x": jnp.zeros((dimension, 1), precision)}
+
+
+def _half_square(params, target, root):
+    # ||root x - target||^2 / 2, root = sqrt(mu) and target = sqrt(mu) a_i, so that mu is data and not program
+    return jnp.sum((root[:, None, None] * params["x"][None] - target) ** 2, axis=(1, 2)) / 2

@@ -1,0 +1,193 @@
+"""From arrays and a partition to a :class:`Problem`: linear models with the constants theory asks for."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sps_jax.datasets import partition
+from sps_jax.errors import unknown
+from sps_jax.models import Model, linear
+from sps_jax.problem import Problem, stack_clients
+
+
+class Loss(NamedTuple):
+    """A loss of a linear model.
+
+    Attributes:
+      of: model -> (params, x, y) -> (b,), the losses of b examples.
+      metrics: model -> pairs (name, function of the same shape).
+      curvature: the largest second derivative of the loss in the model's outputs.
+    """
+
+    of: object
+    metrics: object
+    curvature: float
+
+
+@cache
+def _cross_entropy(model: Model):
+    return lambda params, x, y: optax.softmax_cross_entropy_with_integer_labels(model.apply(params, x), y)
+
+
+@cache
+def _argmax_accuracy(model: Model):
+    return (("accuracy", lambda params, x, y: (model.apply(params, x).argmax(-1) == y).astype(x.dtype)),)
+
+
+@cache
+def _logistic(model: Model):
+    return lambda params, x, y: optax.sigmoid_binary_cross_entropy(model.apply(params, x)[:, 0], y)
+
+
+@cache
+def _sign_accuracy(model: Model):
+    return (("accuracy", lambda params, x, y: ((model.apply(params, x)[:, 0] > 0) == (y > 0)).astype(x.dtype)),)
+
+
+@cache
+def _half_square(model: Model):
+    return lambda params, x, y: (model.apply(params, x)[:, 0] - y) ** 2 / 2
+
+
+@cache
+def _quadratic(model: Model):
+    """f_i without ridge from its moments: one "example" a client."""
+
+    def loss(params, gram, cross, square):
+        (kernel,) = (leaf[:, 0] for leaf in jax.tree.leaves(params))
+        curved = jnp.einsum("i,bij,j->b", kernel, gram, kernel, precision="highest")
+        return (curved - 2 * jnp.einsum("bi,i->b", cross, kernel, precision="highest") + square) / 2
+
+    return loss
+
+
+@cache
+def _squared_error(model: Model):
+    return (("mse", lambda params, x, y: (model.apply(params, x)[:, 0] - y) ** 2),)
+
+
+LOSSES = {
+    "softmax": Loss(_cross_entropy, _argmax_accuracy, 1 / 2),
+    "logistic": Loss(_logistic, _sign_accuracy, 1 / 4),
+    "squares": Loss(_half_square, _squared_error, 1.0),
+}
+PARTITIONS = ("natural", "iid", "dirichlet", "by_label", "by_size")
+
+
+def smoothness(x: np.ndarray, parts: Sequence[np.ndarray], curvature: float, ridge: float, bias: bool) -> np.ndarray:
+    r"""(n,) the constants :math:`L_i = c\, \lambda_{\max}(A_i^\top A_i / m_i) + \rho` of clients with linear models."""
+
+    def largest(a):
+        a = np.hstack([a, np.ones((len(a), 1))]) if bias else a
+        gram = a @ a.T if len(a) < a.shape[1] else a.T @ a
+        return np.linalg.eigvalsh(gram)[-1] / len(a)
+
+    return np.array([curvature * largest(x[part].astype(np.float64)) + ridge for part in parts])
+
+
+def moments(x: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray], precision: str):
+    r"""Least squares of a client in d^2 numbers: :math:`A^\top A/m,\; A^\top y/m,\; \|y\|^2/m` as its one example.
+
+    Full gradients from these cost d^2 instead of m d, and no padding of small clients to the largest.
+
+    Returns:
+      ``data`` of shapes (n, 1, d, d), (n, 1, d), (n, 1) and ``counts`` (n,) of ones, computed in float64.
+    """
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    own = [(x[part], y[part]) for part in parts]
+    sums = zip(*((a.T @ a / len(b), a.T @ b / len(b), b @ b / len(b)) for a, b in own), strict=True)
+    return tuple(np.stack(s).astype(precision)[:, None] for s in sums), np.ones(len(parts), np.int32)
+
+
+def linear_problem(
+    loss: str,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray] | None,
+    parts: Sequence[np.ndarray],
+    *,
+    outputs: int = 1,
+    bias: bool = True,
+    ridge: float = 0.0,
+    batch_size: int | None = None,
+    precision: str = "float32",
+) -> Problem:
+    """A linear model on data dealt to clients.
+
+    Args:
+      loss: ``"softmax"`` (integer labels), ``"logistic"`` (labels 0 and 1), ``"squares"`` (half the squared error).
+      train: x (N, d) and y (N,).
+      test: the same of examples no client has, or None.
+      parts: for each client the rows of ``train`` that are its own.
+      outputs: of the model; the number of classes for ``"softmax"``.
+      bias: whether the model has one.
+      ridge: rho of :class:`Problem`, its mu too.
+      batch_size: examples of a local gradient, None for all.
+      precision: ``"float32"`` or ``"float64"``.
+
+    Raises:
+      ValueError: for a batch size below one or an unknown loss.
+    """
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, or 'full', not {batch_size}")
+    if not 0 <= ridge < np.inf:
+        raise ValueError(f"ridge must be finite and not negative, not {ridge:g}")
+    kind = LOSSES[loss]
+    labels = np.int32 if loss == "softmax" else precision
+    cast = lambda x, y: (x.astype(precision), y.astype(labels))  # noqa: E731
+    model = linear(train[0].shape[1], outputs, bias=bias, dtype=precision)
+    if loss == "squares" and batch_size is None:
+        data, counts, local = *moments(*train, parts, precision), _quadratic(model)
+    else:
+        (data, counts), local = stack_clients(cast(*train), parts), kind.of(model)
+    constants = smoothness(train[0], parts, kind.curvature, ridge, bias)
+    return Problem(
+        data=tuple(jnp.asarray(a) for a in data),
+        counts=jnp.asarray(counts),
+        test=None if test is None else tuple(jnp.asarray(a) for a in cast(*test)),
+        ridge=jnp.asarray(ridge, precision),
+        smoothness=jnp.asarray(constants, precision),
+        convexity=jnp.asarray(ridge, precision) if ridge > 0 else None,
+        init=model.init,
+        loss=local,
+        metrics=(("loss", kind.of(model)), *kind.metrics(model)),
+        batch_size=batch_size,
+    )
+
+
+def deal(
+    how: str,
+    clients: int,
+    *,
+    labels: np.ndarray,
+    groups: np.ndarray | None = None,
+    dirichlet_alpha: float = 0.5,
+    seed: int = 0,
+) -> list[np.ndarray]:
+    """Rows dealt to ``clients`` by the partition ``how``, see :mod:`sps_jax.datasets.partition`.
+
+    Raises:
+      ValueError: for an unknown partition, one that the data cannot have, or more clients than there are.
+    """
+    if how not in PARTITIONS:
+        raise unknown("partition", how, PARTITIONS)
+    if how in ("natural", "by_size") and groups is None:
+        raise ValueError(f"these data have no natural clients, so no partition {how!r}; try iid, dirichlet or by_label")
+    if how == "natural":
+        parts = partition.natural(groups)
+        if not 1 <= clients <= len(parts):
+            raise ValueError(f"clients must be between 1 and the data's {len(parts)} natural clients, not {clients}")
+        return parts[:clients]
+    if how == "by_size":
+        return partition.by_size(groups, clients)
+    if how == "iid":
+        return partition.iid(len(labels), clients, seed)
+    if how == "by_label":
+        return partition.by_label(labels, clients)
+    return partition.dirichlet(labels, clients, dirichlet_alpha, seed)

@@ -1,0 +1,102 @@
+"""Small heterogeneous least squares, and the list of methods the tests go through."""
+
+import inspect
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.problem import Problem
+
+FEATURES, OUTPUTS = 5, 3
+METHODS = [(name, {}) for name in ALGORITHMS] + [("fedavg_client_pruning", {"straight_through": False})]
+IDS = ["-".join([name, *options]) for name, options in METHODS]
+PRUNED = ["sparse_proxskip", "sparse_proxskip_local", "server_pruning", "server_pruning_modified"]
+PRUNED += ["fedavg_server_pruning", "fedavg_client_pruning"]
+
+
+def init(key):
+    """x_0 = 2 N(0, I)."""
+    first, second = jax.random.split(key)
+    return {"w": 2 * jax.random.normal(first, (FEATURES, OUTPUTS)), "b": 2 * jax.random.normal(second, (OUTPUTS,))}
+
+
+def squares(params, a, y):
+    """Half the squared residual of each example."""
+    return jnp.sum((a @ params["w"] + params["b"][None] - y) ** 2, axis=1) / 2
+
+
+def matrix(params) -> np.ndarray:
+    """The parameters (..., 1 + F, C) of a model or a stack of them: the bias is row 0."""
+    return np.concatenate([np.asarray(params["b"])[..., None, :], np.asarray(params["w"])], axis=-2)
+
+
+def tree(x: np.ndarray) -> dict[str, jax.Array]:
+    """The parameters of a matrix (..., 1 + F, C)."""
+    return {"w": jnp.asarray(x[..., 1:, :]), "b": jnp.asarray(x[..., 0, :])}
+
+
+class Quadratic(NamedTuple):
+    """f_i(x) = <x, H_i x> / 2 - <c_i, x> + constant, in matrix form: what the problem is to a paper."""
+
+    problem: Problem
+    H: np.ndarray
+    c: np.ndarray
+
+    @property
+    def L(self) -> float:
+        return float(np.linalg.eigvalsh(self.H).max())
+
+    @property
+    def mu(self) -> float:
+        return float(np.linalg.eigvalsh(self.H).min())
+
+    @property
+    def optimum(self) -> np.ndarray:
+        return np.linalg.solve(self.H.mean(0), self.c.mean(0))
+
+    def gradients(self, x: np.ndarray) -> np.ndarray:
+        """Client i's gradient at x[i], or at the common x."""
+        return self.H @ x - self.c
+
+
+def least_squares(
+    *, clients=4, rows=8, ridge=0.1, seed=0, batch_size=None, dtype=np.float64, padding=0.0, sparse=False
+) -> Quadratic:
+    """Clients with their own inputs, solutions and numbers of examples; ``padding`` fills the unused rows.
+
+    ``sparse``: all solutions are near a common one with 4 nonzero weights, and there is little noise.
+    """
+    generator = np.random.default_rng(seed)
+    a = generator.normal(size=(clients, rows, FEATURES)) * generator.uniform(0.5, 1.5, (clients, 1, FEATURES))
+    y = a @ (2 * generator.normal(size=(clients, FEATURES, OUTPUTS))) + 3 * generator.normal(size=(clients, 1, OUTPUTS))
+    if sparse:
+        common = np.zeros((FEATURES, OUTPUTS))
+        common.ravel()[:4] = 2 * generator.normal(size=4)
+        y = a @ (common + 0.1 * generator.normal(size=(clients, FEATURES, OUTPUTS)))
+        y = y + 0.1 * generator.normal(size=y.shape)
+    counts = rows - np.arange(clients)
+    H, c = [], []
+    for i, m in enumerate(counts):
+        inputs = np.concatenate([np.ones((m, 1)), a[i, :m]], axis=1)
+        H.append(inputs.T @ inputs / m + ridge * np.eye(1 + FEATURES))
+        c.append(inputs.T @ y[i, :m] / m)
+        a[i, m:], y[i, m:] = padding, padding
+    problem = Problem(
+        data=(jnp.asarray(a, dtype), jnp.asarray(y, dtype)),
+        counts=jnp.asarray(counts, jnp.int32),
+        test=None,
+        ridge=jnp.asarray(ridge, dtype),
+        init=init,
+        loss=squares,
+        batch_size=batch_size,
+    )
+    return Quadratic(problem, np.stack(H), np.stack(c))
+
+
+def hyper(name: str, options=None, **values) -> dict:
+    """Those of ``values`` that the method takes, and its ``options``."""
+    takes = inspect.signature(ALGORITHMS[name]).parameters
+    return {key: value for key, value in values.items() if key in takes} | (options or {})

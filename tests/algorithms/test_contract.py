@@ -1,0 +1,240 @@
+"""What every method of the table promises, whatever its mathematics."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from problems import IDS, METHODS, OUTPUTS, PRUNED, hyper, init, least_squares, matrix
+
+from sps_jax import tree
+from sps_jax.algorithms import ALGORITHMS, proxskip
+from sps_jax.simulation import iterate, prepare, run_rounds, simulate
+
+KEY = jax.random.key(5)
+each_method = pytest.mark.parametrize(("name", "options"), METHODS, ids=IDS)
+x64 = pytest.mark.usefixtures("x64")
+
+
+def built(name, values, dtype, local_steps=None):
+    """The algorithm itself, for its ``model`` and ``broadcast``."""
+    setup, traced, _ = prepare(ALGORITHMS[name], values, dtype, local_steps=local_steps)
+    return setup.build(traced)
+
+
+def all_values(name, options, quadratic, **changes):
+    defaults = {"stepsize": 0.3 / quadratic.L, "prob": 0.4, "sparsity": 0.7, "mu": 0.2, "l1": 0.01}
+    return hyper(name, options, **(defaults | changes))
+
+
+def close(first, second, tolerance=1e-12):
+    chex.assert_trees_all_close(first, second, rtol=tolerance, atol=tolerance)
+
+
+# --- two shapes of one computation -------------------------------------------------------------------------------
+
+
+def rounds_and_steps(name, options, local_steps, batch_size):
+    """``simulate`` for some rounds and ``iterate`` for as many iterations end in the same state."""
+    quadratic = least_squares(batch_size=batch_size)
+    values = all_values(name, options, quadratic)
+    if local_steps is not None:
+        values.pop("prob", None)
+    run = {"problem": quadratic.problem, "hyper": values, "key": KEY, "local_steps": local_steps}
+    by_rounds, history = simulate(ALGORITHMS[name], rounds=12, **run)
+    by_steps, heads = iterate(ALGORITHMS[name], iterations=int(by_rounds.t), **run)
+    assert heads[-1] and heads.sum() == 12 and by_steps.t == by_rounds.t == history["iteration"][-1]
+    np.testing.assert_array_equal(np.flatnonzero(heads) + 1, history["iteration"])
+    close(by_rounds.server, by_steps.server)
+    close(by_rounds.memory, by_steps.memory)
+
+
+@x64
+@pytest.mark.parametrize(("local_steps", "batch_size"), [(None, 2), (3, None)], ids=["coin-batches", "fixed-full"])
+@each_method
+def test_rounds_are_steps(name, options, local_steps, batch_size):
+    rounds_and_steps(name, options, local_steps, batch_size)
+
+
+@x64
+@pytest.mark.parametrize(("local_steps", "batch_size"), [(None, None), (3, 2)], ids=["coin-full", "fixed-batches"])
+@pytest.mark.parametrize("name", ["scaffold", "sparse_proxskip"])
+def test_rounds_are_steps_the_other_way(name, local_steps, batch_size):
+    rounds_and_steps(name, {}, local_steps, batch_size)
+
+
+def sorting_topk(params, sparsity):
+    """TopK by a sort, for ``test_without_jit``: op by op, the package's own takes seconds a call."""
+    w = params["w"]
+    rank = jnp.argsort(jnp.argsort(-jnp.abs(w.ravel()), stable=True)).reshape(w.shape)
+    return params | {"w": jnp.where(rank < jnp.round((1 - sparsity) * w.size), w, jnp.zeros_like(w))}
+
+
+@x64
+@each_method
+def test_without_jit(name, options):
+    """The same numbers when nothing is compiled."""
+    quadratic = least_squares(batch_size=2, clients=2)
+    values = all_values(name, options, quadratic, prune=sorting_topk)
+    run = partial(iterate, ALGORITHMS[name], quadratic.problem, values, KEY, iterations=4, local_steps=None)
+    compiled, heads = run()
+    with jax.disable_jit():
+        plain, plain_heads = run()
+    np.testing.assert_array_equal(heads, plain_heads)
+    close(compiled, plain)
+
+
+# --- what a run keeps, and when it is compiled -------------------------------------------------------------------
+
+
+@each_method
+def test_float32_shapes_keys_and_compilation(name, options):
+    """Shapes and dtypes are kept; other numbers and seeds reuse the program; a key fixes the run, bit for bit."""
+    quadratic = least_squares(dtype=np.float32, batch_size=2)
+    problem, make = quadratic.problem, ALGORITHMS[name]
+    run = partial(simulate, make, problem, rounds=5)
+    values = all_values(name, options, quadratic)
+    state, history = run(values, KEY)
+    params = problem.init(KEY)
+    algorithm = built(name, values, np.float32)
+    h, server = algorithm.init(params)
+    for seen, expected in ((state.server, server), (state.memory, tree.stack(h, 4)), (algorithm.model(server), params)):
+        chex.assert_trees_all_equal_shapes_and_dtypes(seen, expected)
+    assert state.t.dtype == jnp.int32 and all(len(column) == 5 for column in history.values())
+
+    programs = run_rounds._cache_size()
+    again, history_again = run(values, KEY)
+    chex.assert_trees_all_equal(state, again)
+    chex.assert_trees_all_equal(history, history_again)
+    changed = all_values(name, options, quadratic, stepsize=0.01, prob=0.7, sparsity=0.5, mu=0.3, l1=0.02)
+    run(changed, KEY)
+    other, _ = run(values, jax.random.key(6), params=params)
+    same_start, _ = run(values, KEY, params=params)
+    assert run_rounds._cache_size() == programs
+    assert np.abs(matrix(algorithm.model(other.server)) - matrix(algorithm.model(same_start.server))).max() > 1e-4
+
+
+@x64
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.7, 0.99])
+@pytest.mark.parametrize("name", PRUNED)
+def test_shipped_model_has_k_nonzeros(name, sparsity):
+    """Exactly K = max(1, round((1-s) d)) weights and every bias; the history's density says the same."""
+    quadratic = least_squares()
+    values = all_values(name, {}, quadratic, sparsity=sparsity)
+    state, history = simulate(ALGORITHMS[name], quadratic.problem, values, KEY, rounds=7)
+    model = built(name, values, np.float64).model(state.server)
+    K = max(1, round((1 - sparsity) * 15))
+    assert np.count_nonzero(model["w"]) == K and np.count_nonzero(model["b"]) == OUTPUTS
+    np.testing.assert_allclose(history["density"], (K + OUTPUTS) / 18, rtol=1e-12)
+
+
+# --- special cases -----------------------------------------------------------------------------------------------
+
+
+@x64
+@each_method
+def test_gradient_descent_at_p_1(name, options):
+    """p = 1, s = 0, without extra terms: x <- x - gamma grad f(x) (T9)."""
+    quadratic = least_squares()
+    gamma = 1 / quadratic.L
+    values = hyper(name, options, stepsize=gamma, prob=1.0, sparsity=0.0, mu=0.0, l1=0.0)
+    x = init(KEY)
+    state, _ = simulate(ALGORITHMS[name], quadratic.problem, values, KEY, rounds=40, params=x)
+    x = matrix(x)
+    for _ in range(40):
+        x = x - gamma * quadratic.gradients(x).mean(0)
+    np.testing.assert_allclose(matrix(built(name, values, np.float64).model(state.server)), x, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [2, None], ids=["batches", "full"])
+@x64
+@each_method
+def test_padding_is_never_used(name, options, batch_size):
+    """The rows behind ``counts`` may hold anything: NaN if batches are drawn, huge numbers with full gradients."""
+    runs = []
+    for padding in (0.0, np.nan if batch_size else 1e100):
+        quadratic = least_squares(batch_size=batch_size, padding=padding)
+        values = all_values(name, options, quadratic)
+        runs.append(simulate(ALGORITHMS[name], quadratic.problem, values, KEY, rounds=5))
+    (state, history), (poisoned, poisoned_history) = runs
+    assert tree.finite(state.server)
+    chex.assert_trees_all_equal(state, poisoned)
+    chex.assert_trees_all_equal(history, poisoned_history)
+
+
+# --- transforms of the local direction ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on", ["direction", "gradient"])
+@x64
+@pytest.mark.parametrize("name", ["scaffold", "sparse_proxskip", "sparse_proxskip_local", "fedavg_client_pruning"])
+def test_clipping_at_a_huge_norm_is_none(name, on):
+    quadratic = least_squares(batch_size=2)
+    run = partial(simulate, ALGORITHMS[name], quadratic.problem, all_values(name, {}, quadratic), KEY, rounds=6)
+    plain, _ = run()
+    clipped, _ = run(transform=optax.clip_by_global_norm(1e9), transform_on=on)
+    memory = clipped.memory[0] if on == "direction" else clipped.memory
+    close(plain.server, clipped.server)
+    close(plain.memory, memory)
+
+
+@x64
+def test_clipping_the_direction_keeps_the_fixed_point():
+    """g - h is zero at x*, g is not: proxskip still reaches x* with the first clipped, not with the second."""
+    quadratic = least_squares(ridge=0.5)
+    x_star, norm = quadratic.optimum, 1.0
+    assert np.sqrt((quadratic.gradients(x_star) ** 2).sum((1, 2))).min() > norm
+    off = {}
+    for on in ("direction", "gradient"):
+        state, _ = simulate(
+            proxskip,
+            quadratic.problem,
+            {"stepsize": 1 / quadratic.L},
+            KEY,
+            rounds=3000,
+            local_steps=3,
+            evaluate_every=3000,
+            transform=optax.clip_by_global_norm(norm),
+            transform_on=on,
+        )
+        off[on] = np.abs(matrix(state.server) - x_star).max()
+    assert off["direction"] < 1e-10
+    assert off["gradient"] > 1e-2
+
+
+@x64
+def test_momentum_is_kept_across_rounds():
+    """FedAvg with m_i <- 0.9 m_i + g_i, x_i <- x_i - gamma m_i; m_i is the client's own and lives on."""
+    quadratic, rounds, k = least_squares(), 6, 3
+    gamma, start = 0.05 / quadratic.L, init(KEY)
+    state, _ = simulate(
+        ALGORITHMS["fedavg"],
+        quadratic.problem,
+        {"stepsize": gamma},
+        KEY,
+        rounds=rounds,
+        local_steps=k,
+        transform=optax.trace(0.9),
+        params=start,
+    )
+    b, m = matrix(start), np.zeros_like(quadratic.c)
+    for _ in range(rounds):
+        x = np.stack([b] * 4)
+        for _ in range(k):
+            m = 0.9 * m + quadratic.gradients(x)
+            x = x - gamma * m
+        b = x.mean(0)
+    _, kept = state.memory
+    np.testing.assert_allclose(matrix(state.server), b, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(matrix(kept.trace), m, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("prob", [0.0, 1.5, np.nan])
+def test_a_probability_out_of_range(prob):
+    """Refused with the allowed range."""
+    quadratic = least_squares(dtype=np.float32)
+    with pytest.raises(ValueError, match=r"prob must be in \(0, 1\]"):
+        simulate(proxskip, quadratic.problem, {"stepsize": 0.1, "prob": prob}, KEY, rounds=1)
