@@ -1,3 +1,71 @@
 """Simulation of communication-efficient, sparse federated learning."""
 
 __version__ = "0.1.0"
+
+from sps_jax.algorithms import ALGORITHMS, Algorithm, Turn, descend, pruned, transformed
+from sps_jax.algorithms import (
+    fedavg as fedavg,
+)
+from sps_jax.algorithms import (
+    fedavg_client_pruning as fedavg_client_pruning,
+)
+from sps_jax.algorithms import (
+    fedavg_server_pruning as fedavg_server_pruning,
+)
+from sps_jax.algorithms import (
+    fedprox as fedprox,
+)
+from sps_jax.algorithms import (
+    gd as gd,
+)
+from sps_jax.algorithms import (
+    proxskip as proxskip,
+)
+from sps_jax.algorithms import (
+    randprox_l1 as randprox_l1,
+)
+from sps_jax.algorithms import (
+    scaffold as scaffold,
+)
+from sps_jax.algorithms import (
+    server_pruning as server_pruning,
+)
+from sps_jax.algorithms import (
+    server_pruning_modified as server_pruning_modified,
+)
+from sps_jax.algorithms import (
+    sparse_proxskip as sparse_proxskip,
+)
+from sps_jax.algorithms import (
+    sparse_proxskip_local as sparse_proxskip_local,
+)
+from sps_jax.communication import ENCODINGS, message_bits, total_bits
+from sps_jax.engine import Schedule, State, StepState, begin, step
+from sps_jax.problem import Problem, stack_clients
+from sps_jax.simulation import iterate, simulate
+from sps_jax.sparsify import make_topk, straight_through, topk
+
+__all__ = [
+    "ALGORITHMS",
+    "ENCODINGS",
+    "Algorithm",
+    "Problem",
+    "Schedule",
+    "State",
+    "StepState",
+    "Turn",
+    "begin",
+    "descend",
+    "iterate",
+    "make_topk",
+    "message_bits",
+    "pruned",
+    "simulate",
+    "stack_clients",
+    "step",
+    "straight_through",
+    "topk",
+    "total_bits",
+    "transformed",
+    *ALGORITHMS,
+]

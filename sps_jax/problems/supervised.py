@@ -60,8 +60,10 @@ def _quadratic(model: Model):
 
     def loss(params, gram, cross, square):
         (kernel,) = (leaf[:, 0] for leaf in jax.tree.leaves(params))
-        curved = jnp.einsum("i,bij,j->b", kernel, gram, kernel, precision="highest")
-        return (curved - 2 * jnp.einsum("bi,i->b", cross, kernel, precision="highest") + square) / 2
+        curved = jnp.sum(gram * kernel[None, :, None], axis=1)  # G is symmetric: one pass over it, also backward
+        still = jax.lax.stop_gradient(curved)
+        form = 2 * jnp.sum(still * kernel[None], 1) - jax.lax.stop_gradient(jnp.sum(still * kernel[None], 1))
+        return (form - 2 * jnp.sum(cross * kernel[None], 1) + square) / 2
 
     return loss
 

@@ -12,6 +12,7 @@ from problems import IDS, METHODS, OUTPUTS, PRUNED, hyper, init, least_squares, 
 
 from sps_jax import tree
 from sps_jax.algorithms import ALGORITHMS, proxskip
+from sps_jax.engine import State
 from sps_jax.simulation import iterate, prepare, run_rounds, simulate
 
 KEY = jax.random.key(5)
@@ -53,16 +54,15 @@ def rounds_and_steps(name, options, local_steps, batch_size):
 
 
 @x64
-@pytest.mark.parametrize(("local_steps", "batch_size"), [(None, 2), (3, None)], ids=["coin-batches", "fixed-full"])
 @each_method
-def test_rounds_are_steps(name, options, local_steps, batch_size):
-    rounds_and_steps(name, options, local_steps, batch_size)
+def test_rounds_are_steps(name, options):
+    rounds_and_steps(name, options, None, 2)
 
 
 @x64
-@pytest.mark.parametrize(("local_steps", "batch_size"), [(None, None), (3, 2)], ids=["coin-full", "fixed-batches"])
+@pytest.mark.parametrize(("local_steps", "batch_size"), [(None, None), (3, 2), (3, None)])
 @pytest.mark.parametrize("name", ["scaffold", "sparse_proxskip"])
-def test_rounds_are_steps_the_other_way(name, local_steps, batch_size):
+def test_rounds_are_steps_with_other_schedules_and_batches(name, local_steps, batch_size):
     rounds_and_steps(name, {}, local_steps, batch_size)
 
 
@@ -70,15 +70,15 @@ def sorting_topk(params, sparsity):
     """TopK by a sort, for ``test_without_jit``: op by op, the package's own takes seconds a call."""
     w = params["w"]
     rank = jnp.argsort(jnp.argsort(-jnp.abs(w.ravel()), stable=True)).reshape(w.shape)
-    return params | {"w": jnp.where(rank < jnp.round((1 - sparsity) * w.size), w, jnp.zeros_like(w))}
+    return params | {"w": jnp.where(rank.astype(w.dtype) < jnp.round((1 - sparsity) * w.size), w, jnp.zeros_like(w))}
 
 
 @x64
-@each_method
-def test_without_jit(name, options):
+@pytest.mark.parametrize("name", ["scaffold", "sparse_proxskip", "server_pruning_modified", "randprox_l1"])
+def test_without_jit(name):
     """The same numbers when nothing is compiled."""
     quadratic = least_squares(batch_size=2, clients=2)
-    values = all_values(name, options, quadratic, prune=sorting_topk)
+    values = all_values(name, {}, quadratic, prune=sorting_topk)
     run = partial(iterate, ALGORITHMS[name], quadratic.problem, values, KEY, iterations=4, local_steps=None)
     compiled, heads = run()
     with jax.disable_jit():
@@ -91,30 +91,39 @@ def test_without_jit(name, options):
 
 
 @each_method
-def test_float32_shapes_keys_and_compilation(name, options):
-    """Shapes and dtypes are kept; other numbers and seeds reuse the program; a key fixes the run, bit for bit."""
+def test_float32_stays_float32(name, options):
+    """Shapes and dtypes of the server's state, the memory and the model are those of the start; nothing is promoted."""
     quadratic = least_squares(dtype=np.float32, batch_size=2)
-    problem, make = quadratic.problem, ALGORITHMS[name]
-    run = partial(simulate, make, problem, rounds=5)
+    values = all_values(name, options, quadratic)
+    setup, traced, schedule = prepare(ALGORITHMS[name], values, np.float32)
+    params = init(KEY)
+    algorithm = setup.build(traced)
+    h, server = algorithm.init(params)
+    state = State(server, tree.stack(h, 4), jnp.int32(0))
+    run = jax.eval_shape(partial(run_rounds, setup), quadratic.problem, traced, schedule, state, KEY, np.ones(5, bool))
+    chex.assert_trees_all_equal_shapes_and_dtypes(run[0], state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(jax.eval_shape(algorithm.model, run[0].server), params)
+    assert run[1]["train_loss"].dtype == np.float32 and run[1]["train_loss"].shape == (5,)
+
+
+@x64
+@each_method
+def test_keys_and_compilation(name, options):
+    """A key fixes the run, bit for bit, another draws other batches; other numbers and seeds reuse the program."""
+    quadratic = least_squares(batch_size=2)
+    model = built(name, all_values(name, options, quadratic), np.float64).model
+    run = partial(simulate, ALGORITHMS[name], quadratic.problem, rounds=12)
     values = all_values(name, options, quadratic)
     state, history = run(values, KEY)
-    params = problem.init(KEY)
-    algorithm = built(name, values, np.float32)
-    h, server = algorithm.init(params)
-    for seen, expected in ((state.server, server), (state.memory, tree.stack(h, 4)), (algorithm.model(server), params)):
-        chex.assert_trees_all_equal_shapes_and_dtypes(seen, expected)
-    assert state.t.dtype == jnp.int32 and all(len(column) == 5 for column in history.values())
-
     programs = run_rounds._cache_size()
     again, history_again = run(values, KEY)
     chex.assert_trees_all_equal(state, again)
     chex.assert_trees_all_equal(history, history_again)
-    changed = all_values(name, options, quadratic, stepsize=0.01, prob=0.7, sparsity=0.5, mu=0.3, l1=0.02)
-    run(changed, KEY)
-    other, _ = run(values, jax.random.key(6), params=params)
-    same_start, _ = run(values, KEY, params=params)
+    run(all_values(name, options, quadratic, stepsize=0.01, prob=0.7, sparsity=0.5, mu=0.3, l1=0.02), KEY)
+    other, _ = run(values, jax.random.key(6), params=init(KEY))
+    same_start, _ = run(values, KEY, params=init(KEY))
     assert run_rounds._cache_size() == programs
-    assert np.abs(matrix(algorithm.model(other.server)) - matrix(algorithm.model(same_start.server))).max() > 1e-4
+    assert np.abs(matrix(model(other.server)) - matrix(model(same_start.server))).max() > 1e-4
 
 
 @x64
@@ -122,9 +131,9 @@ def test_float32_shapes_keys_and_compilation(name, options):
 @pytest.mark.parametrize("name", PRUNED)
 def test_shipped_model_has_k_nonzeros(name, sparsity):
     """Exactly K = max(1, round((1-s) d)) weights and every bias; the history's density says the same."""
-    quadratic = least_squares()
+    quadratic = least_squares(batch_size=2)
     values = all_values(name, {}, quadratic, sparsity=sparsity)
-    state, history = simulate(ALGORITHMS[name], quadratic.problem, values, KEY, rounds=7)
+    state, history = simulate(ALGORITHMS[name], quadratic.problem, values, KEY, rounds=12)
     model = built(name, values, np.float64).model(state.server)
     K = max(1, round((1 - sparsity) * 15))
     assert np.count_nonzero(model["w"]) == K and np.count_nonzero(model["b"]) == OUTPUTS
@@ -142,9 +151,9 @@ def test_gradient_descent_at_p_1(name, options):
     gamma = 1 / quadratic.L
     values = hyper(name, options, stepsize=gamma, prob=1.0, sparsity=0.0, mu=0.0, l1=0.0)
     x = init(KEY)
-    state, _ = simulate(ALGORITHMS[name], quadratic.problem, values, KEY, rounds=40, params=x)
+    state, _ = simulate(ALGORITHMS[name], quadratic.problem, values, KEY, rounds=12, params=x)
     x = matrix(x)
-    for _ in range(40):
+    for _ in range(12):
         x = x - gamma * quadratic.gradients(x).mean(0)
     np.testing.assert_allclose(matrix(built(name, values, np.float64).model(state.server)), x, rtol=1e-12, atol=1e-12)
 
@@ -158,7 +167,7 @@ def test_padding_is_never_used(name, options, batch_size):
     for padding in (0.0, np.nan if batch_size else 1e100):
         quadratic = least_squares(batch_size=batch_size, padding=padding)
         values = all_values(name, options, quadratic)
-        runs.append(simulate(ALGORITHMS[name], quadratic.problem, values, KEY, rounds=5))
+        runs.append(simulate(ALGORITHMS[name], quadratic.problem, values, KEY, rounds=12))
     (state, history), (poisoned, poisoned_history) = runs
     assert tree.finite(state.server)
     chex.assert_trees_all_equal(state, poisoned)
@@ -170,10 +179,10 @@ def test_padding_is_never_used(name, options, batch_size):
 
 @pytest.mark.parametrize("on", ["direction", "gradient"])
 @x64
-@pytest.mark.parametrize("name", ["scaffold", "sparse_proxskip", "sparse_proxskip_local", "fedavg_client_pruning"])
+@pytest.mark.parametrize("name", ["scaffold", "sparse_proxskip"])
 def test_clipping_at_a_huge_norm_is_none(name, on):
     quadratic = least_squares(batch_size=2)
-    run = partial(simulate, ALGORITHMS[name], quadratic.problem, all_values(name, {}, quadratic), KEY, rounds=6)
+    run = partial(simulate, ALGORITHMS[name], quadratic.problem, all_values(name, {}, quadratic), KEY, rounds=12)
     plain, _ = run()
     clipped, _ = run(transform=optax.clip_by_global_norm(1e9), transform_on=on)
     memory = clipped.memory[0] if on == "direction" else clipped.memory

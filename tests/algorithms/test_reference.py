@@ -46,9 +46,7 @@ def test_against_numpy(name, options, local_steps):
     ends = np.flatnonzero(heads) + 1
     lengths = np.diff(ends, prepend=0)
     assert len(ends) > ITERATIONS / 8 and (name == "gd" or lengths.max() >= 5)
-    case = reference.Case(
-        quadratic.gradients, 4, matrix(start), lengths, gamma=gamma, p=p, keep=KEEP, mu=0.7, l1=0.05
-    )
+    case = reference.Case(quadratic.gradients, 4, matrix(start), lengths, gamma=gamma, p=p, keep=KEEP, mu=0.7, l1=0.05)
     model, broadcast, memory = reference.METHODS[name](case, **options)
     algorithm = prepare_algorithm(name, values, local_steps)
     np.testing.assert_allclose(matrix(algorithm.model(state.server)), model, rtol=0, atol=1e-10)

@@ -1,0 +1,89 @@
+"""One algorithm on one problem from one seed, in blocks of rounds: progress, divergence, records."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sps_jax.problem import Problem
+from sps_jax.simulation import asked_rounds, message_sizes, run_rounds, start_rounds, tabulate
+
+Row = dict[str, Any]
+
+
+def block_length(rounds: int, blocks: int = 20) -> int:
+    """The largest divisor of ``rounds`` that makes at least ``blocks`` blocks (1 where there are fewer rounds)."""
+    return next(length for length in range(max(1, rounds // blocks), 0, -1) if rounds % length == 0)
+
+
+def compile_blocks(prepared: tuple, problem: Problem, key: jax.Array, rounds: int, evaluate_every: int):
+    """The compiled block of rounds of ``prepared`` (from :func:`sps_jax.simulation.prepare`), and its seconds."""
+    setup, hyper, schedule = prepared
+    began = time.perf_counter()
+    asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[: block_length(rounds)])
+    state = start_rounds(setup, problem, hyper, key)
+    compiled = run_rounds.lower(setup, problem, hyper, schedule, state, key, asked).compile()
+    return compiled, time.perf_counter() - began
+
+
+def run_blocks(
+    prepared: tuple,
+    problem: Problem,
+    compiled: Callable,
+    key: jax.Array,
+    *,
+    rounds: int,
+    evaluate_every: int,
+    encoding: str,
+    progress: Callable[[int], Any],
+) -> tuple[list[Row], Row]:
+    """Run all rounds, or up to the first whose numbers are not finite.
+
+    Args:
+      progress: called with the number of rounds just done.
+
+    Returns:
+      The records of the evaluations, in order, and a summary: ``rounds``, ``iterations``, ``run_seconds``,
+      ``client_steps_per_second`` and ``diverged_at_round`` (None if it did not).
+    """
+    setup, hyper, schedule = prepared
+    asked, length = asked_rounds(rounds, evaluate_every), block_length(rounds)
+    state = start_rounds(setup, problem, hyper, key)
+    sizes = message_sizes(setup, problem, hyper, state)
+    blocks, diverged = [], None
+    began = time.perf_counter()
+    for first in range(0, rounds, length):
+        state, seen = compiled(problem, hyper, schedule, state, key, jnp.asarray(asked[first : first + length]))
+        blocks.append(jax.tree.map(np.asarray, seen))
+        progress(length)
+        bad = ~_healthy(blocks[-1], asked[first : first + length])
+        if bad.any():
+            diverged = first + int(bad.argmax()) + 1
+            break
+    seconds = time.perf_counter() - began
+    seen = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    done = len(seen["iteration"]) if diverged is None else diverged - 1
+    seen = {name: values[:done] for name, values in seen.items()}
+    iterations = int(seen["iteration"][-1]) if done else 0
+    summary = {
+        "rounds": done,
+        "iterations": iterations,
+        "run_seconds": round(seconds, 3),
+        "client_steps_per_second": round(iterations * problem.clients / seconds, 1),
+        "diverged_at_round": diverged,
+    }
+    columns = tabulate(seen, asked[:done], sizes, encoding) if asked[:done].any() else {"round": np.array([])}
+    return [_row(columns, i) for i in range(len(columns["round"]))], summary
+
+
+def _healthy(seen: Mapping[str, np.ndarray], asked: np.ndarray) -> np.ndarray:
+    return seen["finite"] & (~asked | np.isfinite(seen["train_loss"]))
+
+
+def _row(columns: Mapping[str, np.ndarray], i: int) -> Row:
+    row = {name: values[i].item() if hasattr(values[i], "item") else values[i] for name, values in columns.items()}
+    row.setdefault("control_sum", None)
+    return row

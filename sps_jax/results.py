@@ -1,0 +1,75 @@
+"""Result files: records in, files out, each written whole or not at all."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: into a temporary neighbour, then renamed over ``path``."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``value`` as indented JSON; numbers that are not finite are refused with a ``ValueError``."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line."""
+    write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+
+
+def new_folder(path: Path) -> Path:
+    """``path`` as an empty folder that did not have anything in it.
+
+    Raises:
+      ValueError: where it is a file, has content, or cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise ValueError(f"the output folder {path} is not empty; give another --out, or empty it")
+        probe = tempfile.TemporaryFile(dir=path)
+        probe.close()
+    except OSError as error:
+        raise ValueError(f"cannot write to the output folder {path}: {error.strerror}") from None
+    return path
+
+
+def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool) -> float | None:
+    """Uplink bits of the first record whose ``metric`` reaches ``target``, None if none does."""
+    for record in records:
+        if record[metric] >= target if largest else record[metric] <= target:
+            return record["uplink_bits"]
+    return None
+
+
+def human(bits: float | None) -> str:
+    """Bits for people.
+
+    >>> human(3564000), human(None)
+    ('3.56 Mbit', '-')
+    """
+    if bits is None:
+        return "-"
+    power = min(int(math.log10(max(bits, 1)) // 3), 5)
+    return f"{bits / 1000**power:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}bit"
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Rows of equal keys as aligned text."""
+    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
+    lines = [{key: key for key in widths}, {key: "-" * width for key, width in widths.items()}, *rows]
+    return "\n".join("  ".join(line[key].ljust(width) for key, width in widths.items()).rstrip() for line in lines)
