@@ -41,8 +41,8 @@ def new_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
             raise ValueError(f"the output folder {path} is not empty; give another --out, or empty it")
-        probe = tempfile.TemporaryFile(dir=path)
-        probe.close()
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise ValueError(f"cannot write to the output folder {path}: {error.strerror}") from None
     return path

@@ -14,7 +14,7 @@ def size(tree: Tree) -> int:
 
 
 def dtype(tree: Tree) -> jnp.dtype:
-    """The one floating dtype of the leaves; mixed floating dtypes raise a ``TypeError`` (nothing is promoted silently)."""
+    """The one floating dtype of the leaves; mixed floating dtypes raise a ``TypeError`` (no silent promotion)."""
     found = {leaf.dtype for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)}
     if len(found) != 1:
         raise TypeError(f"expected leaves of one floating dtype, got {sorted(map(str, found))}")
@@ -27,7 +27,7 @@ def stack(tree: Tree, n: int) -> Tree:
 
 
 def mean(stacked: Tree, weights: jax.Array | None) -> Tree:
-    r"""Mean over the leading axis: :math:`\sum_i w_i a_i`, with ``weights`` (n,) that sum to one, or equal when None."""
+    r"""Mean over the leading axis: :math:`\sum_i w_i a_i`, with ``weights`` (n,) summing to one; None for equal."""
     if weights is None:
         return jax.tree.map(lambda a: jnp.mean(a, axis=0), stacked)
     return jax.tree.map(lambda a: jnp.sum(weights.reshape(-1, *[1] * (a.ndim - 1)) * a, axis=0), stacked)

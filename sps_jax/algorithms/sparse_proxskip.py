@@ -50,8 +50,9 @@ def sparse_proxskip_local(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
 
     .. math:: x_i \leftarrow C(x_i - \gamma (\nabla f_i(x_i) - h_i))
 
-    What goes up is :math:`x_i`, sparse already; the rest is as in :func:`sparse_proxskip`. Only the first gradient after a communication is taken at the
-    average, which may have up to nK nonzeros. The published text leaves this preset open.
+    What goes up is :math:`x_i`, sparse already; the rest is as in :func:`sparse_proxskip`. Only the first gradient
+    after a communication is taken at the average, which may have up to nK nonzeros. The published text leaves this
+    preset open.
 
     Args:
       stepsize: gamma > 0.

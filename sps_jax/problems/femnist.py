@@ -50,7 +50,7 @@ def femnist(
     if partition == "natural":
         if not 1 <= clients <= len(own):
             raise ValueError(
-                f"clients must be between 1 and {len(own)}, the writers with at least {MIN_IMAGES} images, not {clients}"
+                f"clients must be between 1 and {len(own)}, the writers of at least {MIN_IMAGES} images, not {clients}"
             )
         own = own[:clients]
     train, test = split([chosen[part] for part in own], 0.1, data_seed)

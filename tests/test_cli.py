@@ -1,0 +1,102 @@
+"""The command line through real processes: what a wrong input gets, and what a right one leaves behind."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SMALL = ["--rounds", "6", "--clients", "4", "--algorithm", "sparse_proxskip", "gd"]
+
+
+def sps_jax(*arguments, cwd):
+    """``sps-jax run`` with these arguments: status, output, errors."""
+    command = [sys.executable, "-m", "sps_jax", "run", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+WRONG = {
+    "problem": (["--problem", "digts"], "unknown problem 'digts': did you mean 'digits'?"),
+    "algorithm": (["--algorithm", "fedvag"], "unknown algorithm 'fedvag': did you mean 'fedavg'?"),
+    "option": (["--stepsze", "1"], "--stepsize"),
+    "prob": (["--prob", "0"], "prob must be in (0, 1], not 0"),
+    "sparsity": (["--sparsity", "1"], "sparsity must be in [0, 1), not 1"),
+    "stepsize": (["--stepsize", "-1"], "stepsize must be positive and finite, not -1"),
+    "stepsize word": (["--stepsize", "big"], "--stepsize must be a number or 'auto', not 'big'"),
+    "clients": (["--clients", "100000"], "allowed is at most 1438"),
+    "both schedules": (["--prob", "0.5", "--local-steps", "2"], "not both"),
+    "stranger": (["--kappa", "3"], "--kappa is an option of none of digits"),
+    "rounds": (["--rounds", "0"], "rounds must be at least 1, not 0"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_gets_one_message_status_2_and_leaves_nothing(case, tmp_path):
+    arguments, message = WRONG[case]
+    done = sps_jax(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in " ".join((done.stdout + done.stderr).split())
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file_names_address_and_option(tmp_path):
+    done = sps_jax("--problem", "femnist", "--manual-dir", tmp_path, "--data-dir", tmp_path / "data", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "parquet" in done.stderr
+
+
+@pytest.mark.parametrize("blocked", ["a file", "not empty"])
+def test_output_folder_is_never_overwritten(blocked, tmp_path):
+    out = tmp_path / "out"
+    kept = out
+    if blocked == "not empty":
+        out.mkdir()
+        kept = out / "mine"
+    kept.write_text("precious")
+    done = sps_jax(*SMALL, "--out", out, cwd=tmp_path)
+    assert done.returncode == 2
+    assert str(out) in done.stderr and "Traceback" not in done.stderr
+    assert kept.read_text() == "precious"
+
+
+def test_run_leaves_whole_result_files(tmp_path):
+    done = sps_jax(*SMALL, "--seeds", "2", "--out", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    assert sorted(f.name for f in out.iterdir()) == ["config.json", "curves.png", "metrics.jsonl", "summary.json"]
+    rows = records(out)
+    assert len(rows) == 2 * 2 * 6
+    wanted = {"algorithm", "problem", "seed", "round", "iteration", "train_loss", "test_loss", "test_accuracy"}
+    wanted |= {"uplink_bits", "downlink_bits", "density", "control_sum", "stepsize"}
+    assert all(wanted <= row.keys() for row in rows)
+    assert all(row["control_sum"] is None for row in rows if row["algorithm"] == "gd")
+    summary = json.loads((out / "summary.json").read_text())
+    assert [(s["algorithm"], s["seed"]) for s in summary] == [
+        (name, seed) for name in ("sparse_proxskip", "gd") for seed in (0, 1)
+    ]
+    assert {"final", "best", "compile_seconds", "run_seconds", "client_steps_per_second"} <= summary[0].keys()
+    config = json.loads((out / "config.json").read_text())
+    assert config["settings"]["rounds"] == 6 and "jax" in config["versions"] and "platform" in config["device"]
+    assert (out / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_same_seed_same_records(tmp_path):
+    for name in ("a", "b"):
+        assert sps_jax(*SMALL, "--batch-size", "8", "--out", tmp_path / name, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == (tmp_path / "b" / "metrics.jsonl").read_bytes()
+
+
+def test_divergence_is_reported_with_its_round_and_earlier_records_are_kept(tmp_path):
+    out = tmp_path / "out"
+    done = sps_jax("--algorithm", "gd", "--stepsize", "1e6", "--rounds", "20", "--out", out, cwd=tmp_path)
+    assert done.returncode == 3
+    (summary,) = json.loads((out / "summary.json").read_text())
+    diverged = summary["diverged_at_round"]
+    assert f"gd (seed 0) diverged in round {diverged}" in done.stderr
+    assert [row["round"] for row in records(out)] == list(range(1, diverged))
