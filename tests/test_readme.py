@@ -1,0 +1,26 @@
+"""The README is held to: its example runs, and its tables name what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.problems import PROBLEMS
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_python_example_runs(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    accuracy, bits, control = map(float, capsys.readouterr().out.splitlines()[0].split())
+    assert 0.5 < accuracy <= 1
+    assert bits > 0
+    assert control < 1e-3
+
+
+@pytest.mark.parametrize(("heading", "table"), [("Methods", ALGORITHMS), ("Problems", PROBLEMS)])
+def test_tables_name_what_there_is(heading, table):
+    section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(table)
