@@ -6,6 +6,7 @@ import inspect
 import platform
 import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import optax
 import tyro
 from tqdm import tqdm
 
-import sps_jax
 from sps_jax import plotting, results
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.communication import ENCODINGS
@@ -218,10 +218,8 @@ def run(options: Run) -> int:
 
 def configuration(options: Run) -> dict[str, Any]:
     """Every setting, the versions and the device."""
-    import flax
-
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items()}
-    packages = {module.__name__: module.__version__ for module in (sps_jax, jax, flax, optax, np)}
+    packages = {name: version(name) for name in ("sps_jax", "jax", "jaxlib", "flax", "optax", "numpy")}
     device = jax.devices()[0]
     return {
         "settings": settings,

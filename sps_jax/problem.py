@@ -36,8 +36,8 @@ class Problem:
       convexity: a mu > 0 such that every f_i is mu-strongly convex where one is known, or None.
       init: key -> params, the starting point x_0.
       loss: (params, *examples) -> (b,), the losses of b examples.
-      metrics: pairs (name, function like ``loss``) that are averaged over the test examples; ``"loss"`` is usually
-        one of them.
+      metrics: pairs (name, function like ``loss``) that are averaged over the test examples, beside the loss; one
+        named ``"loss"`` replaces it, for test examples of another form than the clients'.
       batch_size: b, examples a local gradient is averaged over (drawn with replacement); None for all of them.
     """
 
@@ -79,10 +79,10 @@ class Problem:
         return tree.mean(losses, self.weights)
 
     def evaluate(self, params: Tree) -> dict[str, jax.Array]:
-        """``train_loss`` (f), and where there are test data the mean over them of each metric, ``test_<name>``."""
+        """``train_loss`` (f), and where there are test data ``test_loss`` (without ridge) and ``test_<metric>``."""
         seen = {"train_loss": self.objective(params)}
         if self.test is not None:
-            for name, metric in self.metrics:
+            for name, metric in {"loss": self.loss, **dict(self.metrics)}.items():
                 seen[f"test_{name}"] = jnp.mean(metric(params, *self.test))
         return seen
 
