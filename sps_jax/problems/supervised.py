@@ -59,11 +59,11 @@ def _quadratic(model: Model):
     """f_i without ridge from its moments: one "example" a client."""
 
     def loss(params, gram, cross, square):
-        (kernel,) = (leaf[:, 0] for leaf in jax.tree.leaves(params))
-        curved = jnp.sum(gram * kernel[None, :, None], axis=1)  # G is symmetric: one pass over it, also backward
-        still = jax.lax.stop_gradient(curved)
-        form = 2 * jnp.sum(still * kernel[None], 1) - jax.lax.stop_gradient(jnp.sum(still * kernel[None], 1))
-        return (form - 2 * jnp.sum(cross * kernel[None], 1) + square) / 2
+        (kernel,) = jax.tree.leaves(params)  # (d, 1)
+        curved = jax.lax.stop_gradient(jnp.matmul(gram, kernel, precision="highest"))  # (b, d, 1)
+        # The value k.Gk with the gradient 2 Gk, G being symmetric: one product, where differentiation would make three
+        form = jnp.sum((2 * kernel - jax.lax.stop_gradient(kernel))[None] * curved, axis=(1, 2))
+        return (form - 2 * jnp.sum(cross * kernel[:, 0][None], axis=1) + square) / 2
 
     return loss
 

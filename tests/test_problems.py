@@ -1,0 +1,59 @@
+"""The problems: shapes, constants, and gradients that are what they stand for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sps_jax.problems import blog_feedback, digits, femnist, libsvm, quadratic
+from sps_jax.problems.supervised import linear_problem
+
+
+def test_least_squares_from_moments_equals_from_examples(x64):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 5)), rng.normal(size=40)
+    parts = [np.arange(0, 7), np.arange(7, 40)]
+    options = dict(bias=False, ridge=0.1, precision="float64")
+    moments = linear_problem("squares", (x, y), (x, y), parts, **options)
+    examples = linear_problem("squares", (x, y), (x, y), parts, batch_size=40, **options)
+    params = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), moments.init(jax.random.key(0)))
+    for name, value in examples.evaluate(params).items():
+        np.testing.assert_allclose(moments.evaluate(params)[name], value, rtol=1e-12)
+    for i in range(2):
+        of = [[a[i] for a in (*p.data, p.counts)] for p in (moments, examples)]
+        full = [
+            jax.grad(p.client_loss)(params, tuple(data), count)
+            for p, (*data, count) in zip((moments, examples), of, strict=True)
+        ]
+        np.testing.assert_allclose(*map(lambda g: jax.tree.leaves(g)[0], full), rtol=1e-12)
+
+
+def test_digits_is_smooth_as_it_says(x64):
+    problem = digits(clients=5, precision="float64")
+    assert problem.clients == 5 and int(problem.counts.sum()) == 1438
+    params = problem.init(jax.random.key(0))
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    data, count = tuple(a[0] for a in problem.data), problem.counts[0]
+    hessian = jax.hessian(lambda v: problem.client_loss(unravel(v), data, count))(flat)
+    assert np.linalg.eigvalsh(hessian)[-1] <= float(problem.smoothness[0]) * (1 + 1e-9)
+
+
+def test_quadratic_has_the_mean_for_its_minimiser(x64):
+    problem = quadratic(clients=4, dimension=3, mu=2.0, precision="float64")
+    centre = jnp.mean(problem.data[0][:, 0], axis=0) / jnp.sqrt(2.0)
+    gradient = jax.grad(problem.objective)({"x": centre})
+    np.testing.assert_allclose(gradient["x"], 0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("make", "folder", "examples", "test"),
+    [(femnist, "femnist", 11091, None), (blog_feedback, "blogfeedback", 52397, 7624), (libsvm, "libsvm", 8124, None)],
+)
+def test_real_data(make, folder, examples, test, shared_data, tmp_path):
+    problem = make(manual_dir=shared_data / folder, data_dir=tmp_path, batch_size=4)
+    held = problem.test[0].shape[0]
+    assert int(problem.counts.sum()) + (0 if test else held) == examples
+    assert held == test or test is None
+    assert all(bool(jnp.all(jnp.isfinite(a))) for a in problem.data)
+    if make is libsvm:
+        assert float(problem.smoothness.max() / problem.convexity) == pytest.approx(1000, rel=1e-4)
