@@ -100,3 +100,21 @@ def test_divergence_is_reported_with_its_round_and_earlier_records_are_kept(tmp_
     diverged = summary["diverged_at_round"]
     assert f"gd (seed 0) diverged in round {diverged}" in done.stderr
     assert [row["round"] for row in records(out)] == list(range(1, diverged))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign"])
+def test_damaged_data_file_is_refused_by_name(damage, shared_data, tmp_path):
+    whole = (shared_data / "blogfeedback" / "BlogFeedback.zip").read_bytes()
+    (tmp_path / "BlogFeedback.zip").write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"not a zip")
+    places = ["--manual-dir", tmp_path, "--data-dir", tmp_path / "data", "--out", tmp_path / "out"]
+    done = sps_jax("--problem", "blog_feedback", *places, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "BlogFeedback.zip" in done.stderr and "sha256" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = sps_jax(*SMALL, "--out", tmp_path / "file" / "out", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot write to the output folder" in done.stderr and "Traceback" not in done.stderr
