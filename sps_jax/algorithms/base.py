@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from sps_jax.tree import Tree
@@ -135,8 +134,3 @@ def _with_gradient(direction: Callable, transform: optax.GradientTransformation)
         return direction(x, h, b, lambda params: stateless(params, gradient(params)), key)
 
     return wrapped
-
-
-def zeros_like(tree: Tree) -> Tree:
-    """A tree of zeros, the usual first control variate."""
-    return jax.tree.map(jnp.zeros_like, tree)

@@ -1,8 +1,9 @@
 """ProxSkip for consensus, also known as Scaffnew: local steps, accelerated by control variates that sum to zero."""
 
 import jax
+import optax
 
-from sps_jax.algorithms.base import Algorithm, descend, zeros_like
+from sps_jax.algorithms.base import Algorithm, descend
 
 
 def proxskip(*, stepsize, prob) -> Algorithm:
@@ -23,7 +24,7 @@ def proxskip(*, stepsize, prob) -> Algorithm:
     """
 
     def init(params):
-        return zeros_like(params), params
+        return optax.tree.zeros_like(params), params
 
     def direction(x, h, b, gradient, key):
         return jax.tree.map(lambda g, h: g - h, gradient(x), h)

@@ -1,8 +1,9 @@
 """SCAFFOLD: control variates estimated from the steps taken."""
 
 import jax
+import optax
 
-from sps_jax.algorithms.base import Algorithm, descend, zeros_like
+from sps_jax.algorithms.base import Algorithm, descend
 
 
 def scaffold(*, stepsize, prob) -> Algorithm:
@@ -21,7 +22,7 @@ def scaffold(*, stepsize, prob) -> Algorithm:
     """
 
     def init(params):
-        return zeros_like(params), (params, zeros_like(params))
+        return optax.tree.zeros_like(params), (params, optax.tree.zeros_like(params))
 
     def start(b, ci):
         x, _ = b
