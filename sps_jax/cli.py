@@ -22,8 +22,8 @@ from sps_jax.algorithms import ALGORITHMS
 from sps_jax.communication import ENCODINGS
 from sps_jax.errors import unknown
 from sps_jax.experiment import compile_blocks, run_blocks
+from sps_jax.hyperparameters import prepare
 from sps_jax.problems import PROBLEMS
-from sps_jax.simulation import prepare
 from sps_jax.sparsify import SCOPES, make_topk
 
 BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "fedavg_client_pruning", "proxskip")

@@ -9,6 +9,7 @@ The same mathematics in two shapes with the same keys and the same numbers:
   on its own and nothing is paid for the steps without communication.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from jax.random import fold_in
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm, Turn
+from sps_jax.plan import VMAP, Plan, over_clients
 from sps_jax.problem import Problem
 from sps_jax.tree import Tree
 
@@ -91,25 +93,26 @@ def local_step(algorithm: Algorithm, problem: Problem, keys: Keys, t, b, x, h, i
     return algorithm.move(x, algorithm.direction(x, h, b, gradient, own))
 
 
-def communicate(algorithm: Algorithm, problem: Problem, keys: Keys, x, server, memory, t, steps):
-    """All clients send, the server answers, all receive. ``t`` counts the iterations done, ``steps`` those since.
+def turns(problem: Problem, keys: Keys, t, steps) -> Callable[[jax.Array], Turn]:
+    """What the engine knows of client i's communication after ``t`` iterations, ``steps`` since the last one."""
+    common, n = fold_in(keys.common, t), problem.clients
+    steps = jnp.asarray(steps, problem.ridge.dtype)
+    return lambda i: Turn(fold_in(common, i), common, i, steps, n, n)
 
-    Returns:
-      The new server state, the new memory (n, ...), and the numbers of nonzeros sent up (n,) and down ().
+
+def answer(algorithm: Algorithm, plan: Plan, turn: Callable, server, mean, memory, sent, clients):
+    """The server takes the mean of the messages and answers, all clients receive: new server, memory, what went down.
+
+    ``sent`` are the clients' iterates and messages, (n, ...) each.
     """
-    n = problem.clients
-    common, slots = fold_in(keys.common, t), jnp.arange(n, dtype=jnp.int32)
-    facts = (jnp.asarray(steps, problem.ridge.dtype), n, n)
-    b = algorithm.broadcast(server)
-
-    def turn(i):
-        return Turn(fold_in(common, i), common, i, *facts)
-
-    sent = jax.vmap(lambda x, h, i: algorithm.send(x, h, b, turn(i)))(x, memory, slots)
-    server = algorithm.serve(server, tree.mean(sent, problem.weights), turn(jnp.int32(-1)))
+    server = algorithm.serve(server, mean, turn(jnp.int32(-1)))
     back = algorithm.broadcast(server)
-    memory = jax.vmap(lambda x, h, m, i: algorithm.receive(x, h, m, back, turn(i)))(x, memory, sent, slots)
-    return server, memory, {"up": jax.vmap(tree.nonzeros)(sent), "down": tree.nonzeros(back)}
+
+    def receive(back, h, sent, i):
+        return (), algorithm.receive(sent[0], h, sent[1], back, turn(i))
+
+    _, memory = over_clients(plan, receive, None, back, memory, sent, clients)
+    return server, memory, tree.nonzeros(back)
 
 
 def coin(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
@@ -151,7 +154,14 @@ def step(
     t, steps = state.t + 1, state.steps + 1
 
     def meet():
-        server, memory, _ = communicate(algorithm, problem, keys, x, state.server, state.memory, t, steps)
+        turn = turns(problem, keys, t, steps)
+
+        def send(b, x, h, i):
+            message = algorithm.send(x, h, b, turn(i))
+            return message, (x, message)
+
+        mean, sent = over_clients(VMAP, send, problem.weights, b, x, state.memory, clients)
+        server, memory, _ = answer(algorithm, VMAP, turn, state.server, mean, state.memory, sent, clients)
         return StepState(_start(algorithm, problem, server, memory), server, memory, t, jnp.int32(0))
 
     def skip():
@@ -198,19 +208,29 @@ def local_round(algorithm: Algorithm, problem: Problem, keys: Keys, t, length, b
     return lax.fori_loop(0, length, body, algorithm.start(b, h))
 
 
-def one_round(algorithm: Algorithm, problem: Problem, schedule: Schedule, state: State, key: jax.Array):
-    """Local steps of all clients up to a communication, and that communication: next state, and what was sent."""
+def one_round(algorithm: Algorithm, problem: Problem, schedule: Schedule, state: State, key: jax.Array, plan: Plan):
+    """Local steps of all clients up to a communication, and that communication.
+
+    Returns:
+      The next state, and the numbers of nonzeros sent ``up`` (n,) and ``down`` ().
+    """
     keys, clients = split_key(key), jnp.arange(problem.clients, dtype=jnp.int32)
     length = round_length(schedule, keys.coin, state.t)
-    b = algorithm.broadcast(state.server)
-    one = partial(local_round, algorithm, problem, keys, state.t, length, b)
-    x = jax.vmap(one)(state.memory, clients, problem.data, problem.counts)
     t = state.t + length
-    server, memory, sent = communicate(algorithm, problem, keys, x, state.server, state.memory, t, length)
-    return State(server, memory, t), sent
+    turn = turns(problem, keys, t, length)
+
+    def one(b, h, i, data, count):
+        x = local_round(algorithm, problem, keys, state.t, length, b, h, i, data, count)
+        message = algorithm.send(x, h, b, turn(i))
+        return message, ((x, message), tree.nonzeros(message))
+
+    own = (state.memory, clients, problem.data, problem.counts)
+    mean, (sent, up) = over_clients(plan, one, problem.weights, algorithm.broadcast(state.server), *own)
+    server, memory, down = answer(algorithm, plan, turn, state.server, mean, state.memory, sent, clients)
+    return State(server, memory, t), {"up": up, "down": down}
 
 
-def observe(algorithm: Algorithm, problem: Problem, state: State) -> dict[str, jax.Array]:
+def observe(algorithm: Algorithm, problem: Problem, state: State, plan: Plan) -> dict[str, jax.Array]:
     """What an evaluation records, all scalars.
 
     The problem's losses and metrics of the shipped model; ``density``, its fraction of nonzeros; ``average_density``,
@@ -218,11 +238,16 @@ def observe(algorithm: Algorithm, problem: Problem, state: State) -> dict[str, j
     algorithm has control variates (with client weights, :math:`n \\sum_i w_i h_i`).
     """
     model, b = algorithm.model(state.server), algorithm.broadcast(state.server)
-    seen = problem.evaluate(model)
+    seen = problem.evaluate(model, plan)
     for name, thing in (("density", model), ("average_density", b)):
         seen[name] = tree.nonzeros(thing).astype(problem.ridge.dtype) / tree.size(thing)
-    control = jax.vmap(algorithm.control, in_axes=(0, None), axis_size=problem.clients)(state.memory, b)
-    if jax.tree.leaves(control):
-        total, each = problem.clients * tree.largest(tree.mean(control, problem.weights)), tree.largest(control)
+
+    def control(b, h, _):
+        variates = algorithm.control(h, b)
+        return variates, jax.tree.map(lambda a: jnp.max(jnp.abs(a)), variates)
+
+    total, each = over_clients(plan, control, problem.weights, b, state.memory, problem.counts)
+    if jax.tree.leaves(total):
+        total, each = problem.clients * tree.largest(total), tree.largest(each)
         seen["control_sum"] = jnp.where(each > 0, total / jnp.where(each > 0, each, 1), 0)
     return seen

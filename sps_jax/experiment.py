@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sps_jax.plan import VMAP
 from sps_jax.problem import Problem
 from sps_jax.simulation import asked_rounds, message_sizes, run_rounds, start_rounds, tabulate
 
@@ -25,7 +26,7 @@ def compile_blocks(prepared: tuple, problem: Problem, key: jax.Array, rounds: in
     began = time.perf_counter()
     asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[: block_length(rounds)])
     state = start_rounds(setup, problem, hyper, key)
-    compiled = run_rounds.lower(setup, problem, hyper, schedule, state, key, asked).compile()
+    compiled = run_rounds.lower(setup, VMAP, problem, hyper, schedule, state, key, asked).compile()
     return compiled, time.perf_counter() - began
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sps_jax import tree
+from sps_jax.plan import VMAP, Plan, over_clients
 from sps_jax.tree import Tree
 
 STATIC: dict[str, Any] = {"metadata": {"static": True}}
@@ -73,14 +73,17 @@ class Problem:
         batch = tuple(a[rows] for a in data)
         return jax.grad(lambda p: jnp.mean(self.loss(p, *batch)) + self._penalty(p))(params)
 
-    def objective(self, params: Tree) -> jax.Array:
+    def objective(self, params: Tree, plan: Plan = VMAP) -> jax.Array:
         """f, over all training examples of all clients."""
-        losses = jax.vmap(self.client_loss, in_axes=(None, 0, 0))(params, self.data, self.counts)
-        return tree.mean(losses, self.weights)
 
-    def evaluate(self, params: Tree) -> dict[str, jax.Array]:
+        def one(params, data, count):
+            return self.client_loss(params, data, count), ()
+
+        return over_clients(plan, one, self.weights, params, self.data, self.counts)[0]
+
+    def evaluate(self, params: Tree, plan: Plan = VMAP) -> dict[str, jax.Array]:
         """``train_loss`` (f), and where there are test data ``test_loss`` (without ridge) and ``test_<metric>``."""
-        seen = {"train_loss": self.objective(params)}
+        seen = {"train_loss": self.objective(params, plan)}
         if self.test is not None:
             for name, metric in {"loss": self.loss, **dict(self.metrics)}.items():
                 seen[f"test_{name}"] = jnp.mean(metric(params, *self.test))

@@ -13,12 +13,14 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "errors": 0,
     "sparsify": 1,
     "communication": 1,
+    "plan": 1,
     "algorithms.base": 2,
     "problem": 2,
     "algorithms": 3,
     "datasets": 3,
     "models": 3,
     "engine": 4,
+    "hyperparameters": 4,
     "simulation": 4,
     "problems": 4,
     "results": 5,
@@ -31,7 +33,8 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
 }
 FOLDERS = {"sparsify", "algorithms", "datasets", "models", "problems"}
 CEILING = {"results": 1, "checkpoint": 1, "plotting": 1}  # they know arrays and dicts, not algorithms
-NEIGHBOURS = {("simulation", "engine"), ("cli", "experiment"), ("__main__", "cli"), ("__main__", "experiment")}
+NEIGHBOURS = {("simulation", "engine"), ("simulation", "hyperparameters"), ("hyperparameters", "engine")}
+NEIGHBOURS |= {("cli", "experiment"), ("__main__", "cli"), ("__main__", "experiment")}
 NEIGHBOURS |= {(name, "") for name in ("experiment", "cli", "__main__")}  # for the version
 RESERVED = {"tensorflow_datasets": "datasets", "flax": "models", "matplotlib": "plotting"}
 

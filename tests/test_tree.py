@@ -22,28 +22,6 @@ def test_size_counts_entries_of_all_leaves_without_computing(model):
     assert tree.size(jnp.zeros((3, 0))) == 0
 
 
-@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
-def test_dtype_is_that_of_the_floating_leaves(model, name):
-    cast = jax.tree.map(lambda a: a.astype(name), model)
-    assert tree.dtype(cast) == jnp.dtype(name)
-    assert tree.dtype({**cast, "count": jnp.int32(3), "flag": jnp.array(True)}) == jnp.dtype(name)
-
-
-def test_dtype_float64(x64):
-    assert tree.dtype([jnp.zeros(2, jnp.float64)]) == jnp.float64
-    with pytest.raises(TypeError, match=r"float32.*float64"):
-        tree.dtype([jnp.zeros(2, jnp.float64), jnp.zeros(2, jnp.float32)])
-
-
-def test_dtype_refuses_mixed_and_missing_floats():
-    with pytest.raises(TypeError, match=r"bfloat16.*float32"):
-        tree.dtype([jnp.zeros(2, jnp.float32), jnp.zeros(2, jnp.bfloat16)])
-    with pytest.raises(TypeError, match="one floating dtype"):
-        tree.dtype([jnp.zeros(2, jnp.int32)])
-    with pytest.raises(TypeError, match="one floating dtype"):
-        tree.dtype({})
-
-
 @pytest.mark.parametrize("n", [1, 4])
 def test_stack_makes_equal_copies(model, n):
     stacked = tree.stack(model, n)

@@ -13,7 +13,9 @@ from problems import IDS, METHODS, OUTPUTS, PRUNED, hyper, init, least_squares, 
 from sps_jax import tree
 from sps_jax.algorithms import ALGORITHMS, proxskip
 from sps_jax.engine import State
-from sps_jax.simulation import iterate, prepare, run_rounds, simulate
+from sps_jax.hyperparameters import prepare
+from sps_jax.plan import VMAP
+from sps_jax.simulation import iterate, run_rounds, simulate
 
 KEY = jax.random.key(5)
 each_method = pytest.mark.parametrize(("name", "options"), METHODS, ids=IDS)
@@ -100,7 +102,9 @@ def test_float32_stays_float32(name, options):
     algorithm = setup.build(traced)
     h, server = algorithm.init(params)
     state = State(server, tree.stack(h, 4), jnp.int32(0))
-    run = jax.eval_shape(partial(run_rounds, setup), quadratic.problem, traced, schedule, state, KEY, np.ones(5, bool))
+    run = jax.eval_shape(
+        partial(run_rounds, setup, VMAP), quadratic.problem, traced, schedule, state, KEY, np.ones(5, bool)
+    )
     chex.assert_trees_all_equal_shapes_and_dtypes(run[0], state)
     chex.assert_trees_all_equal_shapes_and_dtypes(jax.eval_shape(algorithm.model, run[0].server), params)
     assert run[1]["train_loss"].dtype == np.float32 and run[1]["train_loss"].shape == (5,)

@@ -1,0 +1,107 @@
+"""The choices of a simulation, checked, and parted into what is static and what is traced."""
+
+import inspect
+from collections.abc import Callable, Hashable, Mapping
+from numbers import Real
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sps_jax.algorithms.base import Algorithm, transformed
+from sps_jax.engine import Schedule
+from sps_jax.errors import unknown
+
+
+class Setup(NamedTuple):
+    """The static part of a simulation: hashable, equal for equal choices, so that a compiled program is found again.
+
+    Attributes:
+      make: the algorithm's factory.
+      options: its static keyword arguments, sorted pairs.
+      transform: an optax transform of the local direction, or None.
+      transform_on: see :func:`sps_jax.algorithms.transformed`.
+    """
+
+    make: Callable[..., Algorithm]
+    options: tuple[tuple[str, Hashable], ...] = ()
+    transform: optax.GradientTransformation | None = None
+    transform_on: str = "direction"
+
+    def build(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
+        """The algorithm with these hyperparameters."""
+        algorithm = self.make(**hyper, **dict(self.options))
+        return algorithm if self.transform is None else transformed(algorithm, self.transform, self.transform_on)
+
+
+def prepare(
+    make: Callable[..., Algorithm],
+    hyper: Mapping[str, Any],
+    dtype: Any,
+    *,
+    local_steps: int | None = None,
+    transform: optax.GradientTransformation | None = None,
+    transform_on: str = "direction",
+) -> tuple[Setup, dict[str, jax.Array], Schedule]:
+    """Check the choices of a simulation and part what is static from what is traced.
+
+    Args:
+      make: a factory of the table ``ALGORITHMS``, or one's own.
+      hyper: its keyword arguments. Real numbers are traced, as scalars of ``dtype``; the rest is static.
+      dtype: of the parameters.
+      local_steps: k, for the deterministic schedule; it stands for ``prob = 1/k``.
+      transform, transform_on: an optax transform, see :func:`sps_jax.algorithms.transformed`.
+
+    Raises:
+      ValueError: for a name that ``make`` does not take, a missing one, or a number out of its range.
+    """
+    takes = inspect.signature(make).parameters
+    hyper = dict(hyper)
+    if local_steps is not None:
+        if "prob" in hyper:
+            raise ValueError("give prob (the coin) or local_steps (k fixed steps, which means prob = 1/k), not both")
+        if isinstance(local_steps, bool) or local_steps != int(local_steps) or not 1 <= local_steps < 2**31:
+            raise ValueError(f"local_steps must be an integer of at least 1, not {local_steps}")
+        if "prob" in takes:
+            hyper["prob"] = 1 / local_steps
+    for name in hyper:
+        if name not in takes:
+            raise unknown(f"hyperparameter of {make.__name__}", name, takes)
+    missing = [name for name, p in takes.items() if p.default is p.empty and name not in hyper]
+    if missing:
+        raise ValueError(f"{make.__name__} needs {', '.join(missing)}")
+    defaults = {name: p.default for name, p in takes.items() if p.default is not p.empty}
+    hyper = defaults | hyper
+    traced = {name: value for name, value in hyper.items() if _is_number(value)}
+    for name, value in traced.items():
+        _check_range(name, value)
+    static = tuple(sorted((name, value) for name, value in hyper.items() if name not in traced))
+    traced = {name: jnp.asarray(value, dtype) for name, value in traced.items()}
+    always = "prob" not in takes  # such a method communicates after every step
+    steps = 1 if always else local_steps
+    schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), None if steps is None else jnp.int32(steps))
+    return Setup(make, static, transform, transform_on), traced, schedule
+
+
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "prob": (lambda v: 0 < v <= 1, "in (0, 1]"),
+    "sparsity": (lambda v: 0 <= v < 1, "in [0, 1)"),
+    "stepsize": (lambda v: 0 < v < np.inf, "positive and finite"),
+}
+"""What is asked of hyperparameters by name; any other must be finite and not negative."""
+
+
+def _is_number(value: Any) -> bool:
+    return (isinstance(value, Real) and not isinstance(value, bool)) or isinstance(value, jax.Array | np.ndarray)
+
+
+def _check_range(name: str, value: Any) -> None:
+    if isinstance(value, jax.core.Tracer):
+        return
+    if np.ndim(value) != 0:
+        raise ValueError(f"{name} must be a single number, not an array of shape {np.shape(value)}")
+    allowed, words = RANGES.get(name, (lambda v: 0 <= v < np.inf, "finite and not negative"))
+    if not allowed(float(value)):
+        raise ValueError(f"{name} must be {words}, not {float(value):g}")

@@ -1,0 +1,127 @@
+"""How the clients are laid out on the machine; never what is computed.
+
+A function of ONE client is mapped over all of them by :func:`over_clients`, the only place that knows the layout:
+
+========================  =====================================================================================
+``Plan()``                all clients at once, ``vmap``
+``Plan(chunk=1)``         client by client, in a loop
+``Plan(chunk=c)``         c clients at once, in a loop over chunks
+``Plan(chunk, mesh)``     any of these on each device of a mesh with the axis ``"clients"``, n/D clients a device
+========================  =====================================================================================
+
+What is averaged over clients is summed while they run, with the rounding errors carried along: n messages are never
+stacked, and the layouts agree to the last bits.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from sps_jax import tree
+from sps_jax.tree import Tree
+
+AXIS = "clients"
+
+
+class Plan(NamedTuple):
+    """A layout; hashable, a static argument of the compiled program.
+
+    Attributes:
+      chunk: how many clients of a device are computed at once, None for all.
+      mesh: of devices, with the one axis ``"clients"``, or None for one device.
+    """
+
+    chunk: int | None = None
+    mesh: Mesh | None = None
+
+    @property
+    def devices(self) -> int:
+        """D."""
+        return 1 if self.mesh is None else self.mesh.size
+
+
+VMAP = Plan()
+
+
+def clients_mesh(devices: list[jax.Device]) -> Mesh:
+    """The mesh of these devices that :class:`Plan` asks for."""
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def place(plan: Plan, stacked: Tree) -> Tree:
+    """``stacked``, arrays (n, ...), with n/D clients on each device of the plan."""
+    if plan.mesh is None:
+        return stacked
+    return jax.device_put(stacked, NamedSharding(plan.mesh, PartitionSpec(AXIS)))
+
+
+def over_clients(plan: Plan, one: Callable, weights: jax.Array | None, shared: Any, *stacked: Any) -> tuple[Tree, Any]:
+    r"""Map a function of one client over all of them.
+
+    Args:
+      plan: the layout.
+      one: ``one(shared, *own) -> message, kept`` for one client; both any pytrees of arrays.
+      weights: (n,) of the clients, summing to one, or None for equal ones.
+      shared: what all clients get.
+      stacked: pytrees of arrays (n, ...), of which a client gets its own row.
+
+    Returns:
+      :math:`\sum_i w_i\, \mathrm{message}_i`, accurate to the last bits, and ``kept`` stacked, (n, ...).
+    """
+    clients = len(jax.tree.leaves(stacked)[0])
+    arguments = (shared, (weights, *stacked))
+    if plan.mesh is None:
+        return _on_one_device(plan.chunk, one, clients, *arguments)
+
+    def on_each_device(shared, stacked):
+        mean, kept = _on_one_device(plan.chunk, one, clients, shared, stacked)
+        return lax.psum(mean, AXIS), kept
+
+    everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
+    mapped = jax.shard_map(
+        on_each_device, mesh=plan.mesh, in_specs=(everywhere, split), out_specs=(everywhere, split), check_vma=False
+    )
+    return mapped(*arguments)
+
+
+def _on_one_device(chunk: int | None, one: Callable, clients: int, shared: Any, stacked: tuple):
+    """The share of this device's clients in the mean, and what they keep."""
+    here = len(jax.tree.leaves(stacked)[0])
+    chunk = here if chunk is None else min(chunk, here)
+    whole = here - here % chunk
+
+    def some(total, stacked):
+        share, mean, kept = _chunk(one, clients, shared, *stacked)
+        return tree.add_exactly(total, jax.tree.map(lambda m: share.astype(m.dtype) * m, mean)), kept
+
+    row = jax.tree.map(lambda a: a[0], stacked)
+    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(one, shared, *row[1:])[0])
+    total = (zero, zero)
+    if whole == chunk:
+        total, kept = some(total, jax.tree.map(lambda a: a[:whole], stacked))
+    else:
+        pieces = jax.tree.map(lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), stacked)
+        total, kept = lax.scan(some, total, pieces)
+        kept = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), kept)
+    if whole < here:
+        total, rest = some(total, jax.tree.map(lambda a: a[whole:], stacked))
+        kept = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), kept, rest)
+    return jax.tree.map(jnp.add, *total), kept
+
+
+def _chunk(one: Callable, clients: int, shared: Any, weights: jax.Array | None, *stacked: Any):
+    """Some clients at once: their share of all weight, the mean of their messages, what they keep."""
+    size = len(jax.tree.leaves(stacked)[0])
+    if size == 1:  # no vmap: a batch of one matrix product is slower than the product
+        message, kept = one(shared, *jax.tree.map(lambda a: a[0], stacked))
+        share = jnp.asarray(1 / clients) if weights is None else weights[0]
+        return share, message, jax.tree.map(lambda a: a[None], kept)
+    messages, kept = jax.vmap(lambda *own: one(shared, *own))(*stacked)
+    if weights is None:
+        return jnp.asarray(size / clients), tree.mean(messages, None), kept
+    share = jnp.sum(weights)
+    return share, tree.mean(messages, weights / jnp.where(share > 0, share, 1)), kept
