@@ -26,6 +26,8 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "results": 5,
     "checkpoint": 5,
     "plotting": 5,
+    "report": 6,
+    "options": 6,
     "experiment": 6,
     "cli": 6,
     "__main__": 6,
@@ -34,7 +36,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
 FOLDERS = {"sparsify", "algorithms", "datasets", "models", "problems"}
 CEILING = {"results": 1, "checkpoint": 1, "plotting": 1}  # they know arrays and dicts, not algorithms
 NEIGHBOURS = {("simulation", "engine"), ("simulation", "hyperparameters"), ("hyperparameters", "engine")}
-NEIGHBOURS |= {("cli", "experiment"), ("__main__", "cli"), ("__main__", "experiment")}
+NEIGHBOURS |= {("cli", name) for name in ("experiment", "options", "report")} | {("__main__", "cli")}
 NEIGHBOURS |= {(name, "") for name in ("experiment", "cli", "__main__")}  # for the version
 RESERVED = {"tensorflow_datasets": "datasets", "flax": "models", "matplotlib": "plotting"}
 

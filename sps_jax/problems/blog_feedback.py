@@ -15,6 +15,7 @@ def blog_feedback(
     partition: str = "by_size",
     dirichlet_alpha: float = 0.3,
     batch_size: int | None = None,
+    weights: str = "equal",
     ridge: float = 1e-3,
     data_seed: int = 0,
     precision: str = "float32",
@@ -31,6 +32,8 @@ def blog_feedback(
       partition: by_size, natural (the first n blogs), iid, dirichlet or by_label (of the rounded target).
       dirichlet_alpha: heterogeneity of the dirichlet partition.
       batch_size: examples of a local gradient, None for all.
+      weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
+        to their numbers of examples.
       ridge: weight of the ridge term.
       data_seed: of the partition.
       precision: float32 or float64.
@@ -62,5 +65,6 @@ def blog_feedback(
         bias=False,
         ridge=ridge,
         batch_size=batch_size,
+        weights=weights,
         precision=precision,
     )

@@ -12,6 +12,7 @@ def digits(
     partition: str = "dirichlet",
     dirichlet_alpha: float = 0.3,
     batch_size: int | None = None,
+    weights: str = "equal",
     ridge: float = 1e-3,
     data_seed: int = 0,
     precision: str = "float32",
@@ -25,6 +26,8 @@ def digits(
       partition: iid, dirichlet or by_label.
       dirichlet_alpha: heterogeneity of the dirichlet partition; small is heterogeneous.
       batch_size: examples of a local gradient, None for all.
+      weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
+        to their numbers of examples.
       ridge: weight of the ridge term.
       data_seed: of the test part and of the partition.
       precision: float32 or float64.
@@ -44,5 +47,6 @@ def digits(
         outputs=10,
         ridge=ridge,
         batch_size=batch_size,
+        weights=weights,
         precision=precision,
     )

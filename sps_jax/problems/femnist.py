@@ -19,6 +19,7 @@ def femnist(
     partition: str = "natural",
     dirichlet_alpha: float = 0.3,
     batch_size: int | None = None,
+    weights: str = "equal",
     ridge: float = 0.0,
     data_seed: int = 0,
     precision: str = "float32",
@@ -36,6 +37,8 @@ def femnist(
       partition: natural (a client is a writer), iid, dirichlet, by_label, or by_size (whole writers).
       dirichlet_alpha: heterogeneity of the dirichlet partition.
       batch_size: examples of a local gradient, None for all.
+      weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
+        to their numbers of examples.
       ridge: weight of the ridge term.
       data_seed: of the test part and of the partition.
       precision: float32 or float64.
@@ -75,5 +78,6 @@ def femnist(
         outputs=CLASSES[classes],
         ridge=ridge,
         batch_size=batch_size,
+        weights=weights,
         precision=precision,
     )

@@ -15,6 +15,7 @@ def libsvm(
     partition: str = "by_label",
     dirichlet_alpha: float = 0.3,
     batch_size: int | None = None,
+    weights: str = "equal",
     data_seed: int = 0,
     precision: str = "float32",
     manual_dir: str | None = None,
@@ -31,6 +32,8 @@ def libsvm(
       partition: by_label, iid or dirichlet.
       dirichlet_alpha: heterogeneity of the dirichlet partition.
       batch_size: examples of a local gradient, None for all.
+      weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
+        to their numbers of examples.
       data_seed: of the test part and of the partition.
       precision: float32 or float64.
       manual_dir: folder with the LIBSVM file, put there by hand.
@@ -51,5 +54,6 @@ def libsvm(
         bias=False,
         ridge=float(bare / (kappa - 1)),  # (bare + ridge) / ridge = kappa
         batch_size=batch_size,
+        weights=weights,
         precision=precision,
     )

@@ -78,6 +78,7 @@ LOSSES = {
     "logistic": Loss(_logistic, _sign_accuracy, 1 / 4),
     "squares": Loss(_half_square, _squared_error, 1.0),
 }
+WEIGHTS = ("equal", "size")
 PARTITIONS = ("natural", "iid", "dirichlet", "by_label", "by_size")
 
 
@@ -116,6 +117,7 @@ def linear_problem(
     bias: bool = True,
     ridge: float = 0.0,
     batch_size: int | None = None,
+    weights: str = "equal",
     precision: str = "float32",
 ) -> Problem:
     """A linear model on data dealt to clients.
@@ -129,13 +131,16 @@ def linear_problem(
       bias: whether the model has one.
       ridge: rho of :class:`Problem`, its mu too.
       batch_size: examples of a local gradient, None for all.
+      weights: of the clients, ``"equal"`` or ``"size"``, in proportion to their numbers of examples.
       precision: ``"float32"`` or ``"float64"``.
 
     Raises:
-      ValueError: for a batch size below one or an unknown loss.
+      ValueError: for a batch size below one, a negative ridge, an unknown loss or unknown weights.
     """
     if loss not in LOSSES:
         raise unknown("loss", loss, LOSSES)
+    if weights not in WEIGHTS:
+        raise unknown("weights", weights, WEIGHTS)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, or 'full', not {batch_size}")
     if not 0 <= ridge < np.inf:
@@ -148,12 +153,14 @@ def linear_problem(
         data, counts, local = *moments(*train, parts, precision), _quadratic(model)
     else:
         (data, counts), local = stack_clients(cast(*train), parts), kind.of(model)
+    sizes = np.array([len(part) for part in parts])
     constants = smoothness(train[0], parts, kind.curvature, ridge, bias)
     return Problem(
         data=tuple(jnp.asarray(a) for a in data),
         counts=jnp.asarray(counts),
         test=None if test is None else tuple(jnp.asarray(a) for a in cast(*test)),
         ridge=jnp.asarray(ridge, precision),
+        weights=None if weights == "equal" else jnp.asarray(sizes / sizes.sum(), precision),
         smoothness=jnp.asarray(constants, precision),
         convexity=jnp.asarray(ridge, precision) if ridge > 0 else None,
         init=model.init,

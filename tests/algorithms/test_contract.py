@@ -56,16 +56,17 @@ def rounds_and_steps(name, options, local_steps, batch_size):
 
 
 @x64
+@pytest.mark.parametrize(("local_steps", "batch_size"), [(None, 2), (3, 2)], ids=["coin", "fixed"])
 @each_method
-def test_rounds_are_steps(name, options):
-    rounds_and_steps(name, options, None, 2)
+def test_rounds_are_steps(name, options, local_steps, batch_size):
+    rounds_and_steps(name, options, local_steps, batch_size)
 
 
 @x64
-@pytest.mark.parametrize(("local_steps", "batch_size"), [(None, None), (3, 2), (3, None)])
+@pytest.mark.parametrize("local_steps", [None, 3])
 @pytest.mark.parametrize("name", ["scaffold", "sparse_proxskip"])
-def test_rounds_are_steps_with_other_schedules_and_batches(name, local_steps, batch_size):
-    rounds_and_steps(name, {}, local_steps, batch_size)
+def test_rounds_are_steps_with_full_gradients(name, local_steps):
+    rounds_and_steps(name, {}, local_steps, None)
 
 
 def sorting_topk(params, sparsity):
@@ -76,11 +77,11 @@ def sorting_topk(params, sparsity):
 
 
 @x64
-@pytest.mark.parametrize("name", ["scaffold", "sparse_proxskip", "server_pruning_modified", "randprox_l1"])
-def test_without_jit(name):
+@each_method
+def test_without_jit(name, options):
     """The same numbers when nothing is compiled."""
     quadratic = least_squares(batch_size=2, clients=2)
-    values = all_values(name, {}, quadratic, prune=sorting_topk)
+    values = all_values(name, options, quadratic, prune=sorting_topk)
     run = partial(iterate, ALGORITHMS[name], quadratic.problem, values, KEY, iterations=4, local_steps=None)
     compiled, heads = run()
     with jax.disable_jit():

@@ -1,0 +1,156 @@
+"""The options of ``sps-jax run``, from the signatures and docstrings of problems and algorithms, and their checks."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import docstring_parser
+import numpy as np
+
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.communication import ENCODINGS
+from sps_jax.errors import unknown
+from sps_jax.problems import PROBLEMS
+from sps_jax.sparsify import SCOPES, make_topk
+
+BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "fedavg_client_pruning", "proxskip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Run algorithms on a problem and compare them: a table, a picture, and result files.
+
+    Attributes:
+      problem: name of the problem.
+      algorithm: names of the algorithms.
+      stepsize: gamma, or auto for 1/L of the worst client.
+      prob: p, probability of communicating after a step. Default 0.1, unless --local-steps is given.
+      local_steps: k, fixed number of local steps instead of the coin.
+      sparsity: fraction of the prunable weights set to zero.
+      scope: of TopK: global or layerwise.
+      batch_size: examples of a local gradient, or full.
+      rounds: communications.
+      evaluate_every: rounds from one evaluation to the next.
+      seeds: how many seeds.
+      seed: the first of them.
+      clip_norm: clip the local direction at this norm.
+      target: accuracy (or train loss) for the column of bits; default is what the weakest method reaches.
+      encoding: of the messages: dense, indices, bitmap, entropy or cheapest.
+      precision: float32 or float64.
+      out: output folder, new or empty; default is a fresh one under runs/.
+    """
+
+    problem: str = "digits"
+    algorithm: tuple[str, ...] = BASELINES
+    stepsize: str = "auto"
+    prob: float | None = None
+    local_steps: int | None = None
+    sparsity: float = 0.9
+    scope: str = "global"
+    batch_size: str = "full"
+    rounds: int = 200
+    evaluate_every: int = 1
+    seeds: int = 1
+    seed: int = 0
+    clip_norm: float | None = None
+    target: float | None = None
+    encoding: str = "cheapest"
+    precision: str = "float32"
+    out: Path | None = None
+
+
+def own_options(makers: Iterable[Callable]) -> dict[str, tuple[Any, str]]:
+    """Options that problems or methods have beside the common ones: name -> (type, help)."""
+    common = {field.name for field in dataclasses.fields(Run)} | {"prune"}
+    found: dict[str, tuple[Any, list[str]]] = {}
+    for make in makers:
+        words = {p.arg_name: p.description for p in docstring_parser.parse(make.__doc__ or "").params}
+        for name, p in inspect.signature(make).parameters.items():
+            if name in common:
+                continue
+            kind = p.annotation if p.annotation is not p.empty else type(p.default)
+            text = f"{make.__name__}: {' '.join((words.get(name) or '').split())} [{p.default}]"
+            found.setdefault(name, (kind, []))[1].append(text)
+    return {name: (kind, "; ".join(texts)) for name, (kind, texts) in found.items()}
+
+
+def command_type() -> type:
+    """:class:`Run` with the own options of every problem and algorithm, all optional."""
+    own = own_options([*PROBLEMS.values(), *ALGORITHMS.values()])
+    fields = [
+        (name, kind | None, dataclasses.field(default=None, metadata={"help": text}))
+        for name, (kind, text) in own.items()
+    ]
+    made = dataclasses.make_dataclass("Run", fields, bases=(Run,), frozen=True)
+    made.__doc__ = Run.__doc__ + "".join(f"      {name}: {text}\n" for name, (_, text) in own.items())
+    return made
+
+
+def check(options: Run) -> None:
+    """Raise a ``ValueError`` for names and numbers that can be judged before anything is loaded."""
+    choices = (("problem", PROBLEMS), ("scope", SCOPES), ("encoding", ENCODINGS), ("precision", ("float32", "float64")))
+    for name, allowed in choices:
+        if getattr(options, name) not in allowed:
+            raise unknown(name, getattr(options, name), allowed)
+    for name in options.algorithm:
+        if name not in ALGORITHMS:
+            raise unknown("algorithm", name, ALGORITHMS)
+    if len(set(options.algorithm)) < max(1, len(options.algorithm)):
+        raise ValueError(f"name each algorithm once, and at least one: {', '.join(options.algorithm) or 'none given'}")
+    for name in ("rounds", "evaluate_every", "seeds"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
+    if options.seed < 0:
+        raise ValueError(f"seed must not be negative, not {options.seed}")
+    if options.clip_norm is not None and not 0 < options.clip_norm < np.inf:
+        raise ValueError(f"clip_norm must be positive and finite, not {options.clip_norm:g}")
+
+
+def given(options: Run, make: Callable) -> dict[str, Any]:
+    """The options that ``make`` takes and the user gave."""
+    takes = inspect.signature(make).parameters
+    return {name: v for name in takes if (v := getattr(options, name, None)) is not None}
+
+
+def refuse_strangers(options: Run) -> None:
+    """Raise for an own option that neither the problem nor any of the algorithms has."""
+    used = [PROBLEMS[options.problem], *(ALGORITHMS[name] for name in options.algorithm)]
+    for name in own_options([*PROBLEMS.values(), *ALGORITHMS.values()]):
+        if getattr(options, name) is not None and not any(name in inspect.signature(make).parameters for make in used):
+            chosen = ", ".join([options.problem, *options.algorithm])
+            raise ValueError(f"--{name.replace('_', '-')} is an option of none of {chosen}")
+
+
+def number(option: str, text: str, word: str, kind: type) -> Any:
+    """``text`` as a number, or None for ``word``."""
+    if text == word:
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"--{option} must be a number or {word!r}, not {text!r}") from None
+
+
+def build_problem(options: Run):
+    """The problem that the options describe."""
+    make = PROBLEMS[options.problem]
+    chosen = given(options, make)
+    if "batch_size" in inspect.signature(make).parameters:
+        chosen["batch_size"] = number("batch-size", options.batch_size, "full", int)
+    return make(**chosen)
+
+
+def hyperparameters(options: Run, name: str, problem) -> dict[str, Any]:
+    """The keyword arguments of algorithm ``name``."""
+    make = ALGORITHMS[name]
+    hyper = given(options, make)
+    stepsize = number("stepsize", options.stepsize, "auto", float)
+    hyper["stepsize"] = 1 / float(problem.smoothness.max()) if stepsize is None else stepsize
+    takes = inspect.signature(make).parameters
+    if "prob" in takes and options.prob is None and options.local_steps is None:
+        hyper["prob"] = 0.1
+    if "prune" in takes:
+        hyper["prune"] = make_topk(options.scope)
+    return hyper
