@@ -48,6 +48,7 @@ class Job:
       stepsize: gamma.
       kept: entries of the kernel that C keeps.
       rounds, local_steps: R and k.
+      examples: m; a whole number of passes is made in a round.
       features: (n, m, d) float32.
       labels: (n, m) int64 in [0, c).
     """
@@ -60,6 +61,7 @@ class Job:
     kept: int
     rounds: int = 20
     local_steps: int = 10
+    examples: int = 100
     features: np.ndarray | None = None
     labels: np.ndarray | None = None
 
@@ -79,7 +81,7 @@ class Job:
         return [self.batch * j % self.features.shape[1] for j in range(self.local_steps)]
 
 
-CLIENTS, EXAMPLES, FEATURES = 100, 100, 784
+CLIENTS, FEATURES = 100, 784
 # Feature j has the standard deviation SCALE / sqrt(j + 1): a few matter much, so that a sparse kernel can learn, and
 # the largest eigenvalue of A'A / (2 m), which bounds a client's curvature, is about 1.
 SCALE = 1.2
@@ -90,7 +92,7 @@ JOBS = {
         Job("dense-fedavg", "fedavg", classes=62, batch=20, stepsize=0.5, kept=FEATURES * 62),
         Job("dense-scaffnew", "scaffnew", classes=62, batch=20, stepsize=0.5, kept=FEATURES * 62),
         Job("sparse-topk", "sparse", classes=62, batch=20, stepsize=0.5, kept=max(1, round(0.01 * FEATURES * 62))),
-        Job("small-work", "fedavg", classes=10, batch=1, stepsize=0.1, kept=FEATURES * 10),
+        Job("small-work", "fedavg", classes=10, batch=1, stepsize=0.1, kept=FEATURES * 10, examples=10),
     )
 }
 
@@ -99,10 +101,10 @@ JOBS = {
 def make_job(name: str, rounds: int = 20) -> Job:
     """The job with its data, the same in every call."""
     job, rng = JOBS[name], np.random.default_rng(2405)
-    features = rng.standard_normal((CLIENTS, EXAMPLES, FEATURES), np.float32)
+    features = rng.standard_normal((CLIENTS, job.examples, FEATURES), np.float32)
     features *= (SCALE / np.sqrt(np.arange(FEATURES) + 1)).astype(np.float32)
     common = rng.standard_normal((FEATURES, job.classes))
-    labels = np.empty((CLIENTS, EXAMPLES), np.int64)
+    labels = np.empty((CLIENTS, job.examples), np.int64)
     for a, y in zip(features, labels, strict=True):
         y[:] = np.argmax(a @ (common + rng.standard_normal(common.shape)), axis=1)
     return replace(job, rounds=rounds, features=features, labels=labels)

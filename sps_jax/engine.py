@@ -89,7 +89,7 @@ def split_key(key: jax.Array) -> Keys:
 def local_step(algorithm: Algorithm, problem: Problem, keys: Keys, t, b, x, h, i, data, count):
     """One local step of client ``i`` at iteration ``t``: its new x."""
     batch, own = jax.random.split(fold_in(fold_in(keys.clients, t), i))
-    gradient = partial(problem.gradient, data, count, batch)
+    gradient = partial(problem.gradient, data, count, t, batch)
     return algorithm.move(x, algorithm.direction(x, h, b, gradient, own))
 
 
@@ -111,7 +111,7 @@ def answer(algorithm: Algorithm, plan: Plan, turn: Callable, server, mean, memor
     def receive(back, h, sent, i):
         return (), algorithm.receive(sent[0], h, sent[1], back, turn(i))
 
-    _, memory = over_clients(plan, receive, None, back, memory, sent, clients)
+    _, memory = over_clients(plan, receive, None, back, memory, sent, clients, into=memory)
     return server, memory, tree.nonzeros(back)
 
 

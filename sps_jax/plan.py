@@ -59,7 +59,9 @@ def place(plan: Plan, stacked: Tree) -> Tree:
     return jax.device_put(stacked, NamedSharding(plan.mesh, PartitionSpec(AXIS)))
 
 
-def over_clients(plan: Plan, one: Callable, weights: jax.Array | None, shared: Any, *stacked: Any) -> tuple[Tree, Any]:
+def over_clients(
+    plan: Plan, one: Callable, weights: jax.Array | None, shared: Any, *stacked: Any, into: Any = None
+) -> tuple[Tree, Any]:
     r"""Map a function of one client over all of them.
 
     Args:
@@ -68,49 +70,52 @@ def over_clients(plan: Plan, one: Callable, weights: jax.Array | None, shared: A
       weights: (n,) of the clients, summing to one, or None for equal ones.
       shared: what all clients get.
       stacked: pytrees of arrays (n, ...), of which a client gets its own row.
+      into: one of ``stacked``, to be overwritten by ``kept`` in place; None for new arrays.
 
     Returns:
       :math:`\sum_i w_i\, \mathrm{message}_i`, accurate to the last bits, and ``kept`` stacked, (n, ...).
     """
     clients = len(jax.tree.leaves(stacked)[0])
-    arguments = (shared, (weights, *stacked))
+    arguments = (shared, (weights, *stacked), into)
     if plan.mesh is None:
         return _on_one_device(plan.chunk, one, clients, *arguments)
 
-    def on_each_device(shared, stacked):
-        mean, kept = _on_one_device(plan.chunk, one, clients, shared, stacked)
+    def on_each_device(*arguments):
+        mean, kept = _on_one_device(plan.chunk, one, clients, *arguments)
         return lax.psum(mean, AXIS), kept
 
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
-    mapped = jax.shard_map(
-        on_each_device, mesh=plan.mesh, in_specs=(everywhere, split), out_specs=(everywhere, split), check_vma=False
-    )
-    return mapped(*arguments)
+    specs = {"in_specs": (everywhere, split, split), "out_specs": (everywhere, split)}
+    return jax.shard_map(on_each_device, mesh=plan.mesh, check_vma=False, **specs)(*arguments)
 
 
-def _on_one_device(chunk: int | None, one: Callable, clients: int, shared: Any, stacked: tuple):
+def _on_one_device(chunk: int | None, one: Callable, clients: int, shared: Any, stacked: tuple, into: Any):
     """The share of this device's clients in the mean, and what they keep."""
     here = len(jax.tree.leaves(stacked)[0])
-    chunk = here if chunk is None else min(chunk, here)
-    whole = here - here % chunk
-
-    def some(total, stacked):
+    if chunk is None or chunk >= here:
         share, mean, kept = _chunk(one, clients, shared, *stacked)
-        return tree.add_exactly(total, jax.tree.map(lambda m: share.astype(m.dtype) * m, mean)), kept
+        return _scaled(share, mean), kept
+
+    def some(first, size, carry):
+        total, kept = carry
+        own = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), stacked)
+        share, mean, new = _chunk(one, clients, shared, *own)
+        kept = jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, first, 0), kept, new)
+        return tree.add_exactly(total, _scaled(share, mean)), kept
 
     row = jax.tree.map(lambda a: a[0], stacked)
-    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(one, shared, *row[1:])[0])
-    total = (zero, zero)
-    if whole == chunk:
-        total, kept = some(total, jax.tree.map(lambda a: a[:whole], stacked))
-    else:
-        pieces = jax.tree.map(lambda a: a[:whole].reshape(-1, chunk, *a.shape[1:]), stacked)
-        total, kept = lax.scan(some, total, pieces)
-        kept = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), kept)
-    if whole < here:
-        total, rest = some(total, jax.tree.map(lambda a: a[whole:], stacked))
-        kept = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), kept, rest)
+    message, kept = jax.eval_shape(one, shared, *row[1:])
+    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), message)
+    into = jax.tree.map(lambda a: lax.empty((here, *a.shape), a.dtype), kept) if into is None else into
+    carry = lax.fori_loop(0, here // chunk, lambda j, carry: some(j * chunk, chunk, carry), ((zero, zero), into))
+    if here % chunk:
+        carry = some(here - here % chunk, here % chunk, carry)
+    total, kept = carry
     return jax.tree.map(jnp.add, *total), kept
+
+
+def _scaled(share: jax.Array, mean: Tree) -> Tree:
+    return jax.tree.map(lambda m: share.astype(m.dtype) * m, mean)
 
 
 def _chunk(one: Callable, clients: int, shared: Any, weights: jax.Array | None, *stacked: Any):

@@ -38,7 +38,9 @@ class Problem:
       loss: (params, *examples) -> (b,), the losses of b examples.
       metrics: pairs (name, function like ``loss``) that are averaged over the test examples, beside the loss; one
         named ``"loss"`` replaces it, for test examples of another form than the clients'.
-      batch_size: b, examples a local gradient is averaged over (drawn with replacement); None for all of them.
+      batch_size: b, examples a local gradient is averaged over; None for all of them.
+      in_order: whether iteration t takes the examples t b, t b + 1, ... modulo m_i, round and round, instead of
+        drawing b with replacement.
     """
 
     data: tuple[jax.Array, ...]
@@ -52,6 +54,7 @@ class Problem:
     loss: Callable[..., jax.Array] = field(kw_only=True, **STATIC)
     metrics: tuple[tuple[str, Callable[..., jax.Array]], ...] = field(default=(), kw_only=True, **STATIC)
     batch_size: int | None = field(default=None, kw_only=True, **STATIC)
+    in_order: bool = field(default=False, kw_only=True, **STATIC)
 
     @property
     def clients(self) -> int:
@@ -65,11 +68,14 @@ class Problem:
         total = jnp.sum(jnp.where(real, losses, jnp.zeros_like(losses)))
         return total / count.astype(losses.dtype) + self._penalty(params)
 
-    def gradient(self, data: tuple[jax.Array, ...], count: jax.Array, key: jax.Array, params: Tree) -> Tree:
-        """Gradient of f_i at ``params``: on all examples of ONE client, or on a fresh batch drawn with ``key``."""
+    def gradient(self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array, params: Tree):
+        """Gradient of f_i at ``params``: on all examples of ONE client, or on the batch of iteration ``t``."""
         if self.batch_size is None:
             return jax.grad(self.client_loss)(params, data, count)
-        rows = jax.random.randint(key, (self.batch_size,), 0, count)
+        if self.in_order:  # t modulo count first: t b may not fit in 32 bits
+            rows = (t % count * self.batch_size + jnp.arange(self.batch_size, dtype=jnp.int32)) % count
+        else:
+            rows = jax.random.randint(key, (self.batch_size,), 0, count)
         batch = tuple(a[rows] for a in data)
         return jax.grad(lambda p: jnp.mean(self.loss(p, *batch)) + self._penalty(p))(params)
 

@@ -11,9 +11,9 @@ from sps_jax.problem import Problem, stack_clients
 
 objective = jax.jit(Problem.objective)  # compiled with the problem as an argument, as the package uses it
 evaluate = jax.jit(Problem.evaluate)
-gradient = jax.jit(Problem.gradient)
+gradient = jax.jit(lambda p, data, count, key, x: p.gradient(data, count, jnp.int32(0), key, x))
 slope = jax.jit(jax.grad(Problem.objective, argnums=1))
-gradients_of = jax.jit(jax.vmap(Problem.gradient, in_axes=(None, None, None, 0, None)))
+gradients_of = jax.jit(jax.vmap(gradient, in_axes=(None, None, None, 0, None)))
 
 COUNTS = (4, 1, 7)
 FEATURES = 3
@@ -171,6 +171,25 @@ def test_batches_are_uniform_over_the_real_rows_with_replacement(count):
     deviation = np.sqrt(4000 / count * (1 - 1 / count))
     assert np.all(np.abs(total - 4000 / count) <= 5 * deviation)
     assert drawn.max() > 1  # with replacement
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_batches_in_order_go_round_and_round(count):
+    """Iteration t takes rows t b, t b + 1, ... modulo the count, also where t b does not fit in 32 bits."""
+    p = Problem(
+        (jnp.eye(8)[None],),
+        jnp.array([count], jnp.int32),
+        None,
+        jnp.float32(0),
+        init=zero_start,
+        loss=identity_loss,
+        batch_size=4,
+        in_order=True,
+    )
+    for t in (0, 1, 2, 5, 2**31 - 1):
+        seen = p.gradient((p.data[0][0],), p.counts[0], jnp.int32(t), jax.random.key(0), jnp.zeros(8))
+        want = np.bincount([(4 * t + j) % count for j in range(4)], minlength=8)
+        np.testing.assert_array_equal(4 * np.asarray(seen), want)
 
 
 def test_a_batch_gradient_has_the_whole_ridge_and_depends_on_its_key():

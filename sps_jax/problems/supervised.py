@@ -59,7 +59,7 @@ def _quadratic(model: Model):
     """f_i without ridge from its moments: one "example" a client."""
 
     def loss(params, gram, cross, square):
-        (kernel,) = jax.tree.leaves(params)  # (d, 1)
+        kernel = jax.tree.leaves(params)[0].T  # (d, 1)
         curved = jax.lax.stop_gradient(jnp.matmul(gram, kernel, precision="highest"))  # (b, d, 1)
         # The value k.Gk with the gradient 2 Gk, G being symmetric: one product, where differentiation would make three
         form = jnp.sum((2 * kernel - jax.lax.stop_gradient(kernel))[None] * curved, axis=(1, 2))
