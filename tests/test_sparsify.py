@@ -1,5 +1,6 @@
 """TopK against NumPy's stable argsort, and the straight-through estimator."""
 
+import sys
 from functools import cache
 
 import hypothesis.extra.numpy as hnp
@@ -16,6 +17,7 @@ from sps_jax.sparsify import SCOPES, kept, make_topk, matrices, straight_through
 D = 24
 mask_of = jax.jit(topk_mask)
 masks_of = jax.jit(jax.vmap(topk_mask, in_axes=(None, 0)))
+masks_of_rows = jax.jit(jax.vmap(topk_mask, in_axes=(0, None)))
 compiled_topk = jax.jit(topk, static_argnames=("scope", "prunable"))
 
 
@@ -128,6 +130,102 @@ def test_many_ties_of_a_long_vector():
     x = np.random.default_rng(0).integers(-3, 4, 20_001).astype(np.float32)
     for k in (1, 17, 2857, 2858, 10_000, 20_000, 20_001):
         np.testing.assert_array_equal(mask_of(x, k), expected_mask(x, k))
+
+
+def hard_vectors(dtype, d=3001):
+    """Where a search by sampling and interpolation is misled: gaps, atoms, clusters, whole exponent ranges, order."""
+    rng = np.random.default_rng(11)
+    info = jnp.finfo(dtype)
+    tiny, huge = float(info.smallest_subnormal), float(info.max)
+    normal, one = rng.normal(size=d), np.arange(d) == 1234
+    nonzero = rng.random(d) < 0.01
+    geometric = np.exp2(np.linspace(np.log2(tiny), np.log2(huge) - 1, d))
+    return {
+        "geometric": geometric,
+        "geometric, largest first": geometric[::-1],
+        "two clusters": np.where(rng.random(d) < 0.3, 1, huge / 4) * (1 + 4 * float(info.eps) * rng.integers(0, 9, d)),
+        "equal but one larger": np.where(one, huge, 0.3),
+        "equal but one smaller": np.where(one, 0.0, 0.3),
+        "mostly zeros": np.where(nonzero, normal, 0),
+        "zeros first": np.sort(np.abs(np.where(nonzero, normal, 0))),
+        "zeros last": np.sort(np.abs(np.where(nonzero, normal, 0)))[::-1],
+        "cut at its decile": np.where(np.abs(normal) > 1.645, normal, 0),
+        "denormals": tiny * rng.integers(0, min(500, int(float(info.tiny) / tiny)), d),
+        "one huge outlier": np.where(one, huge, 1e-3 * normal),
+        "sorted": np.sort(normal),
+        "heavy tail": np.clip(rng.standard_cauchy(d), -huge, huge),
+        "period of the sample": np.where(np.arange(d) % 11 == 0, normal, 1e-3 * normal),
+        "integers": rng.integers(-300, 300, d).astype(float),
+        "many infinities and nans": np.where(rng.random(d) < 0.1, np.nan, np.where(nonzero, np.inf, normal)),
+    }
+
+
+def check_hard(x):
+    nonzero = int(np.count_nonzero(np.asarray(x)))
+    counts = {1, 2, 30, nonzero - 1, nonzero, nonzero + 1, x.size // 10, x.size // 2, x.size - 1, x.size}
+    for k in sorted(k for k in counts if 1 <= k <= x.size):
+        np.testing.assert_array_equal(mask_of(x, k), expected_mask(x, k), err_msg=f"k={k}")
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_hard_vectors(name):
+    for x in hard_vectors(jnp.dtype(name)).values():
+        check_hard(jnp.asarray(x.astype(jnp.dtype(name))))
+
+
+def test_hard_vectors_in_float64(x64):
+    for x in hard_vectors(np.float64).values():
+        check_hard(jnp.asarray(x))
+
+
+def test_rows_that_need_few_and_many_passes_side_by_side():
+    x = np.stack(list(hard_vectors(np.float32).values())).astype(np.float32)
+    for k in (1, 30, 300, 2900):
+        for mask, row in zip(masks_of_rows(x, k), x, strict=True):
+            np.testing.assert_array_equal(mask, expected_mask(row, k))
+
+
+@pytest.mark.parametrize("size", [2**18, 2**18 + 1, 300_007])  # these are counted in rows: 64, 5, and a prime in one
+def test_long_vectors(size):
+    x = np.random.default_rng(size).normal(size=size).astype(np.float32)
+    for k in (1, size // 100, size // 2):
+        np.testing.assert_array_equal(mask_of(x, k), expected_mask(x, k))
+        np.testing.assert_array_equal(mask_of(np.round(x), k), expected_mask(np.round(x), k))
+
+
+def test_nan_of_the_largest_payload():
+    x = np.arange(D, dtype=np.float32)
+    x[[3, 7, 20]] = np.int32(2**31 - 1).view(np.float32)
+    assert [np.flatnonzero(mask_of(x, k)).tolist() for k in (1, 2, 3)] == [[3], [3, 7], [3, 7, 20]]
+    assert np.flatnonzero(mask_of(x, 4)).tolist() == [3, 7, 20, 23]
+
+
+def passes(x, k):
+    """How often x is read to find its mask: the counting passes, run one by one (in the module, not the function)."""
+    reads = []
+
+    def count(keys, thresholds):
+        reads.append(None)
+        return jnp.stack([jnp.sum(keys > t, dtype=jnp.int32) for t in thresholds])
+
+    with pytest.MonkeyPatch.context() as patch, jax.disable_jit():
+        patch.setattr(sys.modules["sps_jax.sparsify.topk"], "count_above", count)
+        np.testing.assert_array_equal(topk_mask(jnp.asarray(x), k), expected_mask(x, k))
+    return len(reads)
+
+
+def test_few_passes_where_data_are_smooth_and_never_many():
+    x = hard_vectors(np.float32)
+    assert np.mean([passes(x["sorted"].astype(np.float32), k) for k in (30, 300, 1500)]) < 8
+    assert passes(x["mostly zeros"].astype(np.float32), 300) < 8  # k inside the zeros: one pass, then the ties
+    for case in ("equal but one larger", "two clusters", "integers"):
+        assert passes(x[case].astype(np.float32), 30) <= 33 + 12
+
+
+def test_no_array_is_written_out_but_the_mask():
+    """The bits, the comparisons and the indices are fused into the passes that read x."""
+    compiled = mask_of.lower(jax.ShapeDtypeStruct((100_000,), np.float32), 5).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 100_000
 
 
 def test_vmap_over_rows_and_counts():
