@@ -41,24 +41,32 @@ from sps_jax.algorithms import (
 )
 from sps_jax.communication import ENCODINGS, message_bits, total_bits
 from sps_jax.engine import Schedule, State, StepState, begin, step
+from sps_jax.hyperparameters import prepare
+from sps_jax.plan import Plan, clients_mesh
+from sps_jax.planning import choose
 from sps_jax.problem import Problem, stack_clients
-from sps_jax.simulation import iterate, simulate
+from sps_jax.simulation import iterate, placed, simulate
 from sps_jax.sparsify import make_topk, straight_through, topk
 
 __all__ = [
     "ALGORITHMS",
     "ENCODINGS",
     "Algorithm",
+    "Plan",
     "Problem",
     "Schedule",
     "State",
     "StepState",
     "Turn",
     "begin",
+    "choose",
+    "clients_mesh",
     "descend",
     "iterate",
     "make_topk",
     "message_bits",
+    "placed",
+    "prepare",
     "pruned",
     "simulate",
     "stack_clients",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -17,7 +18,18 @@ from sps_jax import report, results
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.experiment import compile_blocks, run_blocks
 from sps_jax.hyperparameters import prepare
-from sps_jax.options import Run, build_problem, check, command_type, hyperparameters, refuse_strangers
+from sps_jax.options import (
+    Run,
+    build_problem,
+    check,
+    chunk_size,
+    command_type,
+    hyperparameters,
+    refuse_strangers,
+    use_devices,
+)
+from sps_jax.plan import Plan
+from sps_jax.planning import choose, describe, footprint
 from sps_jax.problem import Problem
 
 
@@ -26,12 +38,15 @@ def run(options: Run) -> int:
     check(options)
     refuse_strangers(options)
     jax.config.update("jax_enable_x64", options.precision == "float64")
+    devices = use_devices(options)
+    keep_compiled()
     problem = build_problem(options)
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
+    plans = {name: lay_out_run(prepared[name], problem, devices, options) for name in prepared}
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     out = results.new_folder(options.out or Path("runs") / f"{stamp}-{options.problem}")
     results.write_json(out / "config.json", configuration(options))
-    runs, summaries = run_all(options, problem, prepared, out)
+    runs, summaries = run_all(options, problem, prepared, plans, out)
     summaries = report.compare(runs, summaries, options.target)
     report.write(runs, summaries, f"{options.problem}, sparsity {options.sparsity:g}", out)
     print(report.table(summaries))
@@ -54,7 +69,24 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> tuple:
     )
 
 
-def run_all(options: Run, problem: Problem, prepared: dict[str, tuple], out: Path):
+def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options: Run) -> Plan:
+    """The layout of a run, said on standard error."""
+    setup, hyper, _ = prepared
+    plan = choose(setup, hyper, problem, devices=devices, chunk=chunk_size(options))
+    need = footprint(setup, hyper, problem, plan)
+    print(f"{setup.make.__name__}: {describe(plan, need, problem.clients)}", file=sys.stderr)
+    return plan
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs on disk for the next run, where the user's JAX settings say nothing else."""
+    if jax.config.jax_compilation_cache_dir is None:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "sps_jax" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def run_all(options: Run, problem: Problem, prepared: dict[str, tuple], plans: dict[str, Plan], out: Path):
     """Every algorithm with every seed, one compilation an algorithm; ``metrics.jsonl`` grows by whole runs.
 
     Returns:
@@ -67,13 +99,12 @@ def run_all(options: Run, problem: Problem, prepared: dict[str, tuple], out: Pat
         for name, choice in prepared.items():
             bar.set_description(f"{name}: compiling")
             key = jax.random.key(options.seed)
-            compiled, seconds = compile_blocks(choice, problem, key, options.rounds, options.evaluate_every)
+            block = compile_blocks(choice, plans[name], problem, key, options.rounds, options.evaluate_every)
             bar.set_description(name)
             for seed in range(options.seed, options.seed + options.seeds):
                 records, summary = run_blocks(
                     choice,
-                    problem,
-                    compiled,
+                    block,
                     jax.random.key(seed),
                     rounds=options.rounds,
                     evaluate_every=options.evaluate_every,
@@ -83,7 +114,7 @@ def run_all(options: Run, problem: Problem, prepared: dict[str, tuple], out: Pat
                 names = {"algorithm": name, "problem": options.problem, "seed": seed}
                 hyper = {k: float(v) for k, v in choice[1].items()}
                 runs[name, seed] = [names | record | hyper for record in records]
-                summaries.append(names | hyper | summary | {"compile_seconds": round(seconds, 3)})
+                summaries.append(names | hyper | summary | {"compile_seconds": block.compile_seconds} | block.layout)
                 results.write_jsonl(out / "metrics.jsonl", (record for each in runs.values() for record in each))
     return runs, summaries
 

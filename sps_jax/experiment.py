@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sps_jax.plan import VMAP
+from sps_jax.plan import Plan
+from sps_jax.planning import footprint, summary
 from sps_jax.problem import Problem
-from sps_jax.simulation import asked_rounds, message_sizes, run_rounds, start_rounds, tabulate
+from sps_jax.simulation import asked_rounds, lay_out, message_sizes, run_rounds, start_rounds, tabulate
 
 Row = dict[str, Any]
 
@@ -20,20 +21,38 @@ def block_length(rounds: int, blocks: int = 20) -> int:
     return next(length for length in range(max(1, rounds // blocks), 0, -1) if rounds % length == 0)
 
 
-def compile_blocks(prepared: tuple, problem: Problem, key: jax.Array, rounds: int, evaluate_every: int):
-    """The compiled block of rounds of ``prepared`` (from :func:`sps_jax.simulation.prepare`), and its seconds."""
+class Block(NamedTuple):
+    """Some rounds, compiled.
+
+    Attributes:
+      run: (problem, hyper, schedule, state, key, asked) -> state, seen, as :func:`sps_jax.simulation.run_rounds`.
+      plan: the layout it is compiled for.
+      problem: what is simulated, on the devices of the plan.
+      compile_seconds: what compilation took.
+      layout: ``devices``, ``chunk``, ``predicted_bytes``, for the record.
+    """
+
+    run: Callable
+    plan: Plan
+    problem: Problem
+    compile_seconds: float
+    layout: Row
+
+
+def compile_blocks(prepared: tuple, plan: Plan, problem: Problem, key: jax.Array, rounds: int, evaluate_every: int):
+    """The :class:`Block` of ``prepared`` (from :func:`sps_jax.hyperparameters.prepare`)."""
     setup, hyper, schedule = prepared
-    began = time.perf_counter()
+    need = footprint(setup, hyper, problem, plan)
     asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[: block_length(rounds)])
-    state = start_rounds(setup, problem, hyper, key)
-    compiled = run_rounds.lower(setup, VMAP, problem, hyper, schedule, state, key, asked).compile()
-    return compiled, time.perf_counter() - began
+    problem, state = lay_out(plan, problem, start_rounds(setup, problem, hyper, key))
+    began = time.perf_counter()
+    run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
+    return Block(run, plan, problem, round(time.perf_counter() - began, 3), summary(plan, need))
 
 
 def run_blocks(
     prepared: tuple,
-    problem: Problem,
-    compiled: Callable,
+    block: Block,
     key: jax.Array,
     *,
     rounds: int,
@@ -51,13 +70,14 @@ def run_blocks(
       ``client_steps_per_second`` and ``diverged_at_round`` (None if it did not).
     """
     setup, hyper, schedule = prepared
+    problem = block.problem
     asked, length = asked_rounds(rounds, evaluate_every), block_length(rounds)
-    state = start_rounds(setup, problem, hyper, key)
-    sizes = message_sizes(setup, problem, hyper, state)
+    _, state = lay_out(block.plan, problem, start_rounds(setup, problem, hyper, key))
+    sizes = message_sizes(setup, problem, hyper)
     blocks, diverged = [], None
     began = time.perf_counter()
     for first in range(0, rounds, length):
-        state, seen = compiled(problem, hyper, schedule, state, key, jnp.asarray(asked[first : first + length]))
+        state, seen = block.run(problem, hyper, schedule, state, key, jnp.asarray(asked[first : first + length]))
         blocks.append(jax.tree.map(np.asarray, seen))
         progress(length)
         bad = ~_healthy(blocks[-1], asked[first : first + length])
@@ -69,7 +89,7 @@ def run_blocks(
     done = len(seen["iteration"]) if diverged is None else diverged - 1
     seen = {name: values[:done] for name, values in seen.items()}
     iterations = int(seen["iteration"][-1]) if done else 0
-    summary = {
+    totals = {
         "rounds": done,
         "iterations": iterations,
         "run_seconds": round(seconds, 3),
@@ -77,7 +97,7 @@ def run_blocks(
         "diverged_at_round": diverged,
     }
     columns = tabulate(seen, asked[:done], sizes, encoding) if asked[:done].any() else {"round": np.array([])}
-    return [_row(columns, i) for i in range(len(columns["round"]))], summary
+    return [_row(columns, i) for i in range(len(columns["round"]))], totals
 
 
 def _healthy(seen: Mapping[str, np.ndarray], asked: np.ndarray) -> np.ndarray:

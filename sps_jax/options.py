@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import docstring_parser
+import jax
 import numpy as np
 
 from sps_jax.algorithms import ALGORITHMS
@@ -39,6 +41,8 @@ class Run:
       target: accuracy (or train loss) for the column of bits; default is what the weakest method reaches.
       encoding: of the messages: dense, indices, bitmap, entropy or cheapest.
       precision: float32 or float64.
+      devices: how many share the clients; auto for as many as there are (the cores of a CPU) and divide the clients.
+      chunk: clients computed at once on a device: a number, all or auto.
       out: output folder, new or empty; default is a fresh one under runs/.
     """
 
@@ -58,6 +62,8 @@ class Run:
     target: float | None = None
     encoding: str = "cheapest"
     precision: str = "float32"
+    devices: str = "auto"
+    chunk: str = "auto"
     out: Path | None = None
 
 
@@ -131,6 +137,24 @@ def number(option: str, text: str, word: str, kind: type) -> Any:
         return kind(text)
     except ValueError:
         raise ValueError(f"--{option} must be a number or {word!r}, not {text!r}") from None
+
+
+def use_devices(options: Run) -> int | None:
+    """Tell JAX how many devices to make of a CPU; returns how many are asked for, None for auto.
+
+    To be called before anything is computed.
+    """
+    count = number("devices", options.devices, "auto", int)
+    if count is not None and count < 1:
+        raise ValueError(f"devices must be at least 1, or 'auto', not {count}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", count or cores)
+    return count
+
+
+def chunk_size(options: Run) -> int | str:
+    """The option ``chunk``: a number, ``"all"`` or ``"auto"``."""
+    return "all" if options.chunk == "all" else number("chunk", options.chunk, "auto", int) or "auto"
 
 
 def build_problem(options: Run):

@@ -1,6 +1,7 @@
 """Simulations: an algorithm on a problem for a number of rounds, as one compiled program."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -12,11 +13,12 @@ import optax
 from jax import lax
 
 from sps_jax import tree
-from sps_jax.algorithms.base import Algorithm, Turn
+from sps_jax.algorithms.base import Algorithm
 from sps_jax.communication import total_bits
-from sps_jax.engine import Schedule, State, StepState, begin, observe, one_round, start, step
+from sps_jax.engine import Schedule, State, StepState, begin, message_shapes, observe, one_round, start, step
 from sps_jax.hyperparameters import Setup, prepare
-from sps_jax.plan import VMAP, Plan
+from sps_jax.plan import Plan, place
+from sps_jax.planning import choose
 from sps_jax.problem import Problem
 from sps_jax.tree import Tree
 
@@ -47,18 +49,26 @@ def start_rounds(setup: Setup, problem: Problem, hyper, key, params=None) -> Sta
     return start(setup.build(hyper), problem, key, params)
 
 
-def message_sizes(setup: Setup, problem: Problem, hyper, state: State) -> tuple[int, int]:
+def placed(plan: Plan, problem: Problem) -> Problem:
+    """``problem`` with its clients on the devices of the plan; nothing happens where they are there already."""
+    data, counts, weights = place(plan, (problem.data, problem.counts, problem.weights))
+    return replace(problem, data=data, counts=counts, weights=weights)
+
+
+def lay_out(plan: Plan, problem: Problem, state: State) -> tuple[Problem, State]:
+    """Clients' data and memory on the devices of the plan."""
+    return placed(plan, problem), state._replace(memory=place(plan, state.memory))
+
+
+def message_sizes(setup: Setup, problem: Problem, hyper) -> tuple[int, int]:
     """How many numbers one client sends up and the server sends down in a communication."""
+    b = jax.eval_shape(lambda h: _broadcast(setup, problem, h), hyper)
+    return tree.size(message_shapes(setup, problem, hyper)[1]), tree.size(b)
 
-    def messages(hyper, state):
-        algorithm = setup.build(hyper)
-        b, h = algorithm.broadcast(state.server), jax.tree.map(lambda a: a[0], state.memory)
-        key = jax.random.key(0)
-        turn = Turn(key, key, jnp.int32(0), jnp.ones((), problem.ridge.dtype), problem.clients, problem.clients)
-        return algorithm.send(algorithm.start(b, h), h, b, turn), b
 
-    up, down = jax.eval_shape(messages, hyper, state)
-    return tree.size(up), tree.size(down)
+def _broadcast(setup: Setup, problem: Problem, hyper):
+    algorithm = setup.build(hyper)
+    return algorithm.broadcast(start(algorithm, problem, jax.random.key(0)).server)
 
 
 def tabulate(
@@ -112,7 +122,7 @@ def simulate(
     transform_on: str = "direction",
     params: Tree | None = None,
     encoding: str = "cheapest",
-    plan: Plan = VMAP,
+    plan: Plan | None = None,
 ) -> tuple[State, dict[str, np.ndarray]]:
     """Run an algorithm on a problem for a number of communication rounds.
 
@@ -131,7 +141,7 @@ def simulate(
       transform_on: ``"direction"`` or ``"gradient"``, see :func:`sps_jax.algorithms.transformed`.
       params: where to start, instead of the problem's own starting point.
       encoding: of the messages, see :mod:`sps_jax.communication`.
-      plan: how it is laid out on the machine; never what is computed.
+      plan: how it is laid out on the machine, never what is computed; None for :func:`sps_jax.planning.choose`'s.
 
     Returns:
       The final state, and the history: NumPy columns, see :func:`tabulate` and :func:`observe`.
@@ -148,8 +158,9 @@ def simulate(
         transform_on=transform_on,
     )
     asked = asked_rounds(rounds, evaluate_every)
-    state = start_rounds(setup, problem, hyper, key, params)
-    sizes = message_sizes(setup, problem, hyper, state)
+    plan = choose(setup, hyper, problem) if plan is None else plan
+    problem, state = lay_out(plan, problem, start_rounds(setup, problem, hyper, key, params))
+    sizes = message_sizes(setup, problem, hyper)
     state, seen = run_rounds(setup, plan, problem, hyper, schedule, state, key, jnp.asarray(asked))
     return state, tabulate(seen, asked, sizes, encoding)
 

@@ -13,6 +13,11 @@ def size(tree: Tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+def bytes(tree: Tree) -> int:
+    """Bytes of all leaves together, known without computing."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def stack(tree: Tree, n: int) -> Tree:
     """``n`` equal copies of ``tree`` along a new leading axis."""
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (n, *a.shape)), tree)

@@ -129,7 +129,7 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
     """True at exactly the ``k`` entries of ``x`` (d,) of largest magnitude; ties go to the lowest index.
 
     The same choice as the first ``k`` of a stable descending argsort of ``|x|``. NaN ranks above infinity, so a NaN
-    is never pruned away unseen. ``k`` may be traced, 1 <= k <= d.
+    is never pruned away unseen. ``k`` may be traced, 1 <= k <= d < 2**30.
     """
     k, d, zero = jnp.asarray(k, jnp.int32), jnp.int32(x.size), jnp.int32(0)
     bits = magnitude_bits(x)
