@@ -57,3 +57,20 @@ def test_real_data(make, folder, examples, test, shared_data, tmp_path):
     assert all(bool(jnp.all(jnp.isfinite(a))) for a in problem.data)
     if make is libsvm:
         assert float(problem.smoothness.max() / problem.convexity) == pytest.approx(1000, rel=1e-4)
+
+
+def test_weights_by_size_make_the_objective_the_mean_over_examples(x64):
+    """At x = 0 every example of ``digits`` costs log 10; elsewhere the pooled mean differs from the mean of clients."""
+    equal, pooled = (
+        digits(clients=5, weights=weights, ridge=0.0, precision="float64") for weights in ("equal", "size")
+    )
+    np.testing.assert_allclose(pooled.weights, equal.counts / equal.counts.sum())
+    x = jax.tree.map(lambda a: jax.random.normal(jax.random.key(1), a.shape, a.dtype), equal.init(jax.random.key(0)))
+    each = np.array([equal.client_loss(x, (equal.data[0][i], equal.data[1][i]), equal.counts[i]) for i in range(5)])
+    np.testing.assert_allclose(pooled.objective(x), np.average(each, weights=equal.counts), rtol=1e-12)
+    np.testing.assert_allclose(equal.objective(x), each.mean(), rtol=1e-12)
+
+
+def test_unknown_weights():
+    with pytest.raises(ValueError, match="unknown weights 'sizes': did you mean 'size'"):
+        digits(weights="sizes")

@@ -1,5 +1,6 @@
 """The README is held to: its example runs, and its tables name what there is."""
 
+import json
 import re
 from pathlib import Path
 
@@ -24,3 +25,12 @@ def test_python_example_runs(capsys):
 def test_tables_name_what_there_is(heading, table):
     section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(table)
+
+
+def test_speed_table_is_of_the_committed_figures(monkeypatch):
+    """``benchmarks/speed.py``'s table of its result file, letter by letter."""
+    benchmarks = Path(__file__).parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(benchmarks)
+    speed = pytest.importorskip("speed")
+    lines = (benchmarks / "results" / "speed" / "speed.jsonl").read_text().splitlines()
+    assert speed.table([json.loads(line) for line in lines]) in README

@@ -1,0 +1,99 @@
+"""The layout that is chosen, what it is predicted to need, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.hyperparameters import prepare
+from sps_jax.plan import VMAP, Plan
+from sps_jax.planning import choose, describe, footprint
+from sps_jax.problems import digits
+from sps_jax.simulation import run_rounds, start_rounds
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return digits(clients=100, partition="iid", batch_size=8)
+
+
+def prepared(name, **hyper):
+    return prepare(ALGORITHMS[name], {"stepsize": 0.1, **hyper}, jnp.float32, local_steps=5)
+
+
+@pytest.mark.parametrize("plan", [Plan(5), Plan(25), VMAP], ids=["5", "25", "all"])
+@pytest.mark.parametrize("name", ["proxskip", "sparse_proxskip", "scaffold"])
+def test_prediction_is_what_the_compiler_says(problem, name, plan):
+    """Within 20 % of what XLA reserves: arguments, results and temporary memory."""
+    setup, hyper, schedule = prepared(name, **({"sparsity": 0.9} if name == "sparse_proxskip" else {}))
+    key = jax.random.key(0)
+    state = start_rounds(setup, problem, hyper, key)
+    run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, jnp.zeros(3, bool)).compile()
+    seen = run.memory_analysis()
+    real = seen.argument_size_in_bytes + seen.temp_size_in_bytes
+    real += seen.output_size_in_bytes - seen.alias_size_in_bytes
+    assert footprint(setup, hyper, problem, plan).total == pytest.approx(real, rel=0.2)
+
+
+def test_memory_of_the_work_is_proportional_to_the_chunk(problem):
+    setup, hyper, _ = prepared("proxskip")
+    one, ten = (footprint(setup, hyper, problem, Plan(chunk)) for chunk in (1, 10))
+    assert ten.work == 10 * one.work and ten._replace(work=0) == one._replace(work=0)
+
+
+def test_small_work_is_done_all_at_once_and_large_one_by_one(problem):
+    setup, hyper, _ = prepared("fedavg")
+    assert choose(setup, hyper, problem) == VMAP
+    heavy = digits(clients=1)  # full gradients of 1,438 examples
+    assert choose(setup, hyper, heavy).chunk is None  # all there are
+    heavy = digits(clients=2, partition="iid", batch_size=1000)
+    assert choose(setup, hyper, heavy).chunk == 1
+
+
+def test_auto_takes_a_smaller_chunk_where_memory_is_short(problem):
+    setup, hyper, _ = prepared("fedavg")
+    room = footprint(setup, hyper, problem, Plan(7)).total
+    assert choose(setup, hyper, problem, memory=room).chunk == 7
+
+
+def test_a_chunk_that_does_not_fit_is_refused_with_the_one_that_would(problem):
+    setup, hyper, _ = prepared("fedavg")
+    room = footprint(setup, hyper, problem, Plan(7)).total
+    with pytest.raises(ValueError, match="a chunk of 7 would fit"):
+        choose(setup, hyper, problem, chunk=50, memory=room)
+    with pytest.raises(ValueError, match="no chunk would fit"):
+        choose(setup, hyper, problem, memory=1000)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"chunk": 0}, "chunk must be between 1 and the 100 clients"),
+        ({"chunk": 101}, "chunk must be between 1 and the 100 clients"),
+        ({"devices": 3}, "devices must divide the 100 clients and be here: 1; not 3"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_refused(problem, options, message):
+    setup, hyper, _ = prepared("fedavg")
+    with pytest.raises(ValueError, match=message):
+        choose(setup, hyper, problem, **options)
+
+
+def test_description(problem):
+    setup, hyper, _ = prepared("fedavg")
+    need = footprint(setup, hyper, problem, Plan(5))
+    assert describe(Plan(5), need, 100).startswith("1 device: 5 of 100 clients at once; ")
+
+
+def test_working_memory_does_not_grow_with_the_clients():
+    """FedAvg keeps nothing of a client: at a fixed chunk ten times the clients take no more temporary memory."""
+    temporary = []
+    for clients in (20, 200):
+        problem = digits(clients=clients, partition="iid", batch_size=4)
+        setup, hyper, schedule = prepared("fedavg")
+        key = jax.random.key(0)
+        state = start_rounds(setup, problem, hyper, key)
+        asked = jnp.zeros(3, bool)
+        run = run_rounds.lower(setup, Plan(5), problem, hyper, schedule, state, key, asked).compile()
+        temporary.append(run.memory_analysis().temp_size_in_bytes)
+    assert temporary[1] < temporary[0] + 200 * 8  # a count of nonzeros and a number of a client
