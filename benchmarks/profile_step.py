@@ -31,18 +31,18 @@ ROUNDS = 4
 def durations(folder: Path) -> collections.Counter:
     """Microseconds by name of the events of the one trace under ``folder``; loops and bookkeeping left out.
 
-    An event seen by two threads, the one that works and the one that waits, counts once.
+    An event inside one of its own name on the same thread is the same operation, seen twice.
     """
     (path,) = folder.glob("plugins/profile/*/*.trace.json.gz")
-    total = collections.Counter()
-    for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]:
-        name = event.get("name", "")
-        if event.get("ph") == "X" and not name.startswith(("$", "while", "Thunk", "Pjit", "Common", "end: ")):
-            total[event["tid"], name] += event["dur"]
-    longest = collections.Counter()
-    for (_, name), spent in total.items():
-        longest[name] = max(longest[name], spent)
-    return longest
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    total, ends = collections.Counter(), collections.defaultdict(float)
+    for event in sorted((e for e in events if e.get("ph") == "X"), key=lambda e: e["ts"]):
+        place = event["tid"], event["name"]
+        if event["name"].startswith(("$", "while", "Thunk", "Pjit", "Common", "end: ")) or event["ts"] < ends[place]:
+            continue
+        ends[place] = event["ts"] + event["dur"]
+        total[event["name"]] += event["dur"]
+    return total
 
 
 def main() -> None:
