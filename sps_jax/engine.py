@@ -221,7 +221,9 @@ def local_round(algorithm: Algorithm, problem: Problem, keys: Keys, t, length, b
     return lax.fori_loop(0, length, body, algorithm.start(b, h))
 
 
-def one_round(algorithm: Algorithm, problem: Problem, schedule: Schedule, state: State, key: jax.Array, plan: Plan):
+def one_round(
+    algorithm: Algorithm, problem: Problem, schedule: Schedule, state: State, key: jax.Array, plan: Plan = VMAP
+):
     """Local steps of all clients up to a communication, and that communication.
 
     Returns:
@@ -243,7 +245,7 @@ def one_round(algorithm: Algorithm, problem: Problem, schedule: Schedule, state:
     return State(server, memory, t), {"up": up, "down": down}
 
 
-def observe(algorithm: Algorithm, problem: Problem, state: State, plan: Plan) -> dict[str, jax.Array]:
+def observe(algorithm: Algorithm, problem: Problem, state: State, plan: Plan = VMAP) -> dict[str, jax.Array]:
     """What an evaluation records, all scalars.
 
     The problem's losses and metrics of the shipped model; ``density``, its fraction of nonzeros; ``average_density``,
