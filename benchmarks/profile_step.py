@@ -18,13 +18,11 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_enable_x
 import jax
 import jax.numpy as jnp
 from job import JOBS, make_job
+from peers.ours import METHODS, problem_and_hyper
 
-from sps_jax import Plan, Problem, choose, fedavg, prepare, proxskip, sparse_proxskip
-from sps_jax.models import linear
-from sps_jax.problems.supervised import LOSSES
+from sps_jax import Plan, choose, prepare, shapes
 from sps_jax.simulation import run_rounds, start_rounds
 
-METHODS = {"fedavg": fedavg, "scaffnew": proxskip, "sparse": sparse_proxskip}
 ROUNDS = 4
 
 
@@ -50,22 +48,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--job", choices=list(JOBS), default="dense-scaffnew")
     job = make_job(parser.parse_args().job, ROUNDS)
-    n, m, d, c = job.shape
-    model = linear(d, c)
-    problem = Problem(
-        data=(jnp.asarray(job.features), jnp.asarray(job.labels, jnp.int32)),
-        counts=jnp.full(n, m, jnp.int32),
-        test=None,
-        ridge=jnp.zeros((), jnp.float32),
-        init=model.init,
-        loss=LOSSES["softmax"].of(model),
-        batch_size=job.batch,
-        in_order=True,
-    )
-    hyper = {"stepsize": job.stepsize} | ({"sparsity": 1 - job.kept / (d * c)} if job.method == "sparse" else {})
+    problem, hyper = problem_and_hyper(job)
     setup, hyper, schedule = prepare(METHODS[job.method], hyper, jnp.float32, local_steps=job.local_steps)
-    plan, key, asked = choose(setup, hyper, problem), jax.random.key(0), jnp.zeros(ROUNDS, bool)
-    plan = Plan(plan.chunk)
+    plan = Plan(choose(shapes(setup, hyper, problem), problem).chunk)
+    key, asked = jax.random.key(0), jnp.zeros(ROUNDS, bool)
 
     def run():
         state = jax.block_until_ready(start_rounds(setup, problem, hyper, key))
@@ -73,7 +59,7 @@ def main() -> None:
         jax.block_until_ready(run_rounds(setup, plan, problem, hyper, schedule, state, key, asked))
         return time.perf_counter() - begun
 
-    steps = n * job.local_steps * ROUNDS
+    steps = problem.clients * job.local_steps * ROUNDS
     whole = min(run() for _ in range(8)) / steps * 1e6
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):

@@ -21,7 +21,7 @@ import numpy as np
 
 from sps_jax import Plan, Problem, prepare, proxskip
 from sps_jax.models import linear
-from sps_jax.planning import footprint
+from sps_jax.planning import footprint, shapes
 from sps_jax.problems.supervised import LOSSES
 from sps_jax.simulation import run_rounds, start_rounds
 
@@ -58,7 +58,7 @@ def point(n: int, classes: int) -> dict:
         begun = time.perf_counter()
         jax.block_until_ready(run(problem, hyper, schedule, state, key, asked))
         seconds.append(time.perf_counter() - begun)
-    memory, need = run.memory_analysis(), footprint(setup, hyper, problem, plan)
+    memory, need = run.memory_analysis(), footprint(shapes(setup, hyper, problem), problem, plan)
     step = float(np.median(seconds[1:])) / (rounds * STEPS * n)
     return {
         "clients": n,

@@ -43,7 +43,7 @@ from sps_jax.communication import ENCODINGS, message_bits, total_bits
 from sps_jax.engine import Schedule, State, StepState, begin, step
 from sps_jax.hyperparameters import prepare
 from sps_jax.plan import Plan, clients_mesh
-from sps_jax.planning import choose
+from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem, stack_clients
 from sps_jax.simulation import iterate, placed, simulate
 from sps_jax.sparsify import make_topk, straight_through, topk
@@ -67,6 +67,7 @@ __all__ = [
     "message_bits",
     "placed",
     "prepare",
+    "shapes",
     "pruned",
     "simulate",
     "stack_clients",

@@ -29,7 +29,7 @@ from sps_jax.options import (
     use_devices,
 )
 from sps_jax.plan import Plan
-from sps_jax.planning import choose, describe, footprint
+from sps_jax.planning import choose, describe, footprint, shapes
 from sps_jax.problem import Problem
 
 
@@ -72,8 +72,9 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> tuple:
 def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options: Run) -> Plan:
     """The layout of a run, said on standard error."""
     setup, hyper, _ = prepared
-    plan = choose(setup, hyper, problem, devices=devices, chunk=chunk_size(options))
-    need = footprint(setup, hyper, problem, plan)
+    of = shapes(setup, hyper, problem)
+    plan = choose(of, problem, devices=devices, chunk=chunk_size(options))
+    need = footprint(of, problem, plan)
     print(f"{setup.make.__name__}: {describe(plan, need, problem.clients)}", file=sys.stderr)
     return plan
 
@@ -114,7 +115,7 @@ def run_all(options: Run, problem: Problem, prepared: dict[str, tuple], plans: d
                 names = {"algorithm": name, "problem": options.problem, "seed": seed}
                 hyper = {k: float(v) for k, v in choice[1].items()}
                 runs[name, seed] = [names | record | hyper for record in records]
-                summaries.append(names | hyper | summary | {"compile_seconds": block.compile_seconds} | block.layout)
+                summaries.append(names | hyper | summary)
                 results.write_jsonl(out / "metrics.jsonl", (record for each in runs.values() for record in each))
     return runs, summaries
 

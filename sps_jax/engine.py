@@ -191,19 +191,6 @@ def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree |
     return State(server, tree.stack(h, problem.clients), jnp.int32(0))
 
 
-def message_shapes(setup, problem: Problem, hyper) -> tuple[Any, Any]:
-    """Shapes of one client's iterate and of its message; ``setup.build(hyper)`` is the algorithm."""
-
-    def shapes(hyper):
-        algorithm, key = setup.build(hyper), jax.random.key(0)
-        h, server = algorithm.init(problem.init(key))
-        b = algorithm.broadcast(server)
-        x = algorithm.start(b, h)
-        return x, algorithm.send(x, h, b, turns(problem, split_key(key), 0, 1)(jnp.int32(0)))
-
-    return jax.eval_shape(shapes, hyper)
-
-
 def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
     """Local steps from iteration ``t`` to the next communication, an int32 >= 1."""
     if schedule.local_steps is not None:
@@ -261,6 +248,7 @@ def observe(algorithm: Algorithm, problem: Problem, state: State, plan: Plan = V
         variates = algorithm.control(h, b)
         return variates, jax.tree.map(lambda a: jnp.max(jnp.abs(a)), variates)
 
+    # the counts have a clients axis where the memory is empty
     total, each = over_clients(plan, control, problem.weights, b, state.memory, problem.counts)
     if jax.tree.leaves(total):
         total, each = problem.clients * tree.largest(total), tree.largest(each)

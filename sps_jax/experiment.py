@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.plan import Plan
-from sps_jax.planning import footprint, summary
+from sps_jax.planning import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
-from sps_jax.simulation import asked_rounds, lay_out, message_sizes, run_rounds, start_rounds, tabulate
+from sps_jax.simulation import asked_rounds, lay_out, run_rounds, start_rounds, tabulate
 
 Row = dict[str, Any]
 
@@ -28,26 +28,26 @@ class Block(NamedTuple):
       run: (problem, hyper, schedule, state, key, asked) -> state, seen, as :func:`sps_jax.simulation.run_rounds`.
       plan: the layout it is compiled for.
       problem: what is simulated, on the devices of the plan.
+      shapes: what clients and server hold.
       compile_seconds: what compilation took.
-      layout: ``devices``, ``chunk``, ``predicted_bytes``, for the record.
     """
 
     run: Callable
     plan: Plan
     problem: Problem
+    shapes: Shapes
     compile_seconds: float
-    layout: Row
 
 
 def compile_blocks(prepared: tuple, plan: Plan, problem: Problem, key: jax.Array, rounds: int, evaluate_every: int):
     """The :class:`Block` of ``prepared`` (from :func:`sps_jax.hyperparameters.prepare`)."""
     setup, hyper, schedule = prepared
-    need = footprint(setup, hyper, problem, plan)
+    of = shapes(setup, hyper, problem)
     asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[: block_length(rounds)])
     problem, state = lay_out(plan, problem, start_rounds(setup, problem, hyper, key))
     began = time.perf_counter()
     run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
-    return Block(run, plan, problem, round(time.perf_counter() - began, 3), summary(plan, need))
+    return Block(run, plan, problem, of, round(time.perf_counter() - began, 3))
 
 
 def run_blocks(
@@ -67,13 +67,12 @@ def run_blocks(
 
     Returns:
       The records of the evaluations, in order, and a summary: ``rounds``, ``iterations``, ``run_seconds``,
-      ``client_steps_per_second`` and ``diverged_at_round`` (None if it did not).
+      ``client_steps_per_second``, ``diverged_at_round`` (None if it did not), ``compile_seconds`` and the layout.
     """
     setup, hyper, schedule = prepared
     problem = block.problem
     asked, length = asked_rounds(rounds, evaluate_every), block_length(rounds)
     _, state = lay_out(block.plan, problem, start_rounds(setup, problem, hyper, key))
-    sizes = message_sizes(setup, problem, hyper)
     blocks, diverged = [], None
     began = time.perf_counter()
     for first in range(0, rounds, length):
@@ -95,8 +94,10 @@ def run_blocks(
         "run_seconds": round(seconds, 3),
         "client_steps_per_second": round(iterations * problem.clients / seconds, 1),
         "diverged_at_round": diverged,
+        "compile_seconds": block.compile_seconds,
+        **summary(block.plan, footprint(block.shapes, problem, block.plan)),
     }
-    columns = tabulate(seen, asked[:done], sizes, encoding) if asked[:done].any() else {"round": np.array([])}
+    columns = tabulate(seen, asked[:done], block.shapes, encoding) if asked[:done].any() else {"round": np.array([])}
     return [_row(columns, i) for i in range(len(columns["round"]))], totals
 
 

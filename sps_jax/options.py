@@ -154,7 +154,12 @@ def use_devices(options: Run) -> int | None:
 
 def chunk_size(options: Run) -> int | str:
     """The option ``chunk``: a number, ``"all"`` or ``"auto"``."""
-    return "all" if options.chunk == "all" else number("chunk", options.chunk, "auto", int) or "auto"
+    if options.chunk in ("all", "auto"):
+        return options.chunk
+    try:
+        return int(options.chunk)
+    except ValueError:
+        raise ValueError(f"--chunk must be a number, 'all' or 'auto', not {options.chunk!r}") from None
 
 
 def build_problem(options: Run):

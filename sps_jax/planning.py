@@ -1,12 +1,12 @@
 """Choosing a layout: which devices, how many clients at once, and whether it fits in memory."""
 
-import os
 from typing import Any, NamedTuple
 
 import jax
+import psutil
 
 from sps_jax import tree
-from sps_jax.engine import message_shapes, start
+from sps_jax.engine import split_key, turns
 from sps_jax.hyperparameters import Setup
 from sps_jax.plan import Plan, clients_mesh
 from sps_jax.problem import Problem
@@ -41,38 +41,66 @@ class Footprint(NamedTuple):
         return sum(self)
 
 
-class Sizes(NamedTuple):
-    """Bytes of one client's iterate, of iterate and message together, of its batch; entries of a model; batch rows."""
+class Shapes(NamedTuple):
+    """What one client and the server hold, as pytrees of shapes.
 
-    iterate: int
-    sent: int
-    batch: int
-    entries: int
-    rows: int
+    Attributes:
+      memory: what a client keeps between rounds.
+      server: what the server keeps.
+      broadcast: what goes down.
+      iterate: x.
+      message: what a client sends.
+    """
+
+    memory: Any
+    server: Any
+    broadcast: Any
+    iterate: Any
+    message: Any
 
 
-def sizes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Sizes:
-    """Known from shapes, nothing is computed."""
-    x, message = message_shapes(setup, problem, hyper)
-    rows = problem.batch_size or problem.data[0].shape[1]
-    batch = tree.bytes(problem.data) * rows // (problem.clients * problem.data[0].shape[1])
-    return Sizes(tree.bytes(x), tree.bytes(x) + tree.bytes(message), batch, tree.size(x), rows)
+def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
+    """Traced, not computed."""
+
+    def trace(hyper):
+        algorithm, keys = setup.build(hyper), split_key(jax.random.key(0))
+        h, server = algorithm.init(problem.init(keys.init))
+        b = algorithm.broadcast(server)
+        x = algorithm.start(b, h)
+        return Shapes(h, server, b, x, algorithm.send(x, h, b, turns(problem, keys, 0, 1)(jax.numpy.int32(0))))
+
+    return jax.eval_shape(trace, hyper)
 
 
-def footprint(setup: Setup, hyper: dict[str, jax.Array], problem: Problem, plan: Plan) -> Footprint:
-    """What a simulation of ``setup`` on ``problem`` laid out by ``plan`` needs."""
-    n, each = problem.clients, sizes(setup, hyper, problem)
-    state = jax.eval_shape(lambda h: start(setup.build(h), problem, jax.random.key(0)), hyper)
+def batch_rows(problem: Problem) -> int:
+    """Examples of a local gradient, padding included."""
+    return problem.batch_size or problem.data[0].shape[1]
+
+
+def at_work(of: Shapes, problem: Problem) -> int:
+    """Bytes that a client being computed needs."""
+    return 4 * tree.bytes(of.iterate) + batch_bytes(problem)
+
+
+def batch_bytes(problem: Problem) -> int:
+    """Bytes of the examples of one local gradient."""
+    return tree.bytes(problem.data) * batch_rows(problem) // (problem.clients * problem.data[0].shape[1])
+
+
+def footprint(of: Shapes, problem: Problem, plan: Plan) -> Footprint:
+    """What a simulation with these shapes on ``problem``, laid out by ``plan``, needs."""
+    n = problem.clients
     if plan.chunk is None:  # all of them are the messages, and full batches are the data
-        work = n * each.batch if problem.batch_size else 0
+        work = n * batch_bytes(problem) if problem.batch_size else 0
     else:
-        work = min(n, plan.chunk * plan.devices) * (4 * each.iterate + each.batch)
-    return Footprint(tree.bytes(problem), tree.bytes(state), n * each.sent, work)
+        work = min(n, plan.chunk * plan.devices) * at_work(of, problem)
+    state = tree.bytes(of.server) + n * tree.bytes(of.memory)
+    messages = n * (tree.bytes(of.iterate) + tree.bytes(of.message))
+    return Footprint(tree.bytes(problem), state, messages, work)
 
 
 def choose(
-    setup: Setup,
-    hyper: dict[str, jax.Array],
+    of: Shapes,
     problem: Problem,
     *,
     devices: int | None = None,
@@ -82,7 +110,7 @@ def choose(
     """A layout for these shapes on this machine.
 
     Args:
-      setup, hyper: from :func:`sps_jax.hyperparameters.prepare`.
+      of: from :func:`shapes`.
       problem: what is simulated.
       devices: how many to use, of those JAX sees and dividing n; None for as many as possible.
       chunk: clients at once on a device, ``"all"``, or ``"auto"``.
@@ -102,12 +130,12 @@ def choose(
     here = n // count
     if isinstance(chunk, int) and not 1 <= chunk <= here:
         raise ValueError(f"chunk must be between 1 and the {here} clients of a device, not {chunk}")
-    each, on_cpu = sizes(setup, hyper, problem), available[0].platform == "cpu"
-    wanted = {"all": here, "auto": _by_cache(each, here) if on_cpu else here}.get(chunk, chunk)
+    on_cpu = available[0].platform == "cpu"
+    wanted = {"all": here, "auto": _by_cache(of, problem, here) if on_cpu else here}.get(chunk, chunk)
     memory = free_memory() if memory is None else memory
 
     def needed(plan):
-        return footprint(setup, hyper, problem, plan).total
+        return footprint(of, problem, plan).total
 
     plans = [Plan(None if size == here else size, mesh) for size in range(wanted, 0, -1)]
     if memory is None or needed(plans[0]) <= memory:
@@ -119,10 +147,10 @@ def choose(
     raise ValueError(f"this needs {_bytes(needed(plans[0]))} of memory where {_bytes(memory)} are free; {hint}")
 
 
-def _by_cache(each: Sizes, here: int) -> int:
-    if each.rows * each.entries >= ONE_BY_ONE:
+def _by_cache(of: Shapes, problem: Problem, here: int) -> int:
+    if batch_rows(problem) * tree.size(of.iterate) >= ONE_BY_ONE:
         return 1
-    return _divisor(here, CACHE // (4 * each.iterate + each.batch))
+    return _divisor(here, CACHE // at_work(of, problem))
 
 
 def _divisor(n: int, most: int) -> int:
@@ -131,15 +159,12 @@ def _divisor(n: int, most: int) -> int:
 
 
 def free_memory() -> int | None:
-    """Bytes free on the first device (of the host for CPU devices), None where it does not say."""
+    """Bytes available on the first device (of the host for CPU devices), None where it does not say."""
     device = jax.devices()[0]
-    if device.platform != "cpu":
-        stats = device.memory_stats() or {}
-        return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
+    if device.platform == "cpu":
+        return psutil.virtual_memory().available
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
 
 
 def describe(plan: Plan, need: Footprint, clients: int) -> str:

@@ -15,10 +15,10 @@ from jax import lax
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.communication import total_bits
-from sps_jax.engine import Schedule, State, StepState, begin, message_shapes, observe, one_round, start, step
+from sps_jax.engine import Schedule, State, StepState, begin, observe, one_round, start, step
 from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import Plan, place
-from sps_jax.planning import choose
+from sps_jax.planning import Shapes, choose, shapes
 from sps_jax.problem import Problem
 from sps_jax.tree import Tree
 
@@ -60,21 +60,10 @@ def lay_out(plan: Plan, problem: Problem, state: State) -> tuple[Problem, State]
     return placed(plan, problem), state._replace(memory=place(plan, state.memory))
 
 
-def message_sizes(setup: Setup, problem: Problem, hyper) -> tuple[int, int]:
-    """How many numbers one client sends up and the server sends down in a communication."""
-    b = jax.eval_shape(lambda h: _broadcast(setup, problem, h), hyper)
-    return tree.size(message_shapes(setup, problem, hyper)[1]), tree.size(b)
-
-
-def _broadcast(setup: Setup, problem: Problem, hyper):
-    algorithm = setup.build(hyper)
-    return algorithm.broadcast(start(algorithm, problem, jax.random.key(0)).server)
-
-
 def tabulate(
     seen: Mapping[str, np.ndarray],
     asked: np.ndarray,
-    sizes: tuple[int, int],
+    of: Shapes,
     encoding: str = "cheapest",
 ) -> dict[str, np.ndarray]:
     """The history of a simulation from its first round: one row per evaluated communication.
@@ -82,7 +71,7 @@ def tabulate(
     Args:
       seen: from :func:`run_rounds`, all rounds so far.
       asked: (R,), which were evaluated.
-      sizes: from :func:`message_sizes`.
+      of: from :func:`sps_jax.planning.shapes`.
       encoding: see :mod:`sps_jax.communication`.
 
     Returns:
@@ -94,8 +83,8 @@ def tabulate(
     up, down = columns.pop("up"), columns.pop("down")
     del columns["finite"]
     history = {"round": np.flatnonzero(asked) + 1} | {name: values[asked] for name, values in columns.items()}
-    uplink = [total_bits(row, sizes[0], encoding) for row in up]
-    downlink = [clients * total_bits(row, sizes[1], encoding) for row in down]
+    uplink = [total_bits(row, tree.size(of.message), encoding) for row in up]
+    downlink = [clients * total_bits(row, tree.size(of.broadcast), encoding) for row in down]
     bits = {"uplink_bits": uplink, "downlink_bits": downlink}
     return history | {name: np.array(list(accumulate(each)))[asked] for name, each in bits.items()}
 
@@ -158,11 +147,11 @@ def simulate(
         transform_on=transform_on,
     )
     asked = asked_rounds(rounds, evaluate_every)
-    plan = choose(setup, hyper, problem) if plan is None else plan
+    of = shapes(setup, hyper, problem)
+    plan = choose(of, problem) if plan is None else plan
     problem, state = lay_out(plan, problem, start_rounds(setup, problem, hyper, key, params))
-    sizes = message_sizes(setup, problem, hyper)
     state, seen = run_rounds(setup, plan, problem, hyper, schedule, state, key, jnp.asarray(asked))
-    return state, tabulate(seen, asked, sizes, encoding)
+    return state, tabulate(seen, asked, of, encoding)
 
 
 def iterate(

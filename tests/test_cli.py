@@ -30,6 +30,9 @@ WRONG = {
     "clients": (["--clients", "100000"], "allowed is at most 1438"),
     "both schedules": (["--prob", "0.5", "--local-steps", "2"], "not both"),
     "stranger": (["--kappa", "3"], "--kappa is an option of none of digits"),
+    "chunk": (["--chunk", "0"], "chunk must be between 1 and the"),
+    "chunk word": (["--chunk", "most"], "--chunk must be a number, 'all' or 'auto', not 'most'"),
+    "devices": (["--devices", "0"], "devices must be at least 1, or 'auto', not 0"),
     "rounds": (["--rounds", "0"], "rounds must be at least 1, not 0"),
 }
 

@@ -7,7 +7,7 @@ import pytest
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.hyperparameters import prepare
 from sps_jax.plan import VMAP, Plan
-from sps_jax.planning import choose, describe, footprint
+from sps_jax.planning import choose, describe, footprint, shapes
 from sps_jax.problems import digits
 from sps_jax.simulation import run_rounds, start_rounds
 
@@ -32,37 +32,37 @@ def test_prediction_is_what_the_compiler_says(problem, name, plan):
     seen = run.memory_analysis()
     real = seen.argument_size_in_bytes + seen.temp_size_in_bytes
     real += seen.output_size_in_bytes - seen.alias_size_in_bytes
-    assert footprint(setup, hyper, problem, plan).total == pytest.approx(real, rel=0.2)
+    assert footprint(shapes(setup, hyper, problem), problem, plan).total == pytest.approx(real, rel=0.2)
 
 
 def test_memory_of_the_work_is_proportional_to_the_chunk(problem):
     setup, hyper, _ = prepared("proxskip")
-    one, ten = (footprint(setup, hyper, problem, Plan(chunk)) for chunk in (1, 10))
+    one, ten = (footprint(shapes(setup, hyper, problem), problem, Plan(chunk)) for chunk in (1, 10))
     assert ten.work == 10 * one.work and ten._replace(work=0) == one._replace(work=0)
 
 
 def test_small_work_is_done_all_at_once_and_large_one_by_one(problem):
     setup, hyper, _ = prepared("fedavg")
-    assert choose(setup, hyper, problem) == VMAP
+    assert choose(shapes(setup, hyper, problem), problem) == VMAP
     heavy = digits(clients=1)  # full gradients of 1,438 examples
-    assert choose(setup, hyper, heavy).chunk is None  # all there are
+    assert choose(shapes(setup, hyper, heavy), heavy).chunk is None  # all there are
     heavy = digits(clients=2, partition="iid", batch_size=1000)
-    assert choose(setup, hyper, heavy).chunk == 1
+    assert choose(shapes(setup, hyper, heavy), heavy).chunk == 1
 
 
 def test_auto_takes_a_smaller_chunk_where_memory_is_short(problem):
     setup, hyper, _ = prepared("fedavg")
-    room = footprint(setup, hyper, problem, Plan(7)).total
-    assert choose(setup, hyper, problem, memory=room).chunk == 7
+    room = footprint(shapes(setup, hyper, problem), problem, Plan(7)).total
+    assert choose(shapes(setup, hyper, problem), problem, memory=room).chunk == 7
 
 
 def test_a_chunk_that_does_not_fit_is_refused_with_the_one_that_would(problem):
     setup, hyper, _ = prepared("fedavg")
-    room = footprint(setup, hyper, problem, Plan(7)).total
+    room = footprint(shapes(setup, hyper, problem), problem, Plan(7)).total
     with pytest.raises(ValueError, match="a chunk of 7 would fit"):
-        choose(setup, hyper, problem, chunk=50, memory=room)
+        choose(shapes(setup, hyper, problem), problem, chunk=50, memory=room)
     with pytest.raises(ValueError, match="no chunk would fit"):
-        choose(setup, hyper, problem, memory=1000)
+        choose(shapes(setup, hyper, problem), problem, memory=1000)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,12 @@ def test_a_chunk_that_does_not_fit_is_refused_with_the_one_that_would(problem):
 def test_what_the_machine_cannot_do_is_refused(problem, options, message):
     setup, hyper, _ = prepared("fedavg")
     with pytest.raises(ValueError, match=message):
-        choose(setup, hyper, problem, **options)
+        choose(shapes(setup, hyper, problem), problem, **options)
 
 
 def test_description(problem):
     setup, hyper, _ = prepared("fedavg")
-    need = footprint(setup, hyper, problem, Plan(5))
+    need = footprint(shapes(setup, hyper, problem), problem, Plan(5))
     assert describe(Plan(5), need, 100).startswith("1 device: 5 of 100 clients at once; ")
 
 

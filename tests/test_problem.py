@@ -151,17 +151,16 @@ def zero_start(key):
     return jnp.zeros(8)
 
 
+def histogram(count, **options):
+    """One client whose gradient on a batch of 4 is a quarter of the histogram of the rows drawn from its ``count``."""
+    counts = jnp.array([count], jnp.int32)
+    options |= {"init": zero_start, "loss": identity_loss, "batch_size": 4}
+    return Problem((jnp.eye(8)[None],), counts, None, jnp.float32(0), **options)
+
+
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_batches_are_uniform_over_the_real_rows_with_replacement(count):
-    p = Problem(
-        (jnp.eye(8)[None],),  # the gradient of the linear loss is the histogram of the rows drawn
-        jnp.array([count], jnp.int32),
-        None,
-        jnp.float32(0),
-        init=zero_start,
-        loss=identity_loss,
-        batch_size=4,
-    )
+    p = histogram(count)
     keys = jax.random.split(jax.random.key(5), 1000)
     drawn = 4 * np.asarray(gradients_of(p, (p.data[0][0],), p.counts[0], keys, jnp.zeros(8)))
     np.testing.assert_array_equal(drawn, np.round(drawn))
@@ -176,16 +175,7 @@ def test_batches_are_uniform_over_the_real_rows_with_replacement(count):
 @pytest.mark.parametrize("count", [3, 8])
 def test_batches_in_order_go_round_and_round(count):
     """Iteration t takes rows t b, t b + 1, ... modulo the count, also where t b does not fit in 32 bits."""
-    p = Problem(
-        (jnp.eye(8)[None],),
-        jnp.array([count], jnp.int32),
-        None,
-        jnp.float32(0),
-        init=zero_start,
-        loss=identity_loss,
-        batch_size=4,
-        in_order=True,
-    )
+    p = histogram(count, in_order=True)
     for t in (0, 1, 2, 5, 2**31 - 1):
         seen = p.gradient((p.data[0][0],), p.counts[0], jnp.int32(t), jax.random.key(0), jnp.zeros(8))
         want = np.bincount([(4 * t + j) % count for j in range(4)], minlength=8)

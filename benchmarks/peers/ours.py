@@ -19,8 +19,8 @@ import job as jobs
 METHODS = {"fedavg": sps.fedavg, "scaffnew": sps.proxskip, "sparse": sps.sparse_proxskip}
 
 
-def solver(job: jobs.Job) -> jobs.Run:
-    """The job as a problem and a method of the package."""
+def problem_and_hyper(job: jobs.Job) -> tuple[sps.Problem, dict[str, float]]:
+    """The job as a problem and the hyperparameters of its method."""
     n, m, d, c = job.shape
     model = linear(d, c)
     problem = sps.Problem(
@@ -34,8 +34,14 @@ def solver(job: jobs.Job) -> jobs.Run:
         in_order=True,
     )
     hyper = {"stepsize": job.stepsize} | ({"sparsity": 1 - job.kept / (d * c)} if job.method == "sparse" else {})
+    return problem, hyper
+
+
+def solver(job: jobs.Job) -> jobs.Run:
+    """The job as a run of the package, its clients on their devices beforehand."""
+    problem, hyper = problem_and_hyper(job)
     setup, traced, _ = sps.prepare(METHODS[job.method], hyper, jnp.float32, local_steps=job.local_steps)
-    plan = sps.choose(setup, traced, problem)
+    plan = sps.choose(sps.shapes(setup, traced, problem), problem)
     problem = sps.placed(plan, problem)
 
     def run():

@@ -25,8 +25,7 @@ class Linear(nn.Module):
     """``x @ kernel.T + bias``, from zero.
 
     The kernel is (outputs, inputs), the transpose of ``nn.Dense``'s: outputs are few, inputs are many, and XLA:CPU
-    vectorises the last axis. A gradient step on 784 inputs and 10 outputs, batch 1, takes 1.3 instead of 8.6
-    microseconds; with 62 outputs and batch 20, 53 instead of 58.
+    vectorises the last axis, which makes small steps several times faster.
     """
 
     outputs: int

@@ -48,15 +48,14 @@ def femnist(
     if classes not in CLASSES:
         raise unknown("classes", classes, CLASSES)
     images, labels, writers = datasets.femnist(manual_dir=manual_dir, data_dir=data_dir)
-    chosen = np.flatnonzero(labels < CLASSES[classes])
-    own = [part for part in natural(writers[chosen]) if len(part) >= MIN_IMAGES]
+    own = by_writer(labels, writers, CLASSES[classes])
     if partition == "natural":
         if not 1 <= clients <= len(own):
             raise ValueError(
                 f"clients must be between 1 and {len(own)}, the writers of at least {MIN_IMAGES} images, not {clients}"
             )
         own = own[:clients]
-    train, test = split([chosen[part] for part in own], 0.1, data_seed)
+    train, test = split(own, 0.1, data_seed)
     rows, held = np.concatenate(train), np.concatenate(test)
     parts = deal(
         partition,
@@ -81,3 +80,9 @@ def femnist(
         weights=weights,
         precision=precision,
     )
+
+
+def by_writer(labels: np.ndarray, writers: np.ndarray, classes: int) -> list[np.ndarray]:
+    """For each writer with at least ``MIN_IMAGES`` images of the first ``classes`` the rows of these images."""
+    chosen = np.flatnonzero(labels < classes)
+    return [chosen[part] for part in natural(writers[chosen]) if len(part) >= MIN_IMAGES]
