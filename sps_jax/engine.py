@@ -111,7 +111,7 @@ def answer(algorithm: Algorithm, plan: Plan, turn: Callable, server, mean, memor
     def receive(back, h, sent, i):
         return (), algorithm.receive(sent[0], h, sent[1], back, turn(i))
 
-    _, memory = over_clients(plan, receive, None, back, memory, sent, clients, into=memory)
+    _, memory = over_clients(plan, receive, None, back, memory, sent, clients, update=True)
     return server, memory, tree.nonzeros(back)
 
 

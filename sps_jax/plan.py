@@ -60,7 +60,7 @@ def place(plan: Plan, stacked: Tree) -> Tree:
 
 
 def over_clients(
-    plan: Plan, one: Callable, weights: jax.Array | None, shared: Any, *stacked: Any, into: Any = None
+    plan: Plan, one: Callable, weights: jax.Array | None, shared: Any, *stacked: Any, update: bool = False
 ) -> tuple[Tree, Any]:
     r"""Map a function of one client over all of them.
 
@@ -70,44 +70,46 @@ def over_clients(
       weights: (n,) of the clients, summing to one, or None for equal ones.
       shared: what all clients get.
       stacked: pytrees of arrays (n, ...), of which a client gets its own row.
-      into: one of ``stacked``, to be overwritten by ``kept`` in place; None for new arrays.
+      update: whether ``kept`` takes the place of the first of ``stacked``, in its memory, instead of new arrays.
 
     Returns:
       :math:`\sum_i w_i\, \mathrm{message}_i`, accurate to the last bits, and ``kept`` stacked, (n, ...).
     """
     clients = len(jax.tree.leaves(stacked)[0])
-    arguments = (shared, (weights, *stacked), into)
     if plan.mesh is None:
-        return _on_one_device(plan.chunk, one, clients, *arguments)
+        return _on_one_device(plan.chunk, one, clients, update, shared, weights, *stacked)
 
-    def on_each_device(*arguments):
-        mean, kept = _on_one_device(plan.chunk, one, clients, *arguments)
+    def on_each_device(shared, own):
+        mean, kept = _on_one_device(plan.chunk, one, clients, update, shared, *own)
         return lax.psum(mean, AXIS), kept
 
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
-    specs = {"in_specs": (everywhere, split, split), "out_specs": (everywhere, split)}
-    return jax.shard_map(on_each_device, mesh=plan.mesh, check_vma=False, **specs)(*arguments)
+    specs = {"in_specs": (everywhere, split), "out_specs": (everywhere, split)}
+    return jax.shard_map(on_each_device, mesh=plan.mesh, check_vma=False, **specs)(shared, (weights, *stacked))
 
 
-def _on_one_device(chunk: int | None, one: Callable, clients: int, shared: Any, stacked: tuple, into: Any):
+def _on_one_device(chunk: int | None, one: Callable, clients: int, update: bool, shared: Any, weights, *stacked: Any):
     """The share of this device's clients in the mean, and what they keep."""
     here = len(jax.tree.leaves(stacked)[0])
     if chunk is None or chunk >= here:
-        share, mean, kept = _chunk(one, clients, shared, *stacked)
+        share, mean, kept = _chunk(one, clients, shared, weights, *stacked)
         return _scaled(share, mean), kept
+
+    row = jax.tree.map(lambda a: a[0], stacked)
+    message, kept = jax.eval_shape(one, shared, *row)
+    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), message)
+    kept = stacked[0] if update else jax.tree.map(lambda a: lax.empty((here, *a.shape), a.dtype), kept)
+    read = stacked[1:] if update else stacked
 
     def some(first, size, carry):
         total, kept = carry
-        own = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), stacked)
+        rows = (weights, kept, *read) if update else (weights, *read)  # a row is read before it is overwritten
+        own = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), rows)
         share, mean, new = _chunk(one, clients, shared, *own)
         kept = jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, first, 0), kept, new)
         return tree.add_exactly(total, _scaled(share, mean)), kept
 
-    row = jax.tree.map(lambda a: a[0], stacked)
-    message, kept = jax.eval_shape(one, shared, *row[1:])
-    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), message)
-    into = jax.tree.map(lambda a: lax.empty((here, *a.shape), a.dtype), kept) if into is None else into
-    carry = lax.fori_loop(0, here // chunk, lambda j, carry: some(j * chunk, chunk, carry), ((zero, zero), into))
+    carry = lax.fori_loop(0, here // chunk, lambda j, carry: some(j * chunk, chunk, carry), ((zero, zero), kept))
     if here % chunk:
         carry = some(here - here % chunk, here % chunk, carry)
     total, kept = carry

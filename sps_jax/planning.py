@@ -1,5 +1,6 @@
 """Choosing a layout: which devices, how many clients at once, and whether it fits in memory."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,8 +27,9 @@ class Footprint(NamedTuple):
     Attributes:
       data: the problem.
       state: what the server and each client keep between rounds.
-      messages: iterates and messages, kept until the server has answered.
-      work: what the clients of a chunk need: four models (iterate, gradient, direction, next) and a batch each.
+      messages: what of iterates and messages is kept until the server has answered.
+      work: what the clients computed at once need beside: a batch, iterate, gradient, and where there are chunks a copy
+        of what is theirs and of what they leave.
     """
 
     data: int
@@ -50,6 +52,7 @@ class Shapes(NamedTuple):
       broadcast: what goes down.
       iterate: x.
       message: what a client sends.
+      awaiting: what of iterate and message a client needs when the answer comes.
     """
 
     memory: Any
@@ -57,6 +60,7 @@ class Shapes(NamedTuple):
     broadcast: Any
     iterate: Any
     message: Any
+    awaiting: Any
 
 
 def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
@@ -66,10 +70,22 @@ def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shape
         algorithm, keys = setup.build(hyper), split_key(jax.random.key(0))
         h, server = algorithm.init(problem.init(keys.init))
         b = algorithm.broadcast(server)
-        x = algorithm.start(b, h)
-        return Shapes(h, server, b, x, algorithm.send(x, h, b, turns(problem, keys, 0, 1)(jax.numpy.int32(0))))
+        x, turn = algorithm.start(b, h), turns(problem, keys, 0, 1)(jax.numpy.int32(0))
+        m = algorithm.send(x, h, b, turn)
+        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn), (x, m))
+        return Shapes(h, server, b, x, m, awaiting)
 
     return jax.eval_shape(trace, hyper)
+
+
+def _read(function: Callable, argument: Any) -> list[jax.Array]:
+    """The leaves of ``argument`` that what ``function`` returns depends on: the compiler keeps no others."""
+    program = jax.make_jaxpr(function)(argument).jaxpr
+    read = {id(v) for v in program.outvars}
+    for equation in reversed(program.eqns):
+        if any(id(v) in read for v in equation.outvars):
+            read |= {id(v) for v in equation.invars}
+    return [leaf for leaf, v in zip(jax.tree.leaves(argument), program.invars, strict=True) if id(v) in read]
 
 
 def batch_rows(problem: Problem) -> int:
@@ -78,7 +94,7 @@ def batch_rows(problem: Problem) -> int:
 
 
 def at_work(of: Shapes, problem: Problem) -> int:
-    """Bytes that a client being computed needs."""
+    """Bytes that a client of a chunk needs."""
     return 4 * tree.bytes(of.iterate) + batch_bytes(problem)
 
 
@@ -90,13 +106,12 @@ def batch_bytes(problem: Problem) -> int:
 def footprint(of: Shapes, problem: Problem, plan: Plan) -> Footprint:
     """What a simulation with these shapes on ``problem``, laid out by ``plan``, needs."""
     n = problem.clients
-    if plan.chunk is None:  # all of them are the messages, and full batches are the data
-        work = n * batch_bytes(problem) if problem.batch_size else 0
+    if plan.chunk is None:  # where full batches are the data
+        work = n * (2 * tree.bytes(of.iterate) + (batch_bytes(problem) if problem.batch_size else 0))
     else:
         work = min(n, plan.chunk * plan.devices) * at_work(of, problem)
     state = tree.bytes(of.server) + n * tree.bytes(of.memory)
-    messages = n * (tree.bytes(of.iterate) + tree.bytes(of.message))
-    return Footprint(tree.bytes(problem), state, messages, work)
+    return Footprint(tree.bytes(problem), state, n * tree.bytes(of.awaiting), work)
 
 
 def choose(
