@@ -1,10 +1,15 @@
 """Strict JAX for every test: no silent promotion of dtype or rank; ``x64`` for float64."""
 
+import os
 from pathlib import Path
 
 import hypothesis
 import jax
 import pytest
+
+# most of the tests' time is compilation, of programs that run for milliseconds; inherited by the processes they start
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
