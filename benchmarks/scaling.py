@@ -1,11 +1,13 @@
 """Cost of a client-step and peak memory against the number of clients n and the model's size d, at a fixed chunk.
 
 ``python benchmarks/scaling.py --out benchmarks/results/speed/scaling`` writes ``scaling.jsonl`` and ``scaling.png``;
-3 minutes on 2 cores. Each point is a process of its own: ProxSkip on softmax regression with 64 features and d / 65
-classes, 16 examples a client, batch 8, 10 local steps a round. What was found: ``benchmarks/README.md``.
+8 minutes on 2 cores. ProxSkip on softmax regression with 64 features and d / 65 classes, 16 examples a client, batch 8,
+10 local steps a round. Each point is a process of its own, three times in turn with the others; the fastest is kept.
+What was found: ``benchmarks/README.md``.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -18,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+from speed import roofline
 
 from sps_jax import Plan, Problem, prepare, proxskip
 from sps_jax.models import linear
@@ -59,18 +62,21 @@ def point(n: int, classes: int) -> dict:
         jax.block_until_ready(run(problem, hyper, schedule, state, key, asked))
         seconds.append(time.perf_counter() - begun)
     memory, need = run.memory_analysis(), footprint(shapes(setup, hyper, problem), problem, plan)
-    step = float(np.median(seconds[1:])) / (rounds * STEPS * n)
+    step = min(seconds[1:]) / (rounds * STEPS * n)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    moved = need.data + 2 * need.state + need.messages  # a round reads all, and writes state and messages once
     return {
         "clients": n,
         "entries": (FEATURES + 1) * classes,
         "chunk": plan.chunk,
         "seconds_per_client_step": step,
         "gflops": 4 * BATCH * FEATURES * classes / step / 1e9,
+        "gbs": moved / (step * STEPS * n) / 1e9,
         "data_and_state_bytes": need.data + need.state,
         "messages_bytes": need.messages,
         "working_bytes": memory.temp_size_in_bytes - need.messages,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
-    }
+        "peak_memory_mb": peak,
+    } | roofline()
 
 
 def picture(records: list[dict], path: Path) -> None:
@@ -97,14 +103,17 @@ def main() -> None:
         print(json.dumps(point(*options.point)))
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    records = []
-    for classes in CLASSES:
-        for n in CLIENTS:
+    fastest: dict[tuple[int, int], dict] = {}
+    for _ in range(3):
+        for classes, n in itertools.product(CLASSES, CLIENTS):
             if n * classes > 2_000_000:  # states and messages of 10,000 models of 66,560 entries are 8 GB
                 continue
             command = [sys.executable, __file__, "--point", str(n), str(classes)]
-            records.append(json.loads(subprocess.run(command, check=True, capture_output=True, env=os.environ).stdout))
-            print(json.dumps(records[-1]), flush=True)
+            record = json.loads(subprocess.run(command, check=True, capture_output=True, env=os.environ).stdout)
+            print(json.dumps(record), flush=True)
+            before = fastest.get((n, classes), record)
+            fastest[n, classes] = min(before, record, key=lambda r: r["seconds_per_client_step"])
+    records = list(fastest.values())
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (options.out / "scaling.jsonl").write_text(lines, encoding="utf-8")
     picture(records, options.out / "scaling.png")

@@ -117,10 +117,6 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=300, help="seconds that one run of a system may take")
     parser.add_argument("--json", type=Path, help="write one JSON line a job and system to this file")
     options = parser.parse_args()
-    machine = roofline() | {
-        "cores": len(os.sched_getaffinity(0)),
-        "machine": platform.processor() or platform.machine(),
-    }
     pythons = {peer: environment(peer, options.environments) for peer in options.peers}
     lines = []
     for job in options.jobs:
@@ -133,8 +129,13 @@ def main() -> int:
                 of_job.append(fastest(script, python, job, options.limit))
         for line in of_job:
             known = {"gflops": round(achieved(line), 2)} if "client_steps_per_second" in line else {}
-            lines.append(line | known | machine)
+            lines.append(line | known)
             print(json.dumps(lines[-1]), file=sys.stderr, flush=True)
+    machine = roofline() | {  # at the end: a process inherits the peak memory of the one that starts it
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.processor() or platform.machine(),
+    }
+    lines = [line | machine for line in lines]
     if options.json:
         options.json.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     print(table(lines))
