@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 import tyro
 from tqdm import tqdm
 
@@ -23,8 +22,10 @@ from sps_jax.options import (
     build_problem,
     check,
     chunk_size,
+    clip,
     command_type,
     hyperparameters,
+    pruned_leaves,
     refuse_strangers,
     use_devices,
 )
@@ -41,11 +42,12 @@ def run(options: Run) -> int:
     devices = use_devices(options)
     keep_compiled()
     problem = build_problem(options)
+    pruned = pruned_leaves(options, problem)
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
     plans = {name: lay_out_run(prepared[name], problem, devices, options) for name in prepared}
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     out = results.new_folder(options.out or Path("runs") / f"{stamp}-{options.problem}")
-    results.write_json(out / "config.json", configuration(options))
+    results.write_json(out / "config.json", configuration(options) | {"pruned": pruned})
     runs, summaries = run_all(options, problem, prepared, plans, out)
     summaries = report.compare(runs, summaries, options.target)
     report.write(runs, summaries, f"{options.problem}, sparsity {options.sparsity:g}", out)
@@ -65,7 +67,7 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> tuple:
         hyperparameters(options, name, problem),
         problem.ridge.dtype,
         local_steps=options.local_steps,
-        transform=None if options.clip_norm is None else optax.clip_by_global_norm(options.clip_norm),
+        transform=clip(options, problem),
     )
 
 

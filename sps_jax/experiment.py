@@ -29,6 +29,7 @@ class Block(NamedTuple):
       plan: the layout it is compiled for.
       problem: what is simulated, on the devices of the plan.
       shapes: what clients and server hold.
+      length: how many rounds.
       compile_seconds: what compilation took.
     """
 
@@ -36,6 +37,7 @@ class Block(NamedTuple):
     plan: Plan
     problem: Problem
     shapes: Shapes
+    length: int
     compile_seconds: float
 
 
@@ -43,11 +45,12 @@ def compile_blocks(prepared: tuple, plan: Plan, problem: Problem, key: jax.Array
     """The :class:`Block` of ``prepared`` (from :func:`sps_jax.hyperparameters.prepare`)."""
     setup, hyper, schedule = prepared
     of = shapes(setup, hyper, problem)
-    asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[: block_length(rounds)])
+    length = block_length(rounds)
+    asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[:length])
     problem, state = lay_out(plan, problem, start_rounds(setup, problem, hyper, key))
     began = time.perf_counter()
     run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
-    return Block(run, plan, problem, of, round(time.perf_counter() - began, 3))
+    return Block(run, plan, problem, of, length, round(time.perf_counter() - began, 3))
 
 
 def run_blocks(
@@ -63,6 +66,7 @@ def run_blocks(
     """Run all rounds, or up to the first whose numbers are not finite.
 
     Args:
+      rounds: a multiple of the block's.
       progress: called with the number of rounds just done.
 
     Returns:
@@ -71,7 +75,7 @@ def run_blocks(
     """
     setup, hyper, schedule = prepared
     problem = block.problem
-    asked, length = asked_rounds(rounds, evaluate_every), block_length(rounds)
+    asked, length = asked_rounds(rounds, evaluate_every), block.length
     _, state = lay_out(block.plan, problem, start_rounds(setup, problem, hyper, key))
     blocks, diverged = [], None
     began = time.perf_counter()

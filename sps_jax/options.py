@@ -10,12 +10,14 @@ from typing import Any
 import docstring_parser
 import jax
 import numpy as np
+import optax
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.communication import ENCODINGS
 from sps_jax.errors import unknown
 from sps_jax.problems import PROBLEMS
-from sps_jax.sparsify import SCOPES, make_topk
+from sps_jax.problems.supervised import PRECISIONS
+from sps_jax.sparsify import SCOPES, inner_matrices, make_topk, matrices
 
 BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "fedavg_client_pruning", "proxskip")
 
@@ -27,20 +29,21 @@ class Run:
     Attributes:
       problem: name of the problem.
       algorithm: names of the algorithms.
-      stepsize: gamma, or auto for 1/L of the worst client.
+      stepsize: gamma, or auto: 1/L of the worst client, 0.1 where L is not known (deep networks).
       prob: p, probability of communicating after a step. Default 0.1, unless --local-steps is given.
       local_steps: k, fixed number of local steps instead of the coin.
       sparsity: fraction of the prunable weights set to zero.
-      scope: of TopK: global or layerwise.
-      batch_size: examples of a local gradient, or full.
+      scope: of TopK: global, layerwise, or erk (layerwise with Erdos-Renyi-Kernel densities).
+      prune_ends: whether the first and the last layer of a network are pruned too.
+      batch_size: examples of a local gradient, or full; default is the problem's own.
       rounds: communications.
       evaluate_every: rounds from one evaluation to the next.
       seeds: how many seeds.
       seed: the first of them.
-      clip_norm: clip the local direction at this norm.
+      clip_norm: clip the local direction at this norm; none; or auto, 1 where L is not known (deep networks).
       target: accuracy (or train loss) for the column of bits; default is what the weakest method reaches.
       encoding: of the messages: dense, indices, bitmap, entropy or cheapest.
-      precision: float32 or float64.
+      precision: float32, float64, or bfloat16 to compute in it with float32 parameters.
       devices: how many share the clients; auto for as many as there are (the cores of a CPU) and divide the clients.
       chunk: clients computed at once on a device: a number, all or auto.
       out: output folder, new or empty; default is a fresh one under runs/.
@@ -53,12 +56,13 @@ class Run:
     local_steps: int | None = None
     sparsity: float = 0.9
     scope: str = "global"
-    batch_size: str = "full"
+    prune_ends: bool = True
+    batch_size: str | None = None
     rounds: int = 200
     evaluate_every: int = 1
     seeds: int = 1
     seed: int = 0
-    clip_norm: float | None = None
+    clip_norm: str = "auto"
     target: float | None = None
     encoding: str = "cheapest"
     precision: str = "float32"
@@ -96,7 +100,7 @@ def command_type() -> type:
 
 def check(options: Run) -> None:
     """Raise a ``ValueError`` for names and numbers that can be judged before anything is loaded."""
-    choices = (("problem", PROBLEMS), ("scope", SCOPES), ("encoding", ENCODINGS), ("precision", ("float32", "float64")))
+    choices = (("problem", PROBLEMS), ("scope", SCOPES), ("encoding", ENCODINGS), ("precision", PRECISIONS))
     for name, allowed in choices:
         if getattr(options, name) not in allowed:
             raise unknown(name, getattr(options, name), allowed)
@@ -110,8 +114,10 @@ def check(options: Run) -> None:
             raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
     if options.seed < 0:
         raise ValueError(f"seed must not be negative, not {options.seed}")
-    if options.clip_norm is not None and not 0 < options.clip_norm < np.inf:
-        raise ValueError(f"clip_norm must be positive and finite, not {options.clip_norm:g}")
+    if options.clip_norm not in ("auto", "none"):
+        clip_norm = number("clip-norm", options.clip_norm, "none", float)
+        if not 0 < clip_norm < np.inf:
+            raise ValueError(f"clip_norm must be positive and finite, 'none' or 'auto', not {options.clip_norm}")
 
 
 def given(options: Run, make: Callable) -> dict[str, Any]:
@@ -166,7 +172,7 @@ def build_problem(options: Run):
     """The problem that the options describe."""
     make = PROBLEMS[options.problem]
     chosen = given(options, make)
-    if "batch_size" in inspect.signature(make).parameters:
+    if "batch_size" in chosen:
         chosen["batch_size"] = number("batch-size", options.batch_size, "full", int)
     return make(**chosen)
 
@@ -176,10 +182,43 @@ def hyperparameters(options: Run, name: str, problem) -> dict[str, Any]:
     make = ALGORITHMS[name]
     hyper = given(options, make)
     stepsize = number("stepsize", options.stepsize, "auto", float)
-    hyper["stepsize"] = 1 / float(problem.smoothness.max()) if stepsize is None else stepsize
+    if stepsize is None:
+        stepsize = 0.1 if problem.smoothness is None else 1 / float(problem.smoothness.max())
+    hyper["stepsize"] = stepsize
     takes = inspect.signature(make).parameters
     if "prob" in takes and options.prob is None and options.local_steps is None:
         hyper["prob"] = 0.1
     if "prune" in takes:
-        hyper["prune"] = make_topk(options.scope)
+        hyper["prune"] = make_topk(options.scope, prunable(options))
     return hyper
+
+
+def prunable(options: Run) -> Callable[[tuple, jax.Array], bool]:
+    """Which leaves are pruned, as :func:`sps_jax.sparsify.topk` asks for."""
+    return matrices if options.prune_ends else inner_matrices
+
+
+def pruned_leaves(options: Run, problem) -> dict[str, Any]:
+    """What of the model is pruned: the names of its leaves, and their and all entries.
+
+    Raises:
+      ValueError: where first and last layer are to stay dense and are all there is.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(problem.init, jax.random.key(0)))
+    if not options.prune_ends and all(inner_matrices(path, leaf) for path, leaf in leaves if matrices(path, leaf)):
+        raise ValueError(f"--no-prune-ends is for networks of several layers; {options.problem} has one")
+    chosen = [(path, leaf) for path, leaf in leaves if prunable(options)(path, leaf)]
+    return {
+        "leaves": [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in chosen],
+        "entries": sum(leaf.size for _, leaf in chosen),
+        "of": sum(leaf.size for _, leaf in leaves),
+    }
+
+
+def clip(options: Run, problem) -> optax.GradientTransformation | None:
+    """The transform of the local direction."""
+    if options.clip_norm == "auto":
+        norm = 1.0 if problem.smoothness is None else None
+    else:
+        norm = number("clip-norm", options.clip_norm, "none", float)
+    return None if norm is None else optax.clip_by_global_norm(norm)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from sps_jax.plan import VMAP, Plan, over_clients
 from sps_jax.tree import Tree
@@ -41,6 +42,9 @@ class Problem:
       batch_size: b, examples a local gradient is averaged over; None for all of them.
       in_order: whether iteration t takes the examples t b, t b + 1, ... modulo m_i, round and round, instead of
         drawing b with replacement.
+      augment: (key, *examples) -> examples, a random change of every batch that a local gradient is taken on, or None.
+      evaluate_batch: examples that an evaluation computes at once, None for all of a client and all test examples.
+      evaluate_examples: of each client, the first so many, that an evaluation takes f over; None for all.
     """
 
     data: tuple[jax.Array, ...]
@@ -55,6 +59,9 @@ class Problem:
     metrics: tuple[tuple[str, Callable[..., jax.Array]], ...] = field(default=(), kw_only=True, **STATIC)
     batch_size: int | None = field(default=None, kw_only=True, **STATIC)
     in_order: bool = field(default=False, kw_only=True, **STATIC)
+    augment: Callable[..., tuple[jax.Array, ...]] | None = field(default=None, kw_only=True, **STATIC)
+    evaluate_batch: int | None = field(default=None, kw_only=True, **STATIC)
+    evaluate_examples: int | None = field(default=None, kw_only=True, **STATIC)
 
     @property
     def clients(self) -> int:
@@ -63,40 +70,77 @@ class Problem:
 
     def client_loss(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> jax.Array:
         """f_i over all ``count`` examples of ONE client's padded ``data``."""
-        losses = self.loss(params, *data)
-        real = jnp.arange(losses.shape[0], dtype=jnp.int32) < count
-        total = jnp.sum(jnp.where(real, losses, jnp.zeros_like(losses)))
-        return total / count.astype(losses.dtype) + self._penalty(params)
+        (total,) = _sums([self.loss], params, data, count, self.evaluate_batch)
+        return total / count.astype(total.dtype) + self._penalty(params)
 
     def gradient(self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array, params: Tree):
         """Gradient of f_i at ``params``: on all examples of ONE client, or on the batch of iteration ``t``."""
         if self.batch_size is None:
             return jax.grad(self.client_loss)(params, data, count)
+        draw, change = (key, key) if self.augment is None else jax.random.split(key)
         if self.in_order:  # t modulo count first: t b may not fit in 32 bits
             rows = (t % count * self.batch_size + jnp.arange(self.batch_size, dtype=jnp.int32)) % count
         else:
-            rows = jax.random.randint(key, (self.batch_size,), 0, count)
+            rows = jax.random.randint(draw, (self.batch_size,), 0, count)
         batch = tuple(a[rows] for a in data)
+        if self.augment is not None:
+            batch = self.augment(change, *batch)
         return jax.grad(lambda p: jnp.mean(self.loss(p, *batch)) + self._penalty(p))(params)
 
     def objective(self, params: Tree, plan: Plan = VMAP) -> jax.Array:
-        """f, over all training examples of all clients."""
+        """f, over the training examples of all clients, ``evaluate_examples`` of each at most."""
+        data, counts, most = self.data, self.counts, self.evaluate_examples
+        if most is not None:
+            data, counts = tuple(a[:, :most] for a in data), jnp.minimum(counts, most)
 
         def one(params, data, count):
             return self.client_loss(params, data, count), ()
 
-        return over_clients(plan, one, self.weights, params, self.data, self.counts)[0]
+        return over_clients(plan, one, self.weights, params, data, counts)[0]
 
     def evaluate(self, params: Tree, plan: Plan = VMAP) -> dict[str, jax.Array]:
         """``train_loss`` (f), and where there are test data ``test_loss`` (without ridge) and ``test_<metric>``."""
         seen = {"train_loss": self.objective(params, plan)}
         if self.test is not None:
-            for name, metric in {"loss": self.loss, **dict(self.metrics)}.items():
-                seen[f"test_{name}"] = jnp.mean(metric(params, *self.test))
+            metrics = {"loss": self.loss, **dict(self.metrics)}
+            means = self._test_means(list(metrics.values()), params, plan)
+            seen |= {f"test_{name}": mean for name, mean in zip(metrics, means, strict=True)}
         return seen
+
+    def _test_means(self, metrics: list[Callable], params: Tree, plan: Plan) -> list[jax.Array]:
+        """Means over the test examples, which the devices of ``plan`` share like clients, equally many each."""
+        examples, devices = self.test[0].shape[0], plan.devices
+        each = -(-examples // devices)
+        firsts = jnp.arange(devices, dtype=jnp.int32) * each
+
+        def share(params, first):
+            rows = jnp.minimum(first + jnp.arange(each, dtype=jnp.int32), examples - 1)
+            own = tuple(a[rows] for a in self.test)
+            return _sums(metrics, params, own, jnp.minimum(each, examples - first), self.evaluate_batch), ()
+
+        sums, _ = over_clients(Plan(1, plan.mesh), share, None, params, firsts)
+        return [total * devices / examples for total in sums]
 
     def _penalty(self, params: Tree) -> jax.Array:
         return self.ridge / 2 * optax.tree.norm(params, squared=True)
+
+
+def _sums(
+    functions: list[Callable], params: Tree, data: tuple[jax.Array, ...], count: jax.Array, at_once: int | None
+) -> list[jax.Array]:
+    """Sums of functions like ``loss`` over the first ``count`` examples of ``data``, so many computed at once."""
+    examples = data[0].shape[0]
+
+    def over(rows):
+        own = data if at_once is None else tuple(a[jnp.minimum(rows, examples - 1)] for a in data)
+        values = [function(params, *own) for function in functions]
+        return [jnp.sum(jnp.where(rows < count, v, jnp.zeros_like(v))) for v in values]
+
+    if at_once is None:
+        return over(jnp.arange(examples, dtype=jnp.int32))
+    batches = -(-examples // at_once)
+    rows = jnp.arange(batches * at_once, dtype=jnp.int32).reshape(batches, at_once)
+    return [jnp.sum(sums) for sums in lax.map(over, rows)]
 
 
 def stack_clients(

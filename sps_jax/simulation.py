@@ -15,7 +15,7 @@ from jax import lax
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.communication import total_bits
-from sps_jax.engine import Schedule, State, StepState, begin, observe, one_round, start, step
+from sps_jax.engine import Schedule, State, StepState, begin, observe, one_round, split_key, start, step
 from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import Plan, place
 from sps_jax.planning import Shapes, choose, shapes
@@ -43,9 +43,17 @@ def run_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Sche
     return lax.scan(body, state, asked)
 
 
-@partial(jax.jit, static_argnames="setup")
 def start_rounds(setup: Setup, problem: Problem, hyper, key, params=None) -> State:
-    """:func:`start` for the algorithm of ``setup``, compiled."""
+    """:func:`start` for the algorithm of ``setup``, compiled but for the initialisation of deep networks.
+
+    That takes far longer to compile than to run.
+    """
+    params = problem.init(split_key(key).init) if params is None else params
+    return _start_rounds(setup, problem, hyper, key, params)
+
+
+@partial(jax.jit, static_argnames="setup")
+def _start_rounds(setup: Setup, problem: Problem, hyper, key, params) -> State:
     return start(setup.build(hyper), problem, key, params)
 
 

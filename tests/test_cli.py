@@ -34,6 +34,14 @@ WRONG = {
     "chunk word": (["--chunk", "most"], "--chunk must be a number, 'all' or 'auto', not 'most'"),
     "devices": (["--devices", "0"], "devices must be at least 1, or 'auto', not 0"),
     "rounds": (["--rounds", "0"], "rounds must be at least 1, not 0"),
+    "clip norm": (["--clip-norm", "0"], "clip_norm must be positive and finite, 'none' or 'auto', not 0"),
+    "clip word": (["--clip-norm", "much"], "--clip-norm must be a number or 'none', not 'much'"),
+    "nothing to prune": (["--no-prune-ends"], "--no-prune-ends is for networks of several layers; digits has one"),
+    "model": (["--problem", "cifar10", "--model", "resnet"], "unknown model 'resnet': did you mean 'resnet18'?"),
+    "model's width": (
+        ["--problem", "shakespeare", "--model", "transformer", "--width", "0"],
+        "width must be at least 1",
+    ),
 }
 
 

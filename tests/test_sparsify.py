@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from sps_jax.sparsify import SCOPES, kept, make_topk, matrices, straight_through, topk, topk_mask
+from sps_jax.sparsify import SCOPES, erk_densities, kept, make_topk, matrices, straight_through, topk, topk_mask
 
 D = 24
 mask_of = jax.jit(topk_mask)
@@ -476,3 +476,44 @@ def test_straight_through_pushes_tangents_unchanged():
 
 def make_topk_half(x):
     return prune(x, 0.5)
+
+
+# --- Erdos-Renyi-Kernel densities ---------------------------------------------------------------------------------
+
+
+def erk_by_hand(shapes, density):
+    """Layers that would exceed their size are made dense one after another, the largest excess first."""
+    sizes, raw = (np.array([f(s) for s in shapes], float) for f in (np.prod, lambda s: sum(s) / np.prod(s)))
+    full = np.zeros(len(shapes), bool)
+    while not full.all():
+        scale = (density * sizes.sum() - sizes[full].sum()) / (sizes * raw)[~full].sum()
+        worst = np.where(full, -np.inf, scale * raw).argmax()
+        if scale * raw[worst] < 1:
+            return np.where(full, 1, scale * raw)
+        full[worst] = True
+    return np.ones(len(shapes))
+
+
+@pytest.mark.parametrize("density", [0.001, 0.05, 0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize(
+    "shapes", [[(3, 3, 3, 64), (3, 3, 64, 64), (64, 10)], [(784, 300), (300, 100), (100, 10)], [(7, 5)], [(2, 2)] * 3]
+)
+def test_erk_densities(shapes, density, x64):
+    found = np.asarray(erk_densities(shapes, jnp.asarray(density)))
+    sizes = np.array([np.prod(shape) for shape in shapes])
+    np.testing.assert_allclose(found, erk_by_hand(shapes, density), rtol=1e-10)
+    np.testing.assert_allclose((found * sizes).sum(), density * sizes.sum(), rtol=1e-10)
+
+
+def test_erk_scope_prunes_each_layer_to_its_density():
+    generator = np.random.default_rng(0)
+    x = {
+        name: jnp.asarray(generator.normal(size=s), jnp.float32)
+        for name, s in (("a", (20, 30)), ("b", (6, 5)), ("c", 9))
+    }
+    y = jax.jit(lambda x, s: topk(x, s, scope="erk"))(x, jnp.float32(0.9))
+    densities = erk_by_hand([(20, 30), (6, 5)], 0.1)
+    assert densities[1] > 2 * densities[0]
+    for name, density in zip("ab", densities, strict=True):
+        assert int((y[name] != 0).sum()) == round(density * x[name].size)
+    np.testing.assert_array_equal(y["c"], x["c"])

@@ -64,21 +64,19 @@ def _downloaded(source: Source, folder: Path) -> bool:
 
 
 def check_sha256(content: bytes, source: Source, path: Path) -> None:
-    """Raises ValueError unless ``content``, read from ``path``, has the source's digest.
-
-    A wrong file among the manager's downloads is removed, so that the next attempt downloads it again.
-    """
+    """Raises :func:`wrong` unless ``content``, read from ``path``, has the source's digest."""
     found = hashlib.sha256(content).hexdigest()
-    if found == source.sha256:
-        return
+    if found != source.sha256:
+        raise wrong(source, path, f"its sha256 is {found}, expected {source.sha256}")
+
+
+def wrong(source: Source, path: Path, why: str) -> ValueError:
+    """The error for a file that is not the source's; among the manager's downloads it is removed to be got again."""
     note = path.with_name(path.name + ".INFO")
     if note.exists():
         path.unlink()
         note.unlink()
-    raise ValueError(
-        f"{path} is truncated or corrupted: its sha256 is {found}, expected {source.sha256}. "
-        f"Get it again from {source.url}"
-    )
+    return ValueError(f"{path} is truncated or corrupted: {why}. Get it again from {source.url}")
 
 
 def prepared(

@@ -46,4 +46,17 @@ SOURCES: dict[str, Source] = {
         "f39a4eb628dc61a7d43760815b061c9e497aa728ce1ad8bde57a09ef6043b538",
         "none stated; LIBSVM Data, after UCI Mushroom",
     ),
+    # Its digest is that of the six batches inside, see cifar10.py: they may come in another gzip wrapper.
+    "cifar10": Source(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        ("cifar-10-binary.tar.gz",),
+        None,
+        "none stated; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+    ),
+    "shakespeare": Source(
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        ("input.txt",),
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        "public domain",
+    ),
 }

@@ -1,4 +1,4 @@
-"""A linear layer."""
+"""A linear layer, and what a network is to the rest of the package."""
 
 from collections.abc import Callable
 from functools import cache
@@ -21,6 +21,16 @@ class Model(NamedTuple):
     apply: Callable[[Any, jax.Array], jax.Array]
 
 
+def storage(dtype: str) -> str:
+    """What parameters and outputs are held in where a network computes in ``dtype``: never in bfloat16."""
+    return "float32" if dtype == "bfloat16" else dtype
+
+
+def norm_options(dtype: str) -> dict[str, str | bool]:
+    """How flax's normalisations are to be made: they compute in what parameters are held in, bfloat16 is too coarse."""
+    return {"dtype": storage(dtype), "param_dtype": storage(dtype), "force_float32_reductions": False}
+
+
 class Linear(nn.Module):
     """``x @ kernel.T + bias``, from zero.
 
@@ -35,15 +45,18 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(b, inputs) -> (b, outputs)."""
-        y = x @ self.param("kernel", nn.initializers.zeros, (self.outputs, x.shape[-1]), self.dtype).T
-        return y + self.param("bias", nn.initializers.zeros, (self.outputs,), self.dtype)[None] if self.use_bias else y
+        held = storage(self.dtype)
+        kernel = self.param("kernel", nn.initializers.zeros, (self.outputs, x.shape[-1]), held)
+        y = (x.astype(self.dtype) @ kernel.astype(self.dtype).T).astype(held)
+        return y + self.param("bias", nn.initializers.zeros, (self.outputs,), held)[None] if self.use_bias else y
 
 
 @cache
 def linear(inputs: int, outputs: int, *, bias: bool = True, dtype: str = "float32") -> Model:
     """A linear model from zero: params ``{"params": {"kernel": (outputs, inputs), "bias": (outputs,)}}``.
 
-    Equal arguments give the same object, so a jitted program is found again.
+    With ``dtype`` ``"bfloat16"`` the product is computed in it, parameters and outputs stay float32. Equal arguments
+    give the same object, so a jitted program is found again.
     """
     layer = Linear(outputs, bias, dtype)
-    return Model(init=lambda key: layer.init(key, jnp.zeros((1, inputs), dtype)), apply=layer.apply)
+    return Model(init=lambda key: layer.init(key, jnp.zeros((1, inputs), storage(dtype))), apply=layer.apply)

@@ -4,13 +4,15 @@ from collections.abc import Callable
 
 from sps_jax.problem import Problem
 from sps_jax.problems.blog_feedback import blog_feedback
+from sps_jax.problems.cifar10 import cifar10
 from sps_jax.problems.digits import digits
 from sps_jax.problems.femnist import femnist
 from sps_jax.problems.libsvm import libsvm
 from sps_jax.problems.quadratic import quadratic
+from sps_jax.problems.shakespeare import shakespeare
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
-    make.__name__: make for make in (digits, femnist, blog_feedback, libsvm, quadratic)
+    make.__name__: make for make in (digits, femnist, blog_feedback, libsvm, cifar10, shakespeare, quadratic)
 }
 
 __all__ = ["PROBLEMS", *PROBLEMS]

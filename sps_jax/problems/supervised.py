@@ -1,8 +1,9 @@
-"""From arrays and a partition to a :class:`Problem`: linear models with the constants theory asks for."""
+"""From arrays and a partition to a :class:`Problem`: any network, and linear models with the constants of theory."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,12 @@ import optax
 
 from sps_jax.datasets import partition
 from sps_jax.errors import unknown
-from sps_jax.models import Model, linear
+from sps_jax.models import Model, linear, storage
 from sps_jax.problem import Problem, stack_clients
 
 
 class Loss(NamedTuple):
-    """A loss of a linear model.
+    """A loss of a model's outputs.
 
     Attributes:
       of: model -> (params, x, y) -> (b,), the losses of b examples.
@@ -29,14 +30,26 @@ class Loss(NamedTuple):
     curvature: float
 
 
+def _over_positions(values: jax.Array) -> jax.Array:
+    """(b, ...) -> (b,), the mean over the positions of an example."""
+    return jnp.mean(values.reshape(len(values), -1), axis=1)
+
+
 @cache
 def _cross_entropy(model: Model):
-    return lambda params, x, y: optax.softmax_cross_entropy_with_integer_labels(model.apply(params, x), y)
+    def loss(params, x, y):
+        return _over_positions(optax.softmax_cross_entropy_with_integer_labels(model.apply(params, x), y))
+
+    return loss
 
 
 @cache
 def _argmax_accuracy(model: Model):
-    return (("accuracy", lambda params, x, y: (model.apply(params, x).argmax(-1) == y).astype(x.dtype)),)
+    def accuracy(params, x, y):
+        logits = model.apply(params, x)
+        return _over_positions((logits.argmax(-1) == y).astype(logits.dtype))
+
+    return (("accuracy", accuracy),)
 
 
 @cache
@@ -79,6 +92,7 @@ LOSSES = {
     "squares": Loss(_half_square, _squared_error, 1.0),
 }
 WEIGHTS = ("equal", "size")
+PRECISIONS = ("float32", "float64", "bfloat16")
 PARTITIONS = ("natural", "iid", "dirichlet", "by_label", "by_size")
 
 
@@ -120,7 +134,7 @@ def linear_problem(
     weights: str = "equal",
     precision: str = "float32",
 ) -> Problem:
-    """A linear model on data dealt to clients.
+    """A linear model on data dealt to clients, with the constants theory asks for.
 
     Args:
       loss: ``"softmax"`` (integer labels), ``"logistic"`` (labels 0 and 1), ``"squares"`` (half the squared error).
@@ -130,44 +144,100 @@ def linear_problem(
       outputs: of the model; the number of classes for ``"softmax"``.
       bias: whether the model has one.
       ridge: rho of :class:`Problem`, its mu too.
-      batch_size: examples of a local gradient, None for all.
-      weights: of the clients, ``"equal"`` or ``"size"``, in proportion to their numbers of examples.
-      precision: ``"float32"`` or ``"float64"``.
+      batch_size, weights, precision: as for :func:`network_problem`.
 
     Raises:
-      ValueError: for a batch size below one, a negative ridge, an unknown loss or unknown weights.
+      ValueError: for a batch size below one, a negative ridge, an unknown loss, weights or precision.
     """
     if loss not in LOSSES:
         raise unknown("loss", loss, LOSSES)
+    if not 0 <= ridge < np.inf:
+        raise ValueError(f"ridge must be finite and not negative, not {ridge:g}")
+    dtype = held_in(precision)
+    labels = np.int32 if loss == "softmax" else dtype
+    cast = lambda x, y: (x.astype(dtype), y.astype(labels))  # noqa: E731
+    model = linear(train[0].shape[1], outputs, bias=bias, dtype=precision)
+    summed = loss == "squares" and batch_size is None and precision != "bfloat16"
+    problem = network_problem(
+        loss,
+        model,
+        cast(*train),
+        None if test is None else cast(*test),
+        parts,
+        stacked=moments(*train, parts, dtype) if summed else None,
+        batch_size=batch_size,
+        weights=weights,
+        precision=precision,
+    )
+    return replace(
+        problem,
+        ridge=jnp.asarray(ridge, dtype),
+        smoothness=jnp.asarray(smoothness(train[0], parts, LOSSES[loss].curvature, ridge, bias), dtype),
+        convexity=jnp.asarray(ridge, dtype) if ridge > 0 else None,
+        loss=_quadratic(model) if summed else problem.loss,
+    )
+
+
+def network_problem(
+    loss: str,
+    model: Model,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray] | None,
+    parts: Sequence[np.ndarray],
+    *,
+    stacked: tuple[tuple[np.ndarray, ...], np.ndarray] | None = None,
+    batch_size: int | None,
+    weights: str = "equal",
+    precision: str = "float32",
+    **evaluation: Any,
+) -> Problem:
+    """Any network on data dealt to clients; nothing is known of its smoothness.
+
+    Args:
+      loss: a name of ``LOSSES``.
+      model: the network.
+      train: x (N, ...) and y (N, ...); for ``"softmax"`` y are classes, one an example or one a position.
+      test: the same of examples no client has, or None.
+      parts: for each client the rows of ``train`` that are its own.
+      stacked: ``data`` and ``counts`` of the problem where they are others than these rows.
+      batch_size: examples of a local gradient, None for all.
+      weights: of the clients, ``"equal"`` or ``"size"``, in proportion to their numbers of examples.
+      precision: of ``PRECISIONS``.
+      evaluation: ``augment``, ``evaluate_batch``, ``evaluate_examples`` of :class:`Problem`.
+
+    Raises:
+      ValueError: for a batch size below one, unknown weights or precision.
+    """
     if weights not in WEIGHTS:
         raise unknown("weights", weights, WEIGHTS)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, or 'full', not {batch_size}")
-    if not 0 <= ridge < np.inf:
-        raise ValueError(f"ridge must be finite and not negative, not {ridge:g}")
-    kind = LOSSES[loss]
-    labels = np.int32 if loss == "softmax" else precision
-    cast = lambda x, y: (x.astype(precision), y.astype(labels))  # noqa: E731
-    model = linear(train[0].shape[1], outputs, bias=bias, dtype=precision)
-    if loss == "squares" and batch_size is None:
-        data, counts, local = *moments(*train, parts, precision), _quadratic(model)
-    else:
-        (data, counts), local = stack_clients(cast(*train), parts), kind.of(model)
+    dtype, kind = held_in(precision), LOSSES[loss]
+    data, counts = stack_clients(train, parts) if stacked is None else stacked
     sizes = np.array([len(part) for part in parts])
-    constants = smoothness(train[0], parts, kind.curvature, ridge, bias)
     return Problem(
         data=tuple(jnp.asarray(a) for a in data),
         counts=jnp.asarray(counts),
-        test=None if test is None else tuple(jnp.asarray(a) for a in cast(*test)),
-        ridge=jnp.asarray(ridge, precision),
-        weights=None if weights == "equal" else jnp.asarray(sizes / sizes.sum(), precision),
-        smoothness=jnp.asarray(constants, precision),
-        convexity=jnp.asarray(ridge, precision) if ridge > 0 else None,
+        test=None if test is None else tuple(jnp.asarray(a) for a in test),
+        ridge=jnp.zeros((), dtype),
+        weights=None if weights == "equal" else jnp.asarray(sizes / sizes.sum(), dtype),
         init=model.init,
-        loss=local,
+        loss=kind.of(model),
         metrics=(("loss", kind.of(model)), *kind.metrics(model)),
         batch_size=batch_size,
+        **evaluation,
     )
+
+
+def held_in(precision: str) -> str:
+    """The dtype of parameters, control variates and data where a network computes in ``precision``.
+
+    Raises:
+      ValueError: for one that is not in ``PRECISIONS``.
+    """
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    return storage(precision)
 
 
 def deal(

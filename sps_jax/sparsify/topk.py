@@ -12,7 +12,7 @@ entry is one of many equal ones, a second search of the same kind tells them apa
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -24,12 +24,17 @@ from jax import lax
 from sps_jax.errors import unknown
 from sps_jax.tree import Tree
 
-SCOPES = ("global", "layerwise")
+SCOPES = ("global", "layerwise", "erk")
 
 
 def matrices(path: tuple, leaf: jax.Array) -> bool:
     """The leaves that are pruned by default: those with more than one axis, so neither biases nor norms."""
     return leaf.ndim > 1
+
+
+def inner_matrices(path: tuple, leaf: jax.Array) -> bool:
+    """Of these, the leaves outside the first and the last layer, which bear the names ``first`` and ``last``."""
+    return matrices(path, leaf) and not {"first", "last"} & {getattr(key, "key", None) for key in path}
 
 
 def kept(sparsity: jax.Array | float, entries: int) -> jax.Array:
@@ -159,6 +164,28 @@ def prune_array(x: jax.Array, sparsity: jax.Array | float) -> jax.Array:
     return jnp.where(mask.reshape(x.shape), x, jnp.zeros_like(x))
 
 
+def erk_densities(shapes: Sequence[tuple[int, ...]], density: jax.Array) -> jax.Array:
+    r"""(L,) densities of layers of these shapes whose weights together have ``density``: Erdos-Renyi-Kernel.
+
+    Layer l keeps :math:`\min(1, \epsilon \sum_i s_{li} / \prod_i s_{li})` of its weights, :math:`s_l` its shape,
+    the scale epsilon such that the total is right (Evci et al. 2020, arXiv 1911.11134, section 3).
+    """
+    sizes = np.array([math.prod(shape) for shape in shapes], np.float64)
+    raw = np.array([sum(shape) for shape in shapes]) / sizes
+    sizes, raw = (jnp.asarray(a, density.dtype) for a in (sizes, raw))
+
+    def scaled(full):
+        left = density * jnp.sum(sizes) - jnp.sum(jnp.where(full, sizes, 0))
+        free = jnp.sum(jnp.where(full, 0, sizes * raw))
+        return jnp.where(full, 1, raw * left / jnp.where(free > 0, free, 1))
+
+    def body(_, full):
+        return full | (scaled(full) >= 1)  # each pass fills at least one layer more, or none ever again
+
+    full = lax.fori_loop(0, len(shapes), body, jnp.zeros(len(shapes), bool))
+    return scaled(full)
+
+
 def topk(
     params: Tree,
     sparsity: jax.Array | float,
@@ -174,7 +201,8 @@ def topk(
     Args:
       params: pytree of floating arrays of ONE model.
       sparsity: s in [0, 1); may be traced.
-      scope: ``"global"`` ranks all prunable leaves as one vector, ``"layerwise"`` each leaf by itself.
+      scope: ``"global"`` ranks all prunable leaves as one vector, ``"layerwise"`` each leaf by itself, ``"erk"`` too,
+        with the densities of :func:`erk_densities`, so that K is the sum of the leaves' own, each rounded.
       prunable: of a leaf's key path and the leaf, whether it is pruned; other leaves pass unchanged.
 
     Returns:
@@ -191,6 +219,11 @@ def topk(
     if scope == "layerwise":
         for i in chosen:
             leaves[i] = prune_array(leaves[i], sparsity)
+    elif scope == "erk" and chosen:
+        sparsity = jnp.asarray(sparsity, jnp.result_type(float) if isinstance(sparsity, float | int) else None)
+        densities = erk_densities([leaves[i].shape for i in chosen], 1 - sparsity)
+        for i, density in zip(chosen, densities, strict=True):
+            leaves[i] = prune_array(leaves[i], 1 - density)
     elif chosen:
         flat = prune_array(jnp.concatenate([leaves[i].ravel() for i in chosen]), sparsity)
         ends = [sum(leaves[i].size for i in chosen[: j + 1]) for j in range(len(chosen) - 1)]

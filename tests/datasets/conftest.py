@@ -6,7 +6,14 @@ import pytest
 
 from sps_jax import datasets
 
-FOLDERS = {"femnist": "femnist", "blog_feedback": "blogfeedback", "a9a": "libsvm", "mushrooms": "libsvm"}
+FOLDERS = {
+    "femnist": "femnist",
+    "blog_feedback": "blogfeedback",
+    "a9a": "libsvm",
+    "mushrooms": "libsvm",
+    "cifar10": "cifar10",
+    "shakespeare": "tiny_shakespeare",
+}
 
 
 @pytest.fixture(scope="session")

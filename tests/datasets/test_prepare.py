@@ -22,6 +22,8 @@ from sps_jax import datasets
 LOADERS = {
     "femnist": datasets.femnist,
     "blog_feedback": datasets.blog_feedback,
+    "cifar10": datasets.cifar10,
+    "shakespeare": datasets.shakespeare,
     "mushrooms": functools.partial(datasets.libsvm, "mushrooms"),
 }
 

@@ -1,0 +1,98 @@
+"""Tiny Shakespeare by speaking role: 40,000 lines of the plays, each spoken by somebody.
+
+A. Karpathy, "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015; the text that TensorFlow Datasets
+calls ``tiny_shakespeare``. That a role is a client: McMahan et al. 2017, arXiv 1602.05629.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from sps_jax.datasets.prepare import check_sha256, locate, prepared, records
+from sps_jax.datasets.sources import SOURCES
+
+_SOURCE = SOURCES["shakespeare"]
+
+
+class Shakespeare(NamedTuple):
+    """``vocabulary``: the 65 characters, sorted; ``roles``: 309 names; ``texts``: for each role its characters.
+
+    A text is (T,) int32, places in the vocabulary: all that the role speaks, a line end after every line.
+    """
+
+    vocabulary: str
+    roles: tuple[str, ...]
+    texts: tuple[np.ndarray, ...]
+
+
+def shakespeare(
+    *, manual_dir: str | os.PathLike[str] | None = None, data_dir: str | os.PathLike[str] | None = None
+) -> Shakespeare:
+    """Tiny Shakespeare, roles in the order of their first appearance; 141 of them speak 1,000 characters or more.
+
+    A speech is a line with the role's name and a colon, and the lines up to the next empty one; names are not part of
+    the texts. ``manual_dir`` holds ``input.txt``; it is only looked at where nothing is prepared yet. ``data_dir``: see
+    ``prepared``.
+
+    Raises FileNotFoundError where the file is nowhere to be had; ValueError where it is damaged.
+    """
+    builder = prepared(SpsShakespeare, _SOURCE, manual_dir=manual_dir, data_dir=data_dir)
+    roles = records(builder, "train", "client")
+    texts = [np.array(role["text"], np.int32) for role in roles]  # copies of read-only bytes, wide enough for indices
+    symbols = np.unique(np.concatenate(texts))
+    places = np.zeros(symbols[-1] + 1, np.int32)
+    places[symbols] = np.arange(len(symbols))
+    names = tuple(bytes(role["role"]).decode() for role in roles)
+    return Shakespeare("".join(map(chr, symbols)), names, tuple(places[text] for text in texts))
+
+
+def windows(text: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Examples of next-character prediction: ``x`` and ``y`` (m, length), ``y`` one character further.
+
+    The windows follow each other without overlap; m = floor((T - 1) / length), and what does not fill one is left out.
+    """
+    m = (len(text) - 1) // length
+    return text[: m * length].reshape(m, length), text[1 : m * length + 1].reshape(m, length)
+
+
+class SpsShakespeare(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """One record per role."""
+
+    name = "sps_shakespeare"
+    VERSION = tfds.core.Version("1.0.0")
+    url_infos = None  # digests are checked here; TFDS's own table needs importlib_resources, which it does not declare
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {_SOURCE.files[0]} from {_SOURCE.url} into this folder."
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "client": tfds.features.Tensor(shape=(), dtype=np.int32),
+            "role": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes"),
+            "text": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes"),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), license=_SOURCE.licence
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        path = locate(_SOURCE, dl_manager, self.name)
+        content = path.read_bytes()
+        check_sha256(content, _SOURCE, path)
+        return {"train": self._generate_examples(by_role(content.decode("ascii")))}
+
+    def _generate_examples(self, texts: dict[str, str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        for client, (role, text) in enumerate(texts.items()):
+            characters = [np.array(list(part.encode("ascii")), np.uint8) for part in (role, text)]
+            yield client, {"client": client, "role": characters[0], "text": characters[1]}
+
+
+def by_role(play: str) -> dict[str, str]:
+    """All that each role speaks, roles in the order of their first appearance."""
+    texts: dict[str, str] = {}
+    for speech in re.split(r"\n{2,}", play.strip("\n")):
+        role, _, lines = f"{speech}\n".partition(":\n")
+        texts[role] = texts.get(role, "") + lines
+    return texts

@@ -1,0 +1,133 @@
+"""Convolution that is fast where every client has its own kernel."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+class Conv(nn.Module):
+    """``flax.linen.Conv`` for NHWC images and SAME padding: same parameters, same result up to rounding.
+
+    On a CPU it is computed by :func:`winograd_conv` where that pays and else by :func:`patches_conv`, elsewhere by
+    :func:`native_conv`: see :func:`fastest`.
+
+    Attributes:
+      features: outputs a pixel.
+      kernel_size: (height, width).
+      strides: (down, right).
+      use_bias: whether a bias is added.
+      dtype: to compute in, None for the parameters'.
+      param_dtype: of the parameters.
+      kernel_init, bias_init: their initialisers.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(b, H, W, c) -> (b, ceil(H / down), ceil(W / right), features)."""
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        y = fastest(x, kernel, self.strides)(x, kernel, self.strides)
+        return y if bias is None else y + bias[None, None, None]
+
+
+def fastest(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> Callable:
+    """The convolution of this module to choose for such arguments on this backend, by ``benchmarks/conv.py``."""
+    if jax.default_backend() != "cpu":
+        return native_conv
+    (_, height, width, c), size = x.shape, kernel.shape[:2]
+    possible = size == (3, 3) and strides == (1, 1) and height % 2 == width % 2 == 0
+    return winograd_conv if possible and c >= 16 else patches_conv  # c is the inner axis of its products
+
+
+def native_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """XLA's convolution of ``x`` (b, H, W, c) with ``kernel`` (kh, kw, c, features), SAME padding.
+
+    Slow on a CPU inside a loop (jax issue 12868), and a grouped one under ``vmap`` over kernels.
+    """
+    return lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def patches_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """The same as one matrix product: the pixels under the kernel side by side, times the kernel."""
+    (b, height, width, c), (kh, kw, _, features) = x.shape, kernel.shape
+    (top, bottom, rows), (left, right, columns) = map(_same, (height, width), (kh, kw), strides)
+    down, across = strides
+    x = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    ends = (rows - 1) * down + 1, (columns - 1) * across + 1
+    patches = [
+        lax.slice(x, (0, i, j, 0), (b, i + ends[0], j + ends[1], c), (1, down, across, 1))
+        for i in range(kh)
+        for j in range(kw)
+    ]
+    y = jnp.concatenate(patches, axis=-1).reshape(-1, kh * kw * c) @ kernel.reshape(-1, features)
+    return y.reshape(b, rows, columns, features)
+
+
+def winograd_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1)) -> jax.Array:
+    r"""The same for 3 x 3 kernels, stride 1, even H and W: Winograd's :math:`F(2 \times 2, 3 \times 3)`.
+
+    For each 2 x 2 block of outputs :math:`Y = A^\top [\, (G k G^\top) \odot (B^\top d B) \,] A` with the 4 x 4 pixels d
+    around it (Lavin and Gray 2016, arXiv 1509.09308, section 4.1): over all blocks, 16 products of matrices with the
+    inputs as the inner axis, 4 multiplications an output instead of 9, and 4 copies of x instead of 9.
+    """
+    (b, height, width, c), features = x.shape, kernel.shape[3]
+    kernels = [_kernel_transform(list(row)) for row in _kernel_transform(list(kernel))]  # kernels[p][q]: (c, features)
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows = []
+    for p, pixels in enumerate(_input_transform(_overlapping(x, 1))):
+        blocks = _input_transform(_overlapping(pixels, 2))
+        rows.append(_output_transform([d.reshape(-1, c) @ kernels[p][q] for q, d in enumerate(blocks)]))
+    y = [_output_transform(list(column)) for column in zip(*rows, strict=True)]
+    y = jnp.stack([jnp.stack(column) for column in y])  # (2 columns, 2 rows, blocks, features)
+    y = y.reshape(2, 2, b, height // 2, width // 2, features)
+    return y.transpose(2, 3, 1, 4, 0, 5).reshape(b, height, width, features)
+
+
+def _overlapping(x: jax.Array, axis: int) -> list[jax.Array]:
+    """Every second row (or column) from the first, second, third and fourth of an even number of them on.
+
+    By reshaping: strided slices would be transposed, in the gradient, into padding between entries, which is slow.
+    """
+    half = x.shape[axis] // 2
+    pairs = x.reshape(*x.shape[:axis], half, 2, *x.shape[axis + 1 :])
+    even, odd = (lax.squeeze(a, (axis + 1,)) for a in lax.split(pairs, (1, 1), axis + 1))
+    return [lax.slice_in_dim(a, i, i + half - 1, axis=axis) for i in range(2) for a in (even, odd)]
+
+
+def _kernel_transform(k: list[jax.Array]) -> list[jax.Array]:
+    """G k along one axis."""
+    mean = (k[0] + k[2]) / 2
+    return [k[0], mean + k[1] / 2, mean - k[1] / 2, k[2]]
+
+
+def _input_transform(d: list[jax.Array]) -> list[jax.Array]:
+    """B' d along one axis."""
+    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+
+def _output_transform(m: list[jax.Array]) -> list[jax.Array]:
+    """A' m along one axis."""
+    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+
+def _same(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
+    """SAME padding of an axis: zeros before, behind, and the outputs there will be."""
+    outputs = math.ceil(size / stride)
+    total = max((outputs - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2, outputs

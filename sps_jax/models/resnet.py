@@ -1,0 +1,105 @@
+"""ResNet18 for 32 x 32 images."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sps_jax.models.conv import Conv
+from sps_jax.models.linear import Model, norm_options, storage
+
+GROUPS = 32
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, arXiv 1502.01852
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut, which is 1 x 1 where shapes differ (He et al. 2016, figure 5 left)."""
+
+    features: int
+    strides: int
+    conv: Callable[..., nn.Module]
+    norm: Callable[[int], Callable]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(b, H, W, c) -> (b, H / strides, W / strides, features)."""
+        strides = (self.strides, self.strides)
+        y = nn.relu(self.norm(self.features)(self.conv(self.features, (3, 3), strides)(x)))
+        y = self.norm(self.features)(self.conv(self.features, (3, 3), (1, 1))(y))
+        if x.shape != y.shape:
+            x = self.norm(self.features)(self.conv(self.features, (1, 1), strides)(x))
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """A 3 x 3 stem without pooling, stages that halve the image and double the features, their mean, a linear head.
+
+    Attributes:
+      classes: outputs.
+      width: features of the first stage.
+      blocks: of each stage; (2, 2, 2, 2) is ResNet18.
+      conv: (features, kernel size, strides) -> a convolution without bias.
+      norm: features -> a function that normalises.
+    """
+
+    classes: int
+    conv: Callable[..., nn.Module]
+    norm: Callable[[int], Callable]
+    dtype: Any
+    param_dtype: Any
+    width: int = 64
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(b, H, W, channels) -> (b, classes)."""
+        x = nn.relu(self.norm(self.width)(self.conv(self.width, (3, 3), (1, 1), name="first")(x)))
+        for stage, blocks in enumerate(self.blocks):
+            for block in range(blocks):
+                strides = 2 if stage > 0 and block == 0 else 1
+                x = Block(self.width * 2**stage, strides, self.conv, self.norm)(x)
+        x = jnp.mean(x, axis=(1, 2))
+        return nn.Dense(self.classes, name="last", dtype=self.dtype, param_dtype=self.param_dtype)(x)
+
+
+@cache
+def resnet18(
+    classes: int = 10,
+    *,
+    width: int = 64,
+    blocks: tuple[int, ...] = (2, 2, 2, 2),
+    side: int = 32,
+    conv: Callable[..., nn.Module] = Conv,
+    dtype: str = "float32",
+) -> Model:
+    """ResNet18 (He et al. 2016, arXiv 1512.03385) with group normalisation (Wu and He 2018, arXiv 1803.08494).
+
+    11,173,962 parameters with 10 classes and width 64. Batch statistics would be a second state to average between
+    clients, so there are none.
+
+    Args:
+      classes: outputs.
+      width: features of the first stage; smaller for tests.
+      blocks: of each stage; fewer for tests.
+      side: of the square images, with 3 channels.
+      conv: the convolution, :class:`sps_jax.models.conv.Conv` or ``flax.linen.Conv``.
+      dtype: to compute in; ``"bfloat16"`` keeps parameters and outputs in float32.
+    """
+    held, norm = storage(dtype), norm_options(dtype)
+    types = {"dtype": dtype, "param_dtype": held}
+    layer = ResNet(
+        classes,
+        partial(conv, use_bias=False, kernel_init=he_normal, **types),
+        lambda features: lambda x: nn.GroupNorm(min(GROUPS, features), **norm)(x.astype(held)),
+        width=width,
+        blocks=blocks,
+        **types,
+    )
+
+    def apply(params, images):
+        return layer.apply(params, images.astype(held)).astype(held)
+
+    return Model(lambda key: layer.init(key, jnp.zeros((1, side, side, 3), held)), apply)
