@@ -44,11 +44,11 @@ def run_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Sche
 
 
 def start_rounds(setup: Setup, problem: Problem, hyper, key, params=None) -> State:
-    """:func:`start` for the algorithm of ``setup``, compiled but for the initialisation of deep networks.
+    """:func:`start` for the algorithm of ``setup``, compiled; the network's initialisation once for all algorithms.
 
-    That takes far longer to compile than to run.
+    That of a deep one takes seconds to compile, and longer operation by operation.
     """
-    params = problem.init(split_key(key).init) if params is None else params
+    params = jax.jit(problem.init)(split_key(key).init) if params is None else params
     return _start_rounds(setup, problem, hyper, key, params)
 
 

@@ -37,9 +37,9 @@ def test_resnet18_has_the_known_number_of_parameters():
 
 def test_resnet18_halves_the_image_three_times():
     model = resnet18(10, width=8)
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
-    logits, captured = model.apply(params, images), []
+    logits, captured = jax.jit(model.apply)(params, images), []
     jax.tree.map_with_path(lambda path, leaf: captured.append((path, leaf.shape)), params)
     assert logits.shape == (2, 10) and logits.dtype == jnp.float32 and bool(jnp.isfinite(logits).all())
     kernels = [shape for _, shape in captured if len(shape) == 4]
@@ -127,10 +127,11 @@ INPUTS = {
 @pytest.mark.parametrize("name", INPUTS)
 def test_bfloat16_computes_near_float32_and_keeps_parameters_in_it(name):
     make, inputs = INPUTS[name]
-    params = moved(make("float32").init(jax.random.key(0)))
+    params = moved(jax.jit(make("float32").init)(jax.random.key(0)))
     assert make("bfloat16") is make("bfloat16")
-    assert {leaf.dtype for leaf in jax.tree.leaves(make("bfloat16").init(jax.random.key(0)))} == {jnp.dtype("float32")}
-    short, full = (make(dtype).apply(params, inputs) for dtype in ("bfloat16", "float32"))
+    shapes = jax.eval_shape(make("bfloat16").init, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+    short, full = (jax.jit(make(dtype).apply)(params, inputs) for dtype in ("bfloat16", "float32"))
     assert short.dtype == full.dtype == jnp.float32
     scale = float(jnp.abs(full).max())
     assert 0 < float(jnp.abs(short - full).max()) < 0.1 * scale
@@ -140,7 +141,7 @@ def test_bfloat16_computes_near_float32_and_keeps_parameters_in_it(name):
 def test_gradient_of_each_client_is_its_own_under_vmap(name):
     make, inputs = INPUTS[name]
     model = make("float32")
-    stacked = jax.tree.map(lambda a: jnp.stack([a, a / 2]), moved(model.init(jax.random.key(0))))
+    stacked = jax.tree.map(lambda a: jnp.stack([a, a / 2]), moved(jax.jit(model.init)(jax.random.key(0))))
 
     def gradient(params):
         return jax.grad(lambda p: jnp.sum(jnp.sin(model.apply(p, inputs))))(params)
