@@ -19,11 +19,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from speed import check_losses, roofline
 
 CLIENTS, EXAMPLES, BATCH, STEPSIZE, SPARSITY = 10, 64, 16, 0.01, 0.9
 FLOP = 3 * 2 * 555_422_720  # of an image, forward and backward: multiply-adds of all convolutions and the head
 TOLERANCE = 1e-3
-JOBS = {"gradient": {"method": "fedavg", "local_steps": 2}, "sparse": {"method": "sparse_proxskip", "local_steps": 5}}
+JOBS = {"gradient": {"method": "fedavg", "local_steps": 2}, "sparse": {"method": "sparse_proxskip", "local_steps": 2}}
 SYSTEMS = ("sps_jax", "torch_loop", "flax_conv_vmap")
 
 
@@ -167,21 +168,11 @@ def main() -> int:
             command = [sys.executable, __file__, "--one", system, job, *asked]
             lines.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
             print(json.dumps(lines[-1]), flush=True)
-    from speed import roofline  # at the end: it would leave its arrays' memory to the processes started after it
-
     machine = roofline()
     if options.json:
         options.json.write_text("".join(json.dumps(line | machine) + "\n" for line in lines), encoding="utf-8")
     print(f"a large matrix product reaches {machine['matmul_gflops']} GFLOP/s")
-    same = [line for line in lines if line["system"] != "flax_conv_vmap"]  # that one does a round only
-    for job in JOBS:
-        losses = [line["final_loss"] for line in same if line["job"] == job]
-        if max(losses) - min(losses) > TOLERANCE:
-            print(
-                f"deep.py: error: the final losses of {job} differ by more than {TOLERANCE}: {losses}", file=sys.stderr
-            )
-            return 1
-    return 0
+    return check_losses([line for line in lines if line["system"] != "flax_conv_vmap"], TOLERANCE)  # it does one round
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from speed import roofline
 from sps_jax import Plan, Problem, prepare, proxskip
 from sps_jax.models import linear
 from sps_jax.planning import footprint, shapes
-from sps_jax.problems.supervised import LOSSES
+from sps_jax.problems.losses import LOSSES
 from sps_jax.simulation import run_rounds, start_rounds
 
 matplotlib.use("Agg")

@@ -108,6 +108,16 @@ def table(lines: list[dict]) -> str:
     return "\n".join(rows)
 
 
+def check_losses(lines: list[dict], tolerance: float) -> int:
+    """The exit status: 1, with a sentence on standard error, where the final losses of a job differ by more."""
+    for job in dict.fromkeys(line["job"] for line in lines):
+        losses = [line["final_loss"] for line in lines if line["job"] == job and "final_loss" in line]
+        if losses and max(losses) - min(losses) > tolerance:
+            print(f"error: the final losses of {job} differ by more than {tolerance}: {losses}", file=sys.stderr)
+            return 1
+    return 0
+
+
 def main() -> int:
     """Run, write, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -142,14 +152,7 @@ def main() -> int:
     print(
         f"\na large matrix product reaches {machine['matmul_gflops']} GFLOP/s, a large copy {machine['copy_gbs']} GB/s"
     )
-    for job in options.jobs:
-        losses = [line["final_loss"] for line in lines if line["job"] == job and "final_loss" in line]
-        if losses and max(losses) - min(losses) > TOLERANCE:
-            print(
-                f"speed.py: error: the final losses of {job} differ by more than {TOLERANCE}: {losses}", file=sys.stderr
-            )
-            return 1
-    return 0
+    return check_losses(lines, TOLERANCE)
 
 
 if __name__ == "__main__":

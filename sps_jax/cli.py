@@ -21,10 +21,10 @@ from sps_jax.options import (
     Run,
     build_problem,
     check,
-    chunk_size,
     clip,
     command_type,
     hyperparameters,
+    number,
     pruned_leaves,
     refuse_strangers,
     use_devices,
@@ -75,7 +75,7 @@ def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options:
     """The layout of a run, said on standard error."""
     setup, hyper, _ = prepared
     of = shapes(setup, hyper, problem)
-    plan = choose(of, problem, devices=devices, chunk=chunk_size(options))
+    plan = choose(of, problem, devices=devices, chunk=number("chunk", options.chunk, int, "all", "auto"))
     need = footprint(of, problem, plan)
     print(f"{setup.make.__name__}: {describe(plan, need, problem.clients)}", file=sys.stderr)
     return plan

@@ -114,10 +114,9 @@ def check(options: Run) -> None:
             raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
     if options.seed < 0:
         raise ValueError(f"seed must not be negative, not {options.seed}")
-    if options.clip_norm not in ("auto", "none"):
-        clip_norm = number("clip-norm", options.clip_norm, "none", float)
-        if not 0 < clip_norm < np.inf:
-            raise ValueError(f"clip_norm must be positive and finite, 'none' or 'auto', not {options.clip_norm}")
+    norm = number("clip-norm", options.clip_norm, float, "none", "auto")
+    if isinstance(norm, float) and not 0 < norm < np.inf:
+        raise ValueError(f"clip_norm must be positive and finite, 'none' or 'auto', not {norm:g}")
 
 
 def given(options: Run, make: Callable) -> dict[str, Any]:
@@ -135,14 +134,15 @@ def refuse_strangers(options: Run) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is an option of none of {chosen}")
 
 
-def number(option: str, text: str, word: str, kind: type) -> Any:
-    """``text`` as a number, or None for ``word``."""
-    if text == word:
-        return None
+def number(option: str, text: str, kind: type, *words: str) -> Any:
+    """``text`` as a number, or as it is where it is one of ``words``."""
+    if text in words:
+        return text
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"--{option} must be a number or {word!r}, not {text!r}") from None
+        allowed = " or ".join(map(repr, words))
+        raise ValueError(f"--{option} must be a number or {allowed}, not {text!r}") from None
 
 
 def use_devices(options: Run) -> int | None:
@@ -150,7 +150,8 @@ def use_devices(options: Run) -> int | None:
 
     To be called before anything is computed.
     """
-    count = number("devices", options.devices, "auto", int)
+    asked = number("devices", options.devices, int, "auto")
+    count = None if asked == "auto" else asked
     if count is not None and count < 1:
         raise ValueError(f"devices must be at least 1, or 'auto', not {count}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -158,22 +159,13 @@ def use_devices(options: Run) -> int | None:
     return count
 
 
-def chunk_size(options: Run) -> int | str:
-    """The option ``chunk``: a number, ``"all"`` or ``"auto"``."""
-    if options.chunk in ("all", "auto"):
-        return options.chunk
-    try:
-        return int(options.chunk)
-    except ValueError:
-        raise ValueError(f"--chunk must be a number, 'all' or 'auto', not {options.chunk!r}") from None
-
-
 def build_problem(options: Run):
     """The problem that the options describe."""
     make = PROBLEMS[options.problem]
     chosen = given(options, make)
     if "batch_size" in chosen:
-        chosen["batch_size"] = number("batch-size", options.batch_size, "full", int)
+        size = number("batch-size", options.batch_size, int, "full")
+        chosen["batch_size"] = None if size == "full" else size
     return make(**chosen)
 
 
@@ -181,8 +173,8 @@ def hyperparameters(options: Run, name: str, problem) -> dict[str, Any]:
     """The keyword arguments of algorithm ``name``."""
     make = ALGORITHMS[name]
     hyper = given(options, make)
-    stepsize = number("stepsize", options.stepsize, "auto", float)
-    if stepsize is None:
+    stepsize = number("stepsize", options.stepsize, float, "auto")
+    if stepsize == "auto":
         stepsize = 0.1 if problem.smoothness is None else 1 / float(problem.smoothness.max())
     hyper["stepsize"] = stepsize
     takes = inspect.signature(make).parameters
@@ -217,8 +209,7 @@ def pruned_leaves(options: Run, problem) -> dict[str, Any]:
 
 def clip(options: Run, problem) -> optax.GradientTransformation | None:
     """The transform of the local direction."""
-    if options.clip_norm == "auto":
-        norm = 1.0 if problem.smoothness is None else None
-    else:
-        norm = number("clip-norm", options.clip_norm, "none", float)
-    return None if norm is None else optax.clip_by_global_norm(norm)
+    norm = number("clip-norm", options.clip_norm, float, "none", "auto")
+    if norm == "auto":
+        norm = 1.0 if problem.smoothness is None else "none"
+    return None if norm == "none" else optax.clip_by_global_norm(norm)

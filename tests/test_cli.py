@@ -31,11 +31,11 @@ WRONG = {
     "both schedules": (["--prob", "0.5", "--local-steps", "2"], "not both"),
     "stranger": (["--kappa", "3"], "--kappa is an option of none of digits"),
     "chunk": (["--chunk", "0"], "chunk must be between 1 and the"),
-    "chunk word": (["--chunk", "most"], "--chunk must be a number, 'all' or 'auto', not 'most'"),
+    "chunk word": (["--chunk", "most"], "--chunk must be a number or 'all' or 'auto', not 'most'"),
     "devices": (["--devices", "0"], "devices must be at least 1, or 'auto', not 0"),
     "rounds": (["--rounds", "0"], "rounds must be at least 1, not 0"),
     "clip norm": (["--clip-norm", "0"], "clip_norm must be positive and finite, 'none' or 'auto', not 0"),
-    "clip word": (["--clip-norm", "much"], "--clip-norm must be a number or 'none', not 'much'"),
+    "clip word": (["--clip-norm", "much"], "--clip-norm must be a number or 'none' or 'auto', not 'much'"),
     "nothing to prune": (["--no-prune-ends"], "--no-prune-ends is for networks of several layers; digits has one"),
     "model": (["--problem", "cifar10", "--model", "resnet"], "unknown model 'resnet': did you mean 'resnet18'?"),
     "model's width": (

@@ -11,7 +11,7 @@ import pytest
 from sps_jax import tree
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.hyperparameters import prepare
-from sps_jax.models import lstm, resnet18, transformer
+from sps_jax.models import lstm, resnet, transformer
 from sps_jax.plan import Plan
 from sps_jax.problems.cifar10 import crop_and_flip
 from sps_jax.problems.supervised import network_problem
@@ -21,7 +21,7 @@ from sps_jax.sparsify import inner_matrices, make_topk
 CLIENTS, EXAMPLES, SYMBOLS = 3, 6, 12
 HYPER = {"stepsize": 0.05, "sparsity": 0.8, "mu": 0.1, "l1": 1e-4}
 NETWORKS = {
-    "resnet18": lambda: resnet18(10, width=8, blocks=(1, 1), side=8),
+    "resnet": lambda: resnet((1, 1), 10, width=8, side=8),
     "lstm": lambda: lstm(SYMBOLS, embedding=4, width=8, depth=1),
     "transformer": lambda: transformer(SYMBOLS, length=7, width=8, depth=1, heads=2),
 }
@@ -31,7 +31,7 @@ def problem_of(network, **options):
     """A few random examples of each client, and as many held out."""
     generator = np.random.default_rng(3)
     rows = (CLIENTS + 1) * EXAMPLES
-    if network == "resnet18":
+    if network == "resnet":
         x, y = generator.normal(size=(rows, 8, 8, 3)).astype(np.float32), generator.integers(0, 10, rows)
     else:
         x, y = generator.integers(0, SYMBOLS, (2, rows, 7)).astype(np.int32)

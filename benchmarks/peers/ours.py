@@ -10,7 +10,7 @@ import numpy as np
 
 import sps_jax as sps
 from sps_jax.models import linear
-from sps_jax.problems.supervised import LOSSES
+from sps_jax.problems.losses import LOSSES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sps_jax.datasets.partition import natural
-from sps_jax.datasets.prepare import check_sha256, locate, prepared, records
+from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records
 from sps_jax.datasets.sources import SOURCES
 
 FEATURES = 280
@@ -72,13 +72,8 @@ class SpsBlogFeedback(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {_SOURCE.files[0]} from {_SOURCE.url} into this folder."
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "client": tfds.features.Tensor(shape=(), dtype=np.int32),
-            "x": tfds.features.Tensor(shape=(None, FEATURES), dtype=np.float32, encoding="bytes"),
-            "y": tfds.features.Tensor(shape=(None,), dtype=np.float32, encoding="bytes"),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), license=_SOURCE.licence
+        return described(
+            self, _SOURCE, client=((), np.int32), x=((None, FEATURES), np.float32), y=((None,), np.float32)
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:

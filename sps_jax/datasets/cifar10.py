@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import locate, prepared, records, wrong
+from sps_jax.datasets.prepare import described, locate, prepared, records, wrong
 from sps_jax.datasets.sources import SOURCES
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -68,13 +68,8 @@ class SpsCifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {_SOURCE.files[0]} from {_SOURCE.url} into this folder."
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "batch": tfds.features.Tensor(shape=(), dtype=np.int32),
-            "images": tfds.features.Tensor(shape=(None, 32, 32, 3), dtype=np.uint8, encoding="bytes"),
-            "labels": tfds.features.Tensor(shape=(None,), dtype=np.int32, encoding="bytes"),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), license=_SOURCE.licence
+        return described(
+            self, _SOURCE, batch=((), np.int32), images=((None, 32, 32, 3), np.uint8), labels=((None,), np.int32)
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:

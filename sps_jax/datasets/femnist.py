@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import download, manual_files, prepared, records
+from sps_jax.datasets.prepare import described, download, manual_files, prepared, records
 from sps_jax.datasets.sources import SOURCES
 
 CLASSES = 62
@@ -64,14 +64,8 @@ class SpsFemnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {_SOURCE.files[0]} from {_SOURCE.url} into this folder."
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "writer": tfds.features.Tensor(shape=(), dtype=np.int32),
-            # As bytes: one varint per pixel would be twice as slow to write and four times to read.
-            "images": tfds.features.Tensor(shape=(None, SIDE, SIDE), dtype=np.uint8, encoding="bytes"),
-            "labels": tfds.features.Tensor(shape=(None,), dtype=np.int32, encoding="bytes"),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), license=_SOURCE.licence
+        return described(
+            self, _SOURCE, writer=((), np.int32), images=((None, SIDE, SIDE), np.uint8), labels=((None,), np.int32)
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import check_sha256, locate, prepared, records
+from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records
 from sps_jax.datasets.sources import SOURCES
 from sps_jax.errors import unknown
 
@@ -57,13 +57,8 @@ class SpsLibsvm(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         name = self.builder_config.name
-        features = {
-            "part": tfds.features.Tensor(shape=(), dtype=np.int32),
-            "x": tfds.features.Tensor(shape=(None, FEATURES[name]), dtype=np.float32, encoding="bytes"),
-            "y": tfds.features.Tensor(shape=(None,), dtype=np.int32, encoding="bytes"),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), license=SOURCES[name].licence
+        return described(
+            self, SOURCES[name], part=((), np.int32), x=((None, FEATURES[name]), np.float32), y=((None,), np.int32)
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import check_sha256, locate, prepared, records
+from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records
 from sps_jax.datasets.sources import SOURCES
 
 _SOURCE = SOURCES["shakespeare"]
@@ -68,14 +68,7 @@ class SpsShakespeare(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {_SOURCE.files[0]} from {_SOURCE.url} into this folder."
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "client": tfds.features.Tensor(shape=(), dtype=np.int32),
-            "role": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes"),
-            "text": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes"),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features), license=_SOURCE.licence
-        )
+        return described(self, _SOURCE, client=((), np.int32), role=((None,), np.uint8), text=((None,), np.uint8))
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         path = locate(_SOURCE, dl_manager, self.name)

@@ -4,9 +4,10 @@ The first layer's weights lie under the name ``first``, the last one's under ``l
 them.
 """
 
-from sps_jax.models.linear import Model, linear, storage
+from sps_jax.models.base import Model, storage
+from sps_jax.models.linear import linear
 from sps_jax.models.lstm import lstm
-from sps_jax.models.resnet import resnet18
+from sps_jax.models.resnet import resnet, resnet18
 from sps_jax.models.transformer import transformer
 
-__all__ = ["Model", "linear", "lstm", "resnet18", "storage", "transformer"]
+__all__ = ["Model", "linear", "lstm", "resnet", "resnet18", "storage", "transformer"]

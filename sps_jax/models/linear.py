@@ -1,34 +1,12 @@
-"""A linear layer, and what a network is to the rest of the package."""
+"""A linear layer."""
 
-from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-
-class Model(NamedTuple):
-    """A network as two pure functions.
-
-    Attributes:
-      init: key -> params.
-      apply: params, inputs (b, ...) -> outputs (b, ...).
-    """
-
-    init: Callable[[jax.Array], Any]
-    apply: Callable[[Any, jax.Array], jax.Array]
-
-
-def storage(dtype: str) -> str:
-    """What parameters and outputs are held in where a network computes in ``dtype``: never in bfloat16."""
-    return "float32" if dtype == "bfloat16" else dtype
-
-
-def norm_options(dtype: str) -> dict[str, str | bool]:
-    """How flax's normalisations are to be made: they compute in what parameters are held in, bfloat16 is too coarse."""
-    return {"dtype": storage(dtype), "param_dtype": storage(dtype), "force_float32_reductions": False}
+from sps_jax.models.base import Model, storage
 
 
 class Linear(nn.Module):

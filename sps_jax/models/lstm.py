@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sps_jax.models.linear import Model, storage
+from sps_jax.models.base import Model, storage
 
 
 class LSTM(nn.Module):

@@ -1,4 +1,4 @@
-"""ResNet18 for 32 x 32 images."""
+"""Residual networks for 32 x 32 images."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sps_jax.models.base import Model, norm_options, storage
 from sps_jax.models.conv import Conv
-from sps_jax.models.linear import Model, norm_options, storage
 
 GROUPS = 32
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, arXiv 1502.01852
@@ -40,7 +40,7 @@ class ResNet(nn.Module):
     Attributes:
       classes: outputs.
       width: features of the first stage.
-      blocks: of each stage; (2, 2, 2, 2) is ResNet18.
+      blocks: of each stage.
       conv: (features, kernel size, strides) -> a convolution without bias.
       norm: features -> a function that normalises.
     """
@@ -50,8 +50,8 @@ class ResNet(nn.Module):
     norm: Callable[[int], Callable]
     dtype: Any
     param_dtype: Any
-    width: int = 64
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    width: int
+    blocks: tuple[int, ...]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -65,25 +65,30 @@ class ResNet(nn.Module):
         return nn.Dense(self.classes, name="last", dtype=self.dtype, param_dtype=self.param_dtype)(x)
 
 
+def resnet18(classes: int = 10, **options: Any) -> Model:
+    """:func:`resnet` with two blocks in each of four stages: 11,173,962 parameters with 10 classes and width 64."""
+    return resnet((2, 2, 2, 2), classes, **options)
+
+
 @cache
-def resnet18(
-    classes: int = 10,
+def resnet(
+    blocks: tuple[int, ...],
+    classes: int,
     *,
     width: int = 64,
-    blocks: tuple[int, ...] = (2, 2, 2, 2),
     side: int = 32,
     conv: Callable[..., nn.Module] = Conv,
     dtype: str = "float32",
 ) -> Model:
-    """ResNet18 (He et al. 2016, arXiv 1512.03385) with group normalisation (Wu and He 2018, arXiv 1803.08494).
+    """Residual blocks (He et al. 2016, arXiv 1512.03385) with group normalisation (Wu and He 2018, arXiv 1803.08494).
 
-    11,173,962 parameters with 10 classes and width 64. Batch statistics would be a second state to average between
-    clients, so there are none.
+    Batch statistics would be a second state to average between clients, so there are none. Equal arguments give the
+    same object.
 
     Args:
+      blocks: of each stage.
       classes: outputs.
-      width: features of the first stage; smaller for tests.
-      blocks: of each stage; fewer for tests.
+      width: features of the first stage.
       side: of the square images, with 3 channels.
       conv: the convolution, :class:`sps_jax.models.conv.Conv` or ``flax.linen.Conv``.
       dtype: to compute in; ``"bfloat16"`` keeps parameters and outputs in float32.

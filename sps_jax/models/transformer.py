@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sps_jax.models.linear import Model, norm_options, storage
+from sps_jax.models.base import Model, norm_options, storage
 
 
 class Attention(nn.Module):
@@ -54,6 +54,8 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """(b, L) int32, L <= length -> (b, L, vocabulary), the logits of the symbol after each."""
+        if tokens.shape[1] > self.length:
+            raise ValueError(f"examples may have {self.length} positions, not {tokens.shape[1]}")
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         places = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
         x = nn.Embed(self.vocabulary, self.width, name="first", **types)(tokens)
@@ -83,7 +85,7 @@ def transformer(
       dtype: to compute in; ``"bfloat16"`` keeps parameters and logits in float32.
 
     Raises:
-      ValueError: for a width that is no multiple of ``heads``.
+      ValueError: for a width that is no multiple of ``heads``, and from ``apply`` for more than ``length`` positions.
     """
     if width % heads:
         raise ValueError(f"width must be a multiple of the {heads} heads, not {width}")

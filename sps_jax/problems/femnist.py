@@ -3,10 +3,10 @@
 import numpy as np
 
 from sps_jax import datasets
-from sps_jax.datasets.partition import natural, split
+from sps_jax.datasets.partition import natural
 from sps_jax.errors import unknown
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import deal, linear_problem
+from sps_jax.problems.supervised import hold_out_and_deal, linear_problem
 
 CLASSES = {"digits": 10, "all": 62}
 MIN_IMAGES = 10
@@ -49,19 +49,12 @@ def femnist(
         raise unknown("classes", classes, CLASSES)
     images, labels, writers = datasets.femnist(manual_dir=manual_dir, data_dir=data_dir)
     own = by_writer(labels, writers, CLASSES[classes])
-    if partition == "natural":
-        if not 1 <= clients <= len(own):
-            raise ValueError(
-                f"clients must be between 1 and {len(own)}, the writers of at least {MIN_IMAGES} images, not {clients}"
-            )
-        own = own[:clients]
-    train, test = split(own, 0.1, data_seed)
-    rows, held = np.concatenate(train), np.concatenate(test)
-    parts = deal(
+    rows, held, parts = hold_out_and_deal(
+        own,
         partition,
         clients,
-        labels=labels[rows],
-        groups=writers[rows],
+        labels=labels,
+        natural=f"writers of at least {MIN_IMAGES} images",
         dirichlet_alpha=dirichlet_alpha,
         seed=data_seed,
     )

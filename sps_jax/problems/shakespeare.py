@@ -3,12 +3,11 @@
 import numpy as np
 
 from sps_jax import datasets
-from sps_jax.datasets.partition import split
 from sps_jax.datasets.shakespeare import windows
 from sps_jax.errors import unknown
 from sps_jax.models import lstm, transformer
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import deal, held_in, network_problem
+from sps_jax.problems.supervised import held_in, hold_out_and_deal, network_problem
 
 MODELS = {"lstm": lstm, "transformer": transformer}
 MIN_CHARACTERS = 1_000
@@ -61,21 +60,17 @@ def shakespeare(
         chosen["length"] = length
     held_in(precision)
     raw = datasets.shakespeare(manual_dir=manual_dir, data_dir=data_dir)
-    long = [text for text in raw.texts if len(text) >= MIN_CHARACTERS]
-    if partition == "natural":
-        if not 1 <= clients <= len(long):
-            raise ValueError(
-                f"clients must be between 1 and {len(long)}, the roles of at least {MIN_CHARACTERS} characters, "
-                f"not {clients}"
-            )
-        long = long[:clients]
-    examples = [windows(text, length) for text in long]
+    examples = [windows(text, length) for text in raw.texts if len(text) >= MIN_CHARACTERS]
     x, y = (np.concatenate(each) for each in zip(*examples, strict=True))
-    roles = np.repeat(np.arange(len(long)), [len(own) for own, _ in examples])
-    train, test = split([np.flatnonzero(roles == role) for role in range(len(long))], 0.1, data_seed)
-    rows, held = np.concatenate(train), np.concatenate(test)
-    parts = deal(
-        partition, clients, labels=x[rows, 0], groups=roles[rows], dirichlet_alpha=dirichlet_alpha, seed=data_seed
+    ends = np.cumsum([len(own) for own, _ in examples])
+    rows, held, parts = hold_out_and_deal(
+        np.split(np.arange(len(x)), ends[:-1]),
+        partition,
+        clients,
+        labels=x[:, 0],
+        natural=f"roles of at least {MIN_CHARACTERS} characters",
+        dirichlet_alpha=dirichlet_alpha,
+        seed=data_seed,
     )
     return network_problem(
         "softmax",

@@ -2,95 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from sps_jax.datasets import partition
 from sps_jax.errors import unknown
 from sps_jax.models import Model, linear, storage
 from sps_jax.problem import Problem, stack_clients
+from sps_jax.problems.losses import LOSSES, of_moments
 
-
-class Loss(NamedTuple):
-    """A loss of a model's outputs.
-
-    Attributes:
-      of: model -> (params, x, y) -> (b,), the losses of b examples.
-      metrics: model -> pairs (name, function of the same shape).
-      curvature: the largest second derivative of the loss in the model's outputs.
-    """
-
-    of: object
-    metrics: object
-    curvature: float
-
-
-def _over_positions(values: jax.Array) -> jax.Array:
-    """(b, ...) -> (b,), the mean over the positions of an example."""
-    return jnp.mean(values.reshape(len(values), -1), axis=1)
-
-
-@cache
-def _cross_entropy(model: Model):
-    def loss(params, x, y):
-        return _over_positions(optax.softmax_cross_entropy_with_integer_labels(model.apply(params, x), y))
-
-    return loss
-
-
-@cache
-def _argmax_accuracy(model: Model):
-    def accuracy(params, x, y):
-        logits = model.apply(params, x)
-        return _over_positions((logits.argmax(-1) == y).astype(logits.dtype))
-
-    return (("accuracy", accuracy),)
-
-
-@cache
-def _logistic(model: Model):
-    return lambda params, x, y: optax.sigmoid_binary_cross_entropy(model.apply(params, x)[:, 0], y)
-
-
-@cache
-def _sign_accuracy(model: Model):
-    return (("accuracy", lambda params, x, y: ((model.apply(params, x)[:, 0] > 0) == (y > 0)).astype(x.dtype)),)
-
-
-@cache
-def _half_square(model: Model):
-    return lambda params, x, y: (model.apply(params, x)[:, 0] - y) ** 2 / 2
-
-
-@cache
-def _quadratic(model: Model):
-    """f_i without ridge from its moments: one "example" a client."""
-
-    def loss(params, gram, cross, square):
-        kernel = jax.tree.leaves(params)[0].T  # (d, 1)
-        curved = jax.lax.stop_gradient(jnp.matmul(gram, kernel, precision="highest"))  # (b, d, 1)
-        # The value k.Gk with the gradient 2 Gk, G being symmetric: one product, where differentiation would make three
-        form = jnp.sum((2 * kernel - jax.lax.stop_gradient(kernel))[None] * curved, axis=(1, 2))
-        return (form - 2 * jnp.sum(cross * kernel[:, 0][None], axis=1) + square) / 2
-
-    return loss
-
-
-@cache
-def _squared_error(model: Model):
-    return (("mse", lambda params, x, y: (model.apply(params, x)[:, 0] - y) ** 2),)
-
-
-LOSSES = {
-    "softmax": Loss(_cross_entropy, _argmax_accuracy, 1 / 2),
-    "logistic": Loss(_logistic, _sign_accuracy, 1 / 4),
-    "squares": Loss(_half_square, _squared_error, 1.0),
-}
 WEIGHTS = ("equal", "size")
 PRECISIONS = ("float32", "float64", "bfloat16")
 PARTITIONS = ("natural", "iid", "dirichlet", "by_label", "by_size")
@@ -174,7 +96,7 @@ def linear_problem(
         ridge=jnp.asarray(ridge, dtype),
         smoothness=jnp.asarray(smoothness(train[0], parts, LOSSES[loss].curvature, ridge, bias), dtype),
         convexity=jnp.asarray(ridge, dtype) if ridge > 0 else None,
-        loss=_quadratic(model) if summed else problem.loss,
+        loss=of_moments(model) if summed else problem.loss,
     )
 
 
@@ -238,6 +160,40 @@ def held_in(precision: str) -> str:
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     return storage(precision)
+
+
+def hold_out_and_deal(
+    own: Sequence[np.ndarray],
+    how: str,
+    clients: int,
+    *,
+    labels: np.ndarray,
+    natural: str,
+    dirichlet_alpha: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """A tenth of the rows of each natural client, drawn with ``seed``, held out, and the others dealt.
+
+    Args:
+      own: for each natural client its rows.
+      how, clients, dirichlet_alpha, seed: as for :func:`deal`; ``"natural"`` takes the first ``clients`` of them.
+      labels: of all rows.
+      natural: what natural clients are, for the message.
+
+    Returns:
+      The rows to train on, the rows held out, and for each client which of the former it gets.
+
+    Raises:
+      ValueError: as :func:`deal`.
+    """
+    if how == "natural":
+        if not 1 <= clients <= len(own):
+            raise ValueError(f"clients must be between 1 and {len(own)}, the {natural}, not {clients}")
+        own = own[:clients]
+    train, test = partition.split(own, 0.1, seed)
+    rows, groups = np.concatenate(train), np.repeat(np.arange(len(train)), [len(part) for part in train])
+    parts = deal(how, clients, labels=labels[rows], groups=groups, dirichlet_alpha=dirichlet_alpha, seed=seed)
+    return rows, np.concatenate(test), parts
 
 
 def deal(

@@ -113,6 +113,12 @@ def test_a_width_that_the_heads_do_not_divide_is_refused():
         transformer(SYMBOLS, width=10)
 
 
+def test_more_positions_than_there_are_embeddings_are_refused():
+    model = TEXT["transformer"]("float32")
+    with pytest.raises(ValueError, match="examples may have 9 positions, not 10"):
+        jax.eval_shape(model.apply, jax.eval_shape(model.init, jax.random.key(0)), tokens(length=10))
+
+
 INPUTS = {
     "linear": (lambda dtype: linear(6, 3, dtype=dtype), jnp.ones((2, 6)) / 3),
     "resnet18": (
