@@ -21,6 +21,13 @@ REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Compiled programs, after each file: Linux gives a process 65,530 memory mappings, one more and it crashes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Float64 for the time of one test."""
