@@ -4,8 +4,8 @@
 torch (``speed.py`` makes one from ``peers/torch_loop.txt``). Two jobs of 10 clients, batches of 16 random images,
 float32, all 11.2 million parameters: ``gradient``, local gradient steps (FedAvg), and ``sparse``, Sparse-ProxSkip with
 TopK at 90 % in every step. Each system is a process of its own, one after another; all start from the same parameters
-and see the same batches. It ends with status 1 where final losses differ by more than 1e-3. 15 minutes on 2 cores, of
-which flax's Conv takes 10. What was found: ``benchmarks/README.md``.
+and see the same batches. It ends with status 1 where final losses differ by more than 1e-3. 22 minutes on 2 cores, of
+which flax's Conv takes 15. What was found: ``benchmarks/README.md``.
 """
 
 import argparse
