@@ -25,7 +25,7 @@ from speed import roofline
 from sps_jax import Plan, Problem, prepare, proxskip
 from sps_jax.models import linear
 from sps_jax.planning import footprint, shapes
-from sps_jax.problems.losses import LOSSES
+from sps_jax.problems.losses import loss_of
 from sps_jax.simulation import run_rounds, start_rounds
 
 matplotlib.use("Agg")
@@ -48,7 +48,7 @@ def point(n: int, classes: int) -> dict:
         test=None,
         ridge=jnp.zeros((), jnp.float32),
         init=model.init,
-        loss=LOSSES["softmax"].of(model),
+        loss=loss_of(model, "softmax"),
         batch_size=BATCH,
     )
     setup, hyper, schedule = prepare(proxskip, {"stepsize": 0.1}, jnp.float32, local_steps=STEPS)

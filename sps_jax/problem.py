@@ -37,8 +37,7 @@ class Problem:
       convexity: a mu > 0 such that every f_i is mu-strongly convex where one is known, or None.
       init: key -> params, the starting point x_0.
       loss: (params, *examples) -> (b,), the losses of b examples.
-      metrics: pairs (name, function like ``loss``) that are averaged over the test examples, beside the loss; one
-        named ``"loss"`` replaces it, for test examples of another form than the clients'.
+      metrics: (params, *examples) -> {name: (b,)}, what is averaged over the test examples; None for the loss alone.
       batch_size: b, examples a local gradient is averaged over; None for all of them.
       in_order: whether iteration t takes the examples t b, t b + 1, ... modulo m_i, round and round, instead of
         drawing b with replacement.
@@ -56,7 +55,7 @@ class Problem:
     convexity: jax.Array | None = None
     init: Callable[[jax.Array], Tree] = field(kw_only=True, **STATIC)
     loss: Callable[..., jax.Array] = field(kw_only=True, **STATIC)
-    metrics: tuple[tuple[str, Callable[..., jax.Array]], ...] = field(default=(), kw_only=True, **STATIC)
+    metrics: Callable[..., dict[str, jax.Array]] | None = field(default=None, kw_only=True, **STATIC)
     batch_size: int | None = field(default=None, kw_only=True, **STATIC)
     in_order: bool = field(default=False, kw_only=True, **STATIC)
     augment: Callable[..., tuple[jax.Array, ...]] | None = field(default=None, kw_only=True, **STATIC)
@@ -70,7 +69,7 @@ class Problem:
 
     def client_loss(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> jax.Array:
         """f_i over all ``count`` examples of ONE client's padded ``data``."""
-        (total,) = _sums([self.loss], params, data, count, self.evaluate_batch)
+        total = _sums(self.loss, params, data, count, self.evaluate_batch)
         return total / count.astype(total.dtype) + self._penalty(params)
 
     def gradient(self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array, params: Tree):
@@ -99,16 +98,15 @@ class Problem:
         return over_clients(plan, one, self.weights, params, data, counts)[0]
 
     def evaluate(self, params: Tree, plan: Plan = VMAP) -> dict[str, jax.Array]:
-        """``train_loss`` (f), and where there are test data ``test_loss`` (without ridge) and ``test_<metric>``."""
+        """``train_loss`` (f), and where there are test data ``test_<metric>``: ``test_loss`` is without ridge."""
         seen = {"train_loss": self.objective(params, plan)}
         if self.test is not None:
-            metrics = {"loss": self.loss, **dict(self.metrics)}
-            means = self._test_means(list(metrics.values()), params, plan)
-            seen |= {f"test_{name}": mean for name, mean in zip(metrics, means, strict=True)}
+            seen |= {f"test_{name}": mean for name, mean in self._test_means(params, plan).items()}
         return seen
 
-    def _test_means(self, metrics: list[Callable], params: Tree, plan: Plan) -> list[jax.Array]:
+    def _test_means(self, params: Tree, plan: Plan) -> dict[str, jax.Array]:
         """Means over the test examples, which the devices of ``plan`` share like clients, equally many each."""
+        metrics = self.metrics or (lambda *a: {"loss": self.loss(*a)})
         examples, devices = self.test[0].shape[0], plan.devices
         each = -(-examples // devices)
         firsts = jnp.arange(devices, dtype=jnp.int32) * each
@@ -119,28 +117,26 @@ class Problem:
             return _sums(metrics, params, own, jnp.minimum(each, examples - first), self.evaluate_batch), ()
 
         sums, _ = over_clients(Plan(1, plan.mesh), share, None, params, firsts)
-        return [total * devices / examples for total in sums]
+        return {name: total * devices / examples for name, total in sums.items()}
 
     def _penalty(self, params: Tree) -> jax.Array:
         return self.ridge / 2 * optax.tree.norm(params, squared=True)
 
 
-def _sums(
-    functions: list[Callable], params: Tree, data: tuple[jax.Array, ...], count: jax.Array, at_once: int | None
-) -> list[jax.Array]:
-    """Sums of functions like ``loss`` over the first ``count`` examples of ``data``, so many computed at once."""
+def _sums(function: Callable, params: Tree, data: tuple[jax.Array, ...], count: jax.Array, at_once: int | None) -> Any:
+    """Sums of a function like ``loss`` or ``metrics`` over the first ``count`` examples, so many computed at once."""
     examples = data[0].shape[0]
 
     def over(rows):
         own = data if at_once is None else tuple(a[jnp.minimum(rows, examples - 1)] for a in data)
-        values = [function(params, *own) for function in functions]
-        return [jnp.sum(jnp.where(rows < count, v, jnp.zeros_like(v))) for v in values]
+        own = function(params, *own)
+        return jax.tree.map(lambda v: jnp.sum(jnp.where(rows < count, v, jnp.zeros_like(v))), own)
 
     if at_once is None:
         return over(jnp.arange(examples, dtype=jnp.int32))
     batches = -(-examples // at_once)
     rows = jnp.arange(batches * at_once, dtype=jnp.int32).reshape(batches, at_once)
-    return [jnp.sum(sums) for sums in lax.map(over, rows)]
+    return jax.tree.map(jnp.sum, lax.map(over, rows))
 
 
 def stack_clients(

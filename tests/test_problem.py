@@ -27,6 +27,10 @@ def misses(params, a, b):
     return jnp.abs(a @ params["w"] + params["c"] - b)
 
 
+def measured(params, a, b):
+    return {"miss": misses(params, a, b), "square": losses(params, a, b)}
+
+
 def start(key):
     return {"w": jax.random.normal(key, (FEATURES,)), "c": jnp.float32(0)}
 
@@ -212,7 +216,7 @@ def test_a_single_example_batch_is_that_example():
 
 
 def test_evaluate_without_test_data():
-    p, x = problem(metrics=(("miss", misses),)), parameters()
+    p, x = problem(metrics=measured), parameters()
     seen = evaluate(p, x)
     assert set(seen) == {"train_loss"}
     np.testing.assert_array_equal(seen["train_loss"], objective(p, x))
@@ -223,11 +227,13 @@ def test_evaluate_with_test_data(x64):
     rng = np.random.default_rng(4)
     a, b = rng.normal(size=(9, FEATURES)), rng.normal(size=9)
     p = problem(np.float64, test=(jnp.asarray(a), jnp.asarray(b)))
-    assert set(evaluate(p, x)) == {"train_loss", "test_loss"}
-    seen = evaluate(replace(p, metrics=(("miss", misses), ("square", losses))), x)
-    assert set(seen) == {"train_loss", "test_loss", "test_miss", "test_square"}
     error = a @ np.asarray(x["w"]) + 0.25 - b
+    seen = evaluate(p, x)
+    assert set(seen) == {"train_loss", "test_loss"}
     np.testing.assert_allclose(seen["test_loss"], np.mean(error**2), rtol=1e-13)  # no ridge
+    seen = evaluate(replace(p, metrics=measured), x)
+    assert set(seen) == {"train_loss", "test_miss", "test_square"}
+    np.testing.assert_allclose(seen["test_square"], np.mean(error**2), rtol=1e-13)
     np.testing.assert_allclose(seen["test_miss"], np.mean(np.abs(error)), rtol=1e-13)
     np.testing.assert_array_equal(seen["train_loss"], objective(p, x))
 

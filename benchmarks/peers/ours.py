@@ -10,7 +10,7 @@ import numpy as np
 
 import sps_jax as sps
 from sps_jax.models import linear
-from sps_jax.problems.losses import LOSSES
+from sps_jax.problems.losses import loss_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,7 +29,7 @@ def problem_and_hyper(job: jobs.Job) -> tuple[sps.Problem, dict[str, float]]:
         test=None,
         ridge=jnp.zeros((), jnp.float32),
         init=model.init,
-        loss=LOSSES["softmax"].of(model),
+        loss=loss_of(model, "softmax"),
         batch_size=job.batch,
         in_order=True,
     )

@@ -1,5 +1,6 @@
 """Losses of a model's outputs, by name. ``LOSSES`` is the one table."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -14,13 +15,13 @@ class Loss(NamedTuple):
     """A loss of a model's outputs.
 
     Attributes:
-      of: model -> (params, x, y) -> (b,), the losses of b examples.
-      metrics: model -> pairs (name, function of the same shape).
+      of: (outputs, y) -> (b,), the losses of b examples.
+      metrics: (outputs, y) -> {name: (b,)}, what else is told of test examples.
       curvature: the largest second derivative of the loss in the model's outputs.
     """
 
-    of: object
-    metrics: object
+    of: Callable[[jax.Array, jax.Array], jax.Array]
+    metrics: Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
     curvature: float
 
 
@@ -29,40 +30,56 @@ def _over_positions(values: jax.Array) -> jax.Array:
     return jnp.mean(values.reshape(len(values), -1), axis=1)
 
 
+def _cross_entropy(logits, y):
+    return _over_positions(optax.softmax_cross_entropy_with_integer_labels(logits, y))
+
+
+def _argmax_accuracy(logits, y):
+    return {"accuracy": _over_positions((logits.argmax(-1) == y).astype(logits.dtype))}
+
+
+def _logistic(logits, y):
+    return optax.sigmoid_binary_cross_entropy(logits[:, 0], y)
+
+
+def _sign_accuracy(logits, y):
+    return {"accuracy": ((logits[:, 0] > 0) == (y > 0)).astype(logits.dtype)}
+
+
+def _half_square(predicted, y):
+    return (predicted[:, 0] - y) ** 2 / 2
+
+
+def _squared_error(predicted, y):
+    return {"mse": (predicted[:, 0] - y) ** 2}
+
+
+LOSSES = {
+    "softmax": Loss(_cross_entropy, _argmax_accuracy, 1 / 2),
+    "logistic": Loss(_logistic, _sign_accuracy, 1 / 4),
+    "squares": Loss(_half_square, _squared_error, 1.0),
+}
+
+
 @cache
-def _cross_entropy(model: Model):
-    def loss(params, x, y):
-        return _over_positions(optax.softmax_cross_entropy_with_integer_labels(model.apply(params, x), y))
-
-    return loss
+def loss_of(model: Model, loss: str) -> Callable[..., jax.Array]:
+    """(params, x, y) -> (b,), the losses of b examples."""
+    return lambda params, x, y: LOSSES[loss].of(model.apply(params, x), y)
 
 
 @cache
-def _argmax_accuracy(model: Model):
-    def accuracy(params, x, y):
-        logits = model.apply(params, x)
-        return _over_positions((logits.argmax(-1) == y).astype(logits.dtype))
+def metrics_of(model: Model, loss: str) -> Callable[..., dict[str, jax.Array]]:
+    """(params, x, y) -> {name: (b,)}, the loss among them, with the model applied once."""
 
-    return (("accuracy", accuracy),)
+    def metrics(params, x, y):
+        outputs = model.apply(params, x)
+        return {"loss": LOSSES[loss].of(outputs, y)} | LOSSES[loss].metrics(outputs, y)
 
-
-@cache
-def _logistic(model: Model):
-    return lambda params, x, y: optax.sigmoid_binary_cross_entropy(model.apply(params, x)[:, 0], y)
+    return metrics
 
 
 @cache
-def _sign_accuracy(model: Model):
-    return (("accuracy", lambda params, x, y: ((model.apply(params, x)[:, 0] > 0) == (y > 0)).astype(x.dtype)),)
-
-
-@cache
-def _half_square(model: Model):
-    return lambda params, x, y: (model.apply(params, x)[:, 0] - y) ** 2 / 2
-
-
-@cache
-def of_moments(model: Model):
+def of_moments(model: Model) -> Callable[..., jax.Array]:
     """f_i without ridge from its moments: one "example" a client."""
 
     def loss(params, gram, cross, square):
@@ -73,15 +90,3 @@ def of_moments(model: Model):
         return (form - 2 * jnp.sum(cross * kernel[:, 0][None], axis=1) + square) / 2
 
     return loss
-
-
-@cache
-def _squared_error(model: Model):
-    return (("mse", lambda params, x, y: (model.apply(params, x)[:, 0] - y) ** 2),)
-
-
-LOSSES = {
-    "softmax": Loss(_cross_entropy, _argmax_accuracy, 1 / 2),
-    "logistic": Loss(_logistic, _sign_accuracy, 1 / 4),
-    "squares": Loss(_half_square, _squared_error, 1.0),
-}

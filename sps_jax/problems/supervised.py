@@ -11,7 +11,7 @@ from sps_jax.datasets import partition
 from sps_jax.errors import unknown
 from sps_jax.models import Model, linear, storage
 from sps_jax.problem import Problem, stack_clients
-from sps_jax.problems.losses import LOSSES, of_moments
+from sps_jax.problems.losses import LOSSES, loss_of, metrics_of, of_moments
 
 WEIGHTS = ("equal", "size")
 PRECISIONS = ("float32", "float64", "bfloat16")
@@ -134,7 +134,7 @@ def network_problem(
         raise unknown("weights", weights, WEIGHTS)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, or 'full', not {batch_size}")
-    dtype, kind = held_in(precision), LOSSES[loss]
+    dtype = held_in(precision)
     data, counts = stack_clients(train, parts) if stacked is None else stacked
     sizes = np.array([len(part) for part in parts])
     return Problem(
@@ -144,8 +144,8 @@ def network_problem(
         ridge=jnp.zeros((), dtype),
         weights=None if weights == "equal" else jnp.asarray(sizes / sizes.sum(), dtype),
         init=model.init,
-        loss=kind.of(model),
-        metrics=(("loss", kind.of(model)), *kind.metrics(model)),
+        loss=loss_of(model, loss),
+        metrics=metrics_of(model, loss),
         batch_size=batch_size,
         **evaluation,
     )
