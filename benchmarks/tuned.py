@@ -2,15 +2,14 @@
 
 ``python benchmarks/tuned.py --stepsizes 0.03 0.1 0.3 --pilot-rounds 5 OPTIONS``, OPTIONS those of ``sps-jax run``,
 ``--out DIR`` among them. Every method runs the pilot with every step size; the one of the lowest training loss is used
-for its whole run, if it did not diverge. A method is compiled once. DIR is filled method by method, and a method that
-is in it is not run again, so that a run that was cut off can be taken up. It leaves what ``sps-jax run`` leaves,
-``pilot.jsonl`` with the losses of the grid, and ``table.txt``. What was found: ``benchmarks/results/README.md``.
+for its whole run, if it did not diverge; the pilot does not touch the test data. DIR is filled method by method, and a
+method that is in it is not run again, so that a run that was cut off can be taken up. It leaves what ``sps-jax run``
+leaves, ``pilot.jsonl`` with the losses of the grid, and ``table.txt``. Findings: ``benchmarks/results/README.md``.
 """
 
 import argparse
 import dataclasses
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -30,31 +29,32 @@ def lines_of(path: Path) -> list[dict]:
 
 def run_method(options: Run, name: str, problem, devices: int | None, stepsizes: list[float], pilot_rounds: int):
     """The pilot's records, and records and summary of the run with its best step size."""
-    key, pilot, block, best = jax.random.key(options.seed), [], None, (math.inf, None)
+    key, pilot = jax.random.key(options.seed), []
 
     def choice(stepsize):
         return prepare_algorithm(dataclasses.replace(options, stepsize=str(stepsize)), name, problem)
 
-    def run(prepared, rounds, every):
-        print(f"{name}, step size {float(prepared[1]['stepsize']):g}: {rounds} rounds", file=sys.stderr, flush=True)
-        settings = {"rounds": rounds, "evaluate_every": every, "encoding": options.encoding}
-        return run_blocks(prepared, block, key, progress=lambda _: None, **settings)
+    def compiled(problem):  # blocks of one round serve runs of any length
+        prepared = choice(stepsizes[0])
+        return compile_blocks(prepared, lay_out_run(prepared, problem, devices, options), problem, key, 1, 1)
 
+    def run(block, stepsize, rounds, every):
+        print(f"{name}, step size {stepsize:g}: {rounds} rounds", file=sys.stderr, flush=True)
+        settings = {"rounds": rounds, "evaluate_every": every, "encoding": options.encoding}
+        return run_blocks(choice(stepsize), block, key, progress=lambda _: None, **settings)
+
+    block = compiled(dataclasses.replace(problem, test=None))
     for stepsize in stepsizes:
-        prepared = choice(stepsize)
-        if block is None:  # blocks of one round serve runs of any length
-            plan = lay_out_run(prepared, problem, devices, options)
-            block = compile_blocks(prepared, plan, problem, key, 1, 1)
-        records, summary = run(prepared, pilot_rounds, pilot_rounds)
-        loss = records[-1]["train_loss"] if records and summary["diverged_at_round"] is None else math.inf
-        pilot.append({"algorithm": name, "stepsize": stepsize, "train_loss": loss if loss < math.inf else None})
-        best = min(best, (loss, stepsize), key=lambda pair: pair[0])
-    if best[1] is None:
+        records, summary = run(block, stepsize, pilot_rounds, pilot_rounds)
+        loss = records[-1]["train_loss"] if records and summary["diverged_at_round"] is None else None
+        pilot.append({"algorithm": name, "stepsize": stepsize, "train_loss": loss})
+    finite = [one for one in pilot if one["train_loss"] is not None]
+    if not finite:
         raise SystemExit(f"tuned.py: error: {name} diverged with every step size")
-    prepared = choice(best[1])
-    records, summary = run(prepared, options.rounds, options.evaluate_every)
+    best = min(finite, key=lambda one: one["train_loss"])["stepsize"]
+    records, summary = run(compiled(problem), best, options.rounds, options.evaluate_every)
     names = {"algorithm": name, "problem": options.problem, "seed": options.seed}
-    hyper = {key: float(value) for key, value in prepared[1].items()}
+    hyper = {key: float(value) for key, value in choice(best)[1].items()}
     return pilot, [names | record | hyper for record in records], names | hyper | summary
 
 

@@ -71,7 +71,7 @@ def cifar10(
         weights=weights,
         precision=precision,
         augment=crop_and_flip if augment else None,
-        evaluate_batch=100,
+        evaluate_batch=50,
         evaluate_examples=evaluate_examples,
     )
 
