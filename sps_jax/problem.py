@@ -69,13 +69,17 @@ class Problem:
 
     def client_loss(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> jax.Array:
         """f_i over all ``count`` examples of ONE client's padded ``data``."""
-        total = _sums(self.loss, params, data, count, self.evaluate_batch)
-        return total / count.astype(total.dtype) + self._penalty(params)
+        return self._mean_loss(params, data, count) + self.ridge / 2 * optax.tree.norm(params, squared=True)
 
     def gradient(self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array, params: Tree):
         """Gradient of f_i at ``params``: on all examples of ONE client, or on the batch of iteration ``t``."""
+        slope = jax.grad(self.local_loss(data, count, t, key))(params)
+        return jax.tree.map(lambda g, p: g + self.ridge * p, slope, params)
+
+    def local_loss(self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array) -> Callable:
+        """params -> the mean loss that :meth:`gradient` differentiates; the ridge is apart."""
         if self.batch_size is None:
-            return jax.grad(self.client_loss)(params, data, count)
+            return lambda params: self._mean_loss(params, data, count)
         draw, change = (key, key) if self.augment is None else jax.random.split(key)
         if self.in_order:  # t modulo count first: t b may not fit in 32 bits
             rows = (t % count * self.batch_size + jnp.arange(self.batch_size, dtype=jnp.int32)) % count
@@ -84,7 +88,11 @@ class Problem:
         batch = tuple(a[rows] for a in data)
         if self.augment is not None:
             batch = self.augment(change, *batch)
-        return jax.grad(lambda p: jnp.mean(self.loss(p, *batch)) + self._penalty(p))(params)
+        return lambda params: jnp.mean(self.loss(params, *batch))
+
+    def _mean_loss(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> jax.Array:
+        total = _sums(self.loss, params, data, count, self.evaluate_batch)
+        return total / count.astype(total.dtype)
 
     def objective(self, params: Tree, plan: Plan = VMAP) -> jax.Array:
         """f, over the training examples of all clients, ``evaluate_examples`` of each at most."""
@@ -118,9 +126,6 @@ class Problem:
 
         sums, _ = over_clients(Plan(1, plan.mesh), share, None, params, firsts)
         return {name: total * devices / examples for name, total in sums.items()}
-
-    def _penalty(self, params: Tree) -> jax.Array:
-        return self.ridge / 2 * optax.tree.norm(params, squared=True)
 
 
 def _sums(function: Callable, params: Tree, data: tuple[jax.Array, ...], count: jax.Array, at_once: int | None) -> Any:

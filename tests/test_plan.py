@@ -67,7 +67,7 @@ from problems import METHODS, IDS, hyper, least_squares
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.plan import Plan, VMAP, clients_mesh
 from sps_jax.simulation import simulate
-problem = least_squares(batch_size=2, dtype=np.{dtype})
+problem = least_squares(clients=6, batch_size=2, dtype=np.{dtype})
 both, seen = clients_mesh(jax.devices()), {{}}
 for (name, options), title in list(zip(METHODS, IDS))[{some}]:
     values = hyper(name, options, stepsize=0.3 / problem.L, prob=0.4, sparsity=0.7, mu=0.2, l1=0.01)
@@ -88,9 +88,9 @@ print(json.dumps(seen))
 @pytest.mark.parametrize(
     ("dtype", "tolerance", "some", "plans"),
     [
-        ("float64", 1e-12, ":", "(Plan(3), Plan(1, both))"),
-        ("float64", 1e-12, "5:6", "(Plan(1), Plan(2), Plan(None, both))"),
-        ("float32", 1e-5, "3:6", "(Plan(3), Plan(1, both))"),
+        ("float64", 1e-12, ":", "(Plan(2, both),)"),  # 3 clients a device: a chunk and a remainder
+        ("float64", 1e-12, "5:6", "(Plan(1), Plan(4), Plan(None, both))"),
+        ("float32", 1e-5, "3:6", "(Plan(4), Plan(1, both))"),
     ],
     ids=["every method", "every layout", "float32"],
 )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax.models import linear, lstm, resnet18, transformer
+from sps_jax.models import linear, lstm, resnet, resnet18, transformer
 
 SYMBOLS = 11
 TEXT = {
@@ -121,9 +121,9 @@ def test_more_positions_than_there_are_embeddings_are_refused():
 
 INPUTS = {
     "linear": (lambda dtype: linear(6, 3, dtype=dtype), jnp.ones((2, 6)) / 3),
-    "resnet18": (
-        lambda dtype: resnet18(10, width=8, dtype=dtype),
-        jnp.sin(jnp.arange(6144.0)).reshape(2, 32, 32, 3),
+    "resnet": (
+        lambda dtype: resnet((1, 1), 10, width=8, side=8, dtype=dtype),
+        jnp.sin(jnp.arange(384.0)).reshape(2, 8, 8, 3),
     ),
     "lstm": (TEXT["lstm"], tokens()),
     "transformer": (TEXT["transformer"], tokens()),
