@@ -2,15 +2,19 @@
 
 ``python benchmarks/tuned.py --stepsizes 0.03 0.1 0.3 --pilot-rounds 5 OPTIONS``, OPTIONS those of ``sps-jax run``,
 ``--out DIR`` among them. Every method runs the pilot with every step size; the one of the lowest training loss is used
-for its whole run, if it did not diverge; the pilot does not touch the test data. DIR is filled method by method, and a
-method that is in it is not run again, so that a run that was cut off can be taken up. It leaves what ``sps-jax run``
-leaves, ``pilot.jsonl`` with the losses of the grid, and ``table.txt``. Findings: ``benchmarks/results/README.md``.
+for its whole run, if it did not diverge; the pilot does not touch the test data. What DIR holds is not run again: a run
+that was cut off goes on, and one with more step sizes runs those, and what another best step size asks for. It leaves
+what ``sps-jax run`` leaves, ``pilot.jsonl`` with the losses of the grid, and ``table.txt``. Findings:
+``benchmarks/results/README.md``.
 """
 
 import argparse
 import dataclasses
 import json
+import math
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -27,35 +31,22 @@ def lines_of(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def run_method(options: Run, name: str, problem, devices: int | None, stepsizes: list[float], pilot_rounds: int):
-    """The pilot's records, and records and summary of the run with its best step size."""
-    key, pilot = jax.random.key(options.seed), []
+def compile_rounds(options: Run, name: str, problem, devices: int | None, test: bool) -> Callable:
+    """(step size, rounds, evaluate_every) -> hyperparameters, records and summary of a run of one method."""
+    key, block = jax.random.key(options.seed), None
+    problem = problem if test else dataclasses.replace(problem, test=None)
 
-    def choice(stepsize):
-        return prepare_algorithm(dataclasses.replace(options, stepsize=str(stepsize)), name, problem)
-
-    def compiled(problem):  # blocks of one round serve runs of any length
-        prepared = choice(stepsizes[0])
-        return compile_blocks(prepared, lay_out_run(prepared, problem, devices, options), problem, key, 1, 1)
-
-    def run(block, stepsize, rounds, every):
+    def run(stepsize, rounds, evaluate_every):
+        nonlocal block
+        prepared = prepare_algorithm(dataclasses.replace(options, stepsize=str(stepsize)), name, problem)
+        if block is None:  # of one round, it serves runs of any length
+            block = compile_blocks(prepared, lay_out_run(prepared, problem, devices, options), problem, key, 1, 1)
         print(f"{name}, step size {stepsize:g}: {rounds} rounds", file=sys.stderr, flush=True)
-        settings = {"rounds": rounds, "evaluate_every": every, "encoding": options.encoding}
-        return run_blocks(choice(stepsize), block, key, progress=lambda _: None, **settings)
+        settings = {"rounds": rounds, "evaluate_every": evaluate_every, "encoding": options.encoding}
+        hyper = {name: float(value) for name, value in prepared[1].items()}
+        return hyper, *run_blocks(prepared, block, key, progress=lambda _: None, **settings)
 
-    block = compiled(dataclasses.replace(problem, test=None))
-    for stepsize in stepsizes:
-        records, summary = run(block, stepsize, pilot_rounds, pilot_rounds)
-        loss = records[-1]["train_loss"] if records and summary["diverged_at_round"] is None else None
-        pilot.append({"algorithm": name, "stepsize": stepsize, "train_loss": loss})
-    finite = [one for one in pilot if one["train_loss"] is not None]
-    if not finite:
-        raise SystemExit(f"tuned.py: error: {name} diverged with every step size")
-    best = min(finite, key=lambda one: one["train_loss"])["stepsize"]
-    records, summary = run(compiled(problem), best, options.rounds, options.evaluate_every)
-    names = {"algorithm": name, "problem": options.problem, "seed": options.seed}
-    hyper = {key: float(value) for key, value in choice(best)[1].items()}
-    return pilot, [names | record | hyper for record in records], names | hyper | summary
+    return run
 
 
 def main() -> None:
@@ -73,24 +64,47 @@ def main() -> None:
     devices, out = use_devices(options), options.out
     keep_compiled()
     out.mkdir(parents=True, exist_ok=True)
-    files = {name: out / f"{name}.jsonl" for name in ("pilot", "metrics", "summary")}
-    pilots, records, summaries = (lines_of(path) for path in files.values())
-    missing = [name for name in options.algorithm if name not in {s["algorithm"] for s in summaries}]
-    if missing:
-        problem = build_problem(options)
-        pruned = pruned_leaves(options, problem)
-        tuning = {"stepsizes": own.stepsizes, "pilot_rounds": own.pilot_rounds}
-        results.write_json(out / "config.json", configuration(options) | {"pruned": pruned, "tuning": tuning})
-    for name in missing:
-        pilot, more, summary = run_method(options, name, problem, devices, own.stepsizes, own.pilot_rounds)
-        pilots, records, summaries = pilots + pilot, records + more, [*summaries, summary]
-        for path, content in zip(files.values(), (pilots, records, summaries), strict=True):
-            results.write_jsonl(path, content)
+    problem = build_problem(options)
+    more = {"pruned": pruned_leaves(options, problem), "tuning": vars(own)}
+    results.write_json(out / "config.json", configuration(options) | more)
+    for name in options.algorithm:
+        compiled = partial(compile_rounds, options, name, problem, devices)
+        run_best(options, name, tune(own, name, compiled(test=False), out), compiled(test=True), out)
+    records, summaries = lines_of(out / "metrics.jsonl"), lines_of(out / "summary.jsonl")
     runs = {(s["algorithm"], s["seed"]): [r for r in records if r["algorithm"] == s["algorithm"]] for s in summaries}
     compared = report.compare(runs, summaries, options.target)
     report.write(runs, compared, f"{options.problem}, sparsity {options.sparsity:g}, step sizes tuned", out)
     results.write_text(out / "table.txt", report.table(compared) + "\n")
     print(report.table(compared))
+
+
+def tune(own: argparse.Namespace, name: str, run: Callable, out: Path) -> float:
+    """The step size of the grid with the lowest training loss after the pilot, which runs where it has not yet."""
+    for stepsize in own.stepsizes:
+        pilots = lines_of(out / "pilot.jsonl")
+        if not any((name, stepsize) == (one["algorithm"], one["stepsize"]) for one in pilots):
+            _, records, summary = run(stepsize, own.pilot_rounds, own.pilot_rounds)
+            loss = records[-1]["train_loss"] if summary["diverged_at_round"] is None else None
+            pilots.append({"algorithm": name, "stepsize": stepsize, "train_loss": loss})
+            results.write_jsonl(out / "pilot.jsonl", pilots)
+    losses = {one["stepsize"]: one["train_loss"] for one in lines_of(out / "pilot.jsonl") if one["algorithm"] == name}
+    finite = [stepsize for stepsize in own.stepsizes if losses[stepsize] is not None]
+    if not finite:
+        raise SystemExit(f"tuned.py: error: {name} diverged with every step size")
+    return min(finite, key=losses.get)
+
+
+def run_best(options: Run, name: str, stepsize: float, run: Callable, out: Path) -> None:
+    """The whole run with that step size, in place of one with another, unless it is there."""
+    files = out / "metrics.jsonl", out / "summary.jsonl"
+    before = lines_of(files[1])
+    if any(s["algorithm"] == name and math.isclose(s["stepsize"], stepsize, rel_tol=1e-6) for s in before):
+        return
+    hyper, records, summary = run(stepsize, options.rounds, options.evaluate_every)
+    names = {"algorithm": name, "problem": options.problem, "seed": options.seed}
+    new = [names | record | hyper for record in records], [names | hyper | summary]
+    for path, rows in zip(files, new, strict=True):
+        results.write_jsonl(path, [row for row in lines_of(path) if row["algorithm"] != name] + rows)
 
 
 if __name__ == "__main__":
