@@ -47,6 +47,7 @@ from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem, stack_clients
 from sps_jax.simulation import iterate, placed, simulate
 from sps_jax.sparsify import make_topk, straight_through, topk
+from sps_jax.sweeping import grid, sweep
 
 __all__ = [
     "ALGORITHMS",
@@ -62,6 +63,7 @@ __all__ = [
     "choose",
     "clients_mesh",
     "descend",
+    "grid",
     "iterate",
     "make_topk",
     "message_bits",
@@ -73,6 +75,7 @@ __all__ = [
     "stack_clients",
     "step",
     "straight_through",
+    "sweep",
     "topk",
     "total_bits",
     "transformed",

@@ -11,7 +11,7 @@ import numpy as np
 from sps_jax.plan import Plan
 from sps_jax.planning import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
-from sps_jax.simulation import asked_rounds, lay_out, run_rounds, start_rounds, tabulate
+from sps_jax.simulation import asked_rounds, diverged_at, lay_out, run_rounds, start_rounds, tabulate
 
 Row = dict[str, Any]
 
@@ -83,9 +83,9 @@ def run_blocks(
         state, seen = block.run(problem, hyper, schedule, state, key, jnp.asarray(asked[first : first + length]))
         blocks.append(jax.tree.map(np.asarray, seen))
         progress(length)
-        bad = ~_healthy(blocks[-1], asked[first : first + length])
-        if bad.any():
-            diverged = first + int(bad.argmax()) + 1
+        bad = diverged_at(blocks[-1], asked[first : first + length])
+        if bad is not None:
+            diverged = first + bad
             break
     seconds = time.perf_counter() - began
     seen = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
@@ -103,10 +103,6 @@ def run_blocks(
     }
     columns = tabulate(seen, asked[:done], block.shapes, encoding) if asked[:done].any() else {"round": np.array([])}
     return [_row(columns, i) for i in range(len(columns["round"]))], totals
-
-
-def _healthy(seen: Mapping[str, np.ndarray], asked: np.ndarray) -> np.ndarray:
-    return seen["finite"] & (~asked | np.isfinite(seen["train_loss"]))
 
 
 def _row(columns: Mapping[str, np.ndarray], i: int) -> Row:

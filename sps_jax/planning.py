@@ -1,6 +1,7 @@
 """Choosing a layout: which devices, how many clients at once, and whether it fits in memory."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -66,9 +67,17 @@ class Shapes(NamedTuple):
 
 
 def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
-    """Traced, not computed."""
+    """Traced, not computed; and once for equal choices on problems of equal shapes."""
+    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (hyper, problem))
+    leaves, structure = jax.tree.flatten(abstract)
+    return _shapes(setup, structure, tuple(leaves))
 
-    def trace(hyper):
+
+@lru_cache(maxsize=100)
+def _shapes(setup: Setup, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
+    hyper, problem = structure.unflatten(leaves)
+
+    def trace(hyper, problem):
         algorithm, keys = setup.build(hyper), split_key(jax.random.key(0))
         h, server = algorithm.init(problem.init(keys.init))
         b = algorithm.broadcast(server)
@@ -77,8 +86,7 @@ def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shape
         awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn), (x, m))
         return Shapes(h, server, b, x, m, awaiting, None)
 
-    of = jax.eval_shape(trace, hyper)
-    return of._replace(saved=_saved(problem))
+    return jax.eval_shape(trace, hyper, problem)._replace(saved=_saved(problem))
 
 
 def _saved(problem: Problem) -> list[Any]:

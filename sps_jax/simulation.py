@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
@@ -31,8 +32,47 @@ def run_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Sche
       The final state and what was seen, arrays (R, ...): ``iteration``; ``up`` and ``down``, nonzeros sent;
       ``finite``, whether the server's state is; and :func:`observe`'s, meaningful where ``asked``.
     """
-    algorithm = setup.build(hyper)
+    return _scan_rounds(setup.build(hyper), plan, problem, schedule, state, key, asked)
 
+
+@partial(jax.jit, static_argnames=("setup", "plan", "mesh", "one_coin"))
+def run_points(setup: Setup, plan: Plan, mesh: Mesh, one_coin: bool, problem: Problem, hyper, schedule, key, asked):
+    """Whole simulations of (D, c) points that differ in hyperparameters and seed: D devices, c points under one vmap.
+
+    All that a loop's length depends on is one for the points of a device, so that ``vmap`` leaves loops and branches
+    as they are.
+
+    Args:
+      setup: static choices, the same for all.
+      plan: how a point's clients are computed on its device.
+      mesh: of D devices.
+      one_coin: whether the points of a device share the key, as they must where the coin decides.
+      hyper: (D, c) each, but ``prob`` (D,).
+      schedule: (D,) each.
+      key: (D,) where ``one_coin``, else (D, c).
+      asked: as for :func:`run_rounds`.
+
+    Returns:
+      What was seen, as by :func:`run_rounds`, (D, c, R, ...).
+    """
+    axes = {name: None if name == "prob" else 0 for name in hyper}
+
+    def on_one_device(problem, own):
+        hyper, schedule, key = jax.tree.map(lambda a: a[0], own)
+
+        def point(hyper, key):
+            algorithm = setup.build(hyper)
+            return _scan_rounds(algorithm, plan, problem, schedule, start(algorithm, problem, key), key, asked)[1]
+
+        seen = jax.vmap(point, in_axes=(axes, None if one_coin else 0))(hyper, key)
+        return jax.tree.map(lambda a: a[None], seen)
+
+    everywhere, split = PartitionSpec(), PartitionSpec(*mesh.axis_names)
+    specs = {"in_specs": (everywhere, split), "out_specs": split}
+    return jax.shard_map(on_one_device, mesh=mesh, check_vma=False, **specs)(problem, (hyper, schedule, key))
+
+
+def _scan_rounds(algorithm: Algorithm, plan: Plan, problem: Problem, schedule: Schedule, state: State, key, asked):
     def body(state, asked):
         state, seen = one_round(algorithm, problem, schedule, state, key, plan)
         seen |= {"iteration": state.t, "finite": tree.finite(state.server)}
@@ -95,6 +135,12 @@ def tabulate(
     downlink = [clients * total_bits(row, tree.size(of.broadcast), encoding) for row in down]
     bits = {"uplink_bits": uplink, "downlink_bits": downlink}
     return history | {name: np.array(list(accumulate(each)))[asked] for name, each in bits.items()}
+
+
+def diverged_at(seen: Mapping[str, np.ndarray], asked: np.ndarray) -> int | None:
+    """The first round, from 1, whose server or evaluated training loss is not finite; None if there is none."""
+    bad = ~(seen["finite"] & (~asked | np.isfinite(seen["train_loss"])))
+    return int(bad.argmax()) + 1 if bad.any() else None
 
 
 def asked_rounds(rounds: int, evaluate_every: int) -> np.ndarray:

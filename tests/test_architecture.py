@@ -23,6 +23,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "hyperparameters": 4,
     "planning": 4,
     "simulation": 4,
+    "sweeping": 4,
     "problems": 4,
     "results": 5,
     "checkpoint": 5,
@@ -38,6 +39,7 @@ FOLDERS = {"sparsify", "algorithms", "datasets", "models", "problems"}
 CEILING = {"results": 1, "checkpoint": 1, "plotting": 1}  # they know arrays and dicts, not algorithms
 NEIGHBOURS = {("simulation", name) for name in ("engine", "hyperparameters", "planning")}
 NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning", "hyperparameters")}
+NEIGHBOURS |= {("sweeping", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
 NEIGHBOURS |= {("cli", name) for name in ("experiment", "options", "report")} | {("__main__", "cli")}
 NEIGHBOURS |= {(name, "") for name in ("experiment", "cli", "__main__")}  # for the version
 RESERVED = {"tensorflow_datasets": "datasets", "flax": "models", "matplotlib": "plotting"}

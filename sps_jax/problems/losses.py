@@ -35,7 +35,7 @@ def _cross_entropy(logits, y):
 
 
 def _argmax_accuracy(logits, y):
-    return {"accuracy": _over_positions((logits.argmax(-1) == y).astype(logits.dtype))}
+    return {"accuracy": _over_positions((logits.argmax(-1).astype(y.dtype) == y).astype(logits.dtype))}
 
 
 def _logistic(logits, y):

@@ -1,0 +1,203 @@
+"""Sweeps: many simulations that differ in hyperparameters and seeds, as few compiled programs.
+
+Points share a program where their static choices are the same. A device computes some of them at once, under ``vmap``,
+if they also share what decides when clients communicate: the number of local steps, or the probability and, because
+the coin is drawn from it, the seed. So each point is what it would be alone, and no step is computed in vain.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from sps_jax.algorithms.base import Algorithm
+from sps_jax.engine import Schedule
+from sps_jax.hyperparameters import Setup, prepare
+from sps_jax.plan import Plan
+from sps_jax.planning import CACHE, Shapes, at_work, choose, footprint, free_memory, shapes
+from sps_jax.problem import Problem
+from sps_jax.simulation import asked_rounds, diverged_at, run_points, tabulate
+
+
+class Outcome(NamedTuple):
+    """What became of a point.
+
+    Attributes:
+      point: the hyperparameters and seed it was asked for with.
+      history: as from :func:`sps_jax.simulate`, up to the round before it diverged.
+      diverged_at_round: that round, or None.
+    """
+
+    point: Any
+    history: dict[str, np.ndarray]
+    diverged_at_round: int | None
+
+
+class Prepared(NamedTuple):
+    """A point that :func:`sps_jax.hyperparameters.prepare` has checked."""
+
+    setup: Setup
+    hyper: dict[str, jax.Array]
+    schedule: Schedule
+    seed: int
+
+    @property
+    def one_coin(self) -> bool:
+        """Whether the coin decides when the clients communicate."""
+        return self.schedule.local_steps is None
+
+    @property
+    def lockstep(self) -> tuple:
+        """What points under one ``vmap`` must have in common."""
+        if self.one_coin:
+            return float(self.schedule.prob), self.seed
+        return (int(self.schedule.local_steps), float(self.schedule.prob))
+
+
+def grid(**values: Any) -> list[dict[str, Any]]:
+    """All combinations of hyperparameters, as points for :func:`sweep`; the last name varies fastest.
+
+    >>> grid(stepsize=[0.1, 0.2], local_steps=10, seed=range(2))[1]
+    {'stepsize': 0.1, 'local_steps': 10, 'seed': 1}
+    """
+    several = [value if np.iterable(value) and not isinstance(value, str) else [value] for value in values.values()]
+    return [dict(zip(values, point, strict=True)) for point in itertools.product(*several)]
+
+
+def sweep(
+    make: Callable[..., Algorithm],
+    problem: Problem,
+    points: Sequence[Mapping[str, Any]],
+    *,
+    rounds: int,
+    evaluate_every: int = 1,
+    transform: optax.GradientTransformation | None = None,
+    transform_on: str = "direction",
+    encoding: str = "cheapest",
+    points_chunk: int | None = None,
+) -> Iterator[Outcome]:
+    """Simulate an algorithm at many points, on all devices, each point as :func:`sps_jax.simulate` would.
+
+    Args:
+      make: the algorithm, a function of the table ``ALGORITHMS`` or one's own.
+      problem: the same for all points.
+      points: keyword arguments of the algorithm each, and with them ``seed`` (0 where it is not given) and, in place
+        of ``prob``, ``local_steps``; see :func:`grid`.
+      points_chunk: how many a device computes at once; None chooses by cache and memory.
+      rounds, evaluate_every, transform, transform_on, encoding: as for :func:`sps_jax.simulate`.
+
+    Yields:
+      An :class:`Outcome` for each point as soon as it is there; in the order of ``points`` where these are of one kind.
+
+    Raises:
+      ValueError: for a hyperparameter that is unknown, missing or out of range, before anything is computed.
+
+    Example::
+
+        points = sps.grid(stepsize=[0.1, 0.5], sparsity=[0.9, 0.99], local_steps=10, seed=range(5))
+        for point, history, diverged in sps.sweep(sps.sparse_proxskip, problem, points, rounds=100): ...
+    """
+    transform_options = {"transform": transform, "transform_on": transform_on}
+    prepared = [_prepare(make, point, problem, **transform_options) for point in points]
+    settings = {"rounds": rounds, "evaluate_every": evaluate_every, "encoding": encoding, "points_chunk": points_chunk}
+    outcomes = sweep_prepared(problem, prepared, **settings)
+    return (outcome._replace(point=points[outcome.point]) for outcome in outcomes)
+
+
+def _prepare(make: Callable[..., Algorithm], point: Mapping[str, Any], problem: Problem, **options: Any) -> Prepared:
+    hyper = dict(point)
+    seed, local_steps = hyper.pop("seed", 0), hyper.pop("local_steps", None)
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise ValueError(f"seed must be an integer and not negative, not {seed!r}")
+    return Prepared(*prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), int(seed))
+
+
+def sweep_prepared(
+    problem: Problem,
+    points: Sequence[Prepared],
+    *,
+    rounds: int,
+    evaluate_every: int,
+    encoding: str = "cheapest",
+    points_chunk: int | None = None,
+) -> Iterator[Outcome]:
+    """:func:`sweep` of points that are prepared, of any algorithms; an outcome's ``point`` is its number."""
+    mesh = jax.make_mesh((jax.device_count(),), ("points",), axis_types=(AxisType.Auto,))
+    problem = jax.device_put(problem, NamedSharding(mesh, PartitionSpec()))
+    asked = asked_rounds(rounds, evaluate_every)
+    for (setup, one_coin), numbers in _grouped(range(len(points)), lambda i: (points[i].setup, points[i].one_coin)):
+        of = shapes(setup, points[numbers[0]].hyper, problem)
+        plan, most = _lay_out(of, problem, mesh.size, points_chunk)
+        lanes = _lanes(numbers, lambda i: points[i].lockstep, most)
+        width = max(map(len, lanes))
+        for some in (lanes[i : i + mesh.size] for i in range(0, len(lanes), mesh.size)):
+            own = _stacked([[points[i] for i in lane] for lane in some], mesh.size, width, one_coin)
+            seen = run_points(setup, plan, mesh, one_coin, problem, *own, jnp.asarray(asked))
+            seen = jax.tree.map(np.asarray, seen)
+            for d, lane in enumerate(some):
+                for c, number in enumerate(lane):
+                    yield _outcome(number, {name: values[d, c] for name, values in seen.items()}, asked, of, encoding)
+
+
+def _grouped(numbers: Sequence[int], key: Callable[[int], Any]) -> list[tuple[Any, list[int]]]:
+    """Numbers with the same key, in the order of first appearance."""
+    groups: dict[Any, list[int]] = {}
+    for number in numbers:
+        groups.setdefault(key(number), []).append(number)
+    return list(groups.items())
+
+
+def _lanes(numbers: Sequence[int], lockstep: Callable[[int], Any], most: int) -> list[list[int]]:
+    """Points that a device computes at once, ``most`` at most: in lockstep, and shared out evenly."""
+    lanes = []
+    for _, group in _grouped(numbers, lockstep):
+        parts = np.array_split(group, -(-len(group) // most))
+        lanes += [part.tolist() for part in parts]
+    return lanes
+
+
+def _lay_out(of: Shapes, problem: Problem, devices: int, points_chunk: int | None) -> tuple[Plan, int]:
+    """How a device computes the clients of a point, and how many points at once."""
+    if points_chunk is not None and points_chunk < 1:
+        raise ValueError(f"points_chunk must be at least 1, not {points_chunk}")
+    plan, memory = choose(of, problem, devices=1), free_memory()
+    need = footprint(of, problem, plan)
+    fitting = None if memory is None else (memory // devices - need.data) // (need.total - need.data)
+    if points_chunk is not None:
+        if fitting is not None and points_chunk > max(1, fitting):
+            raise ValueError(f"{points_chunk} points at once do not fit in memory; {max(1, fitting)} would")
+        return plan, points_chunk
+    most = 2**31 if fitting is None else max(1, fitting)
+    if jax.devices()[0].platform == "cpu":
+        most = min(most, 1 if plan.chunk else max(1, CACHE // (problem.clients * at_work(of, problem))))
+    return plan, most
+
+
+def _stacked(lanes: list[list[Prepared]], devices: int, width: int, one_coin: bool):
+    """``hyper``, ``schedule`` and ``key`` for :func:`run_points`, filled up by repeating the last point and lane."""
+    lanes = [lane + lane[-1:] * (width - len(lane)) for lane in lanes]
+    lanes += lanes[-1:] * (devices - len(lanes))
+    firsts = [lane[0] for lane in lanes]
+    hyper = {
+        name: np.stack([p.hyper[name] for p in firsts])
+        if name == "prob"
+        else np.stack([np.stack([p.hyper[name] for p in lane]) for lane in lanes])
+        for name in firsts[0].hyper
+    }
+    schedule = jax.tree.map(lambda *a: np.stack(a), *(p.schedule for p in firsts))
+    seeds = np.array([[p.seed for p in lane] for lane in lanes])
+    key = jax.vmap(jax.random.key)(seeds[:, 0]) if one_coin else jax.vmap(jax.vmap(jax.random.key))(seeds)
+    return hyper, schedule, key
+
+
+def _outcome(number: int, seen: dict[str, np.ndarray], asked: np.ndarray, of: Shapes, encoding: str) -> Outcome:
+    diverged = diverged_at(seen, asked)
+    done = len(asked) if diverged is None else diverged - 1
+    history = tabulate({name: values[:done] for name, values in seen.items()}, asked[:done], of, encoding)
+    return Outcome(number, history, diverged)
