@@ -21,9 +21,9 @@ import jax
 import tyro
 
 from sps_jax import report, results
-from sps_jax.cli import configuration, keep_compiled, lay_out_run, prepare_algorithm
 from sps_jax.experiment import compile_blocks, run_blocks
 from sps_jax.options import Run, build_problem, check, command_type, pruned_leaves, refuse_strangers, use_devices
+from sps_jax.run_command import configuration, keep_compiled, lay_out_run, prepare_algorithm
 
 
 def lines_of(path: Path) -> list[dict]:

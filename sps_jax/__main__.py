@@ -5,9 +5,9 @@ import sys
 
 def main() -> None:
     """Run the command line; exit status 0, 2 for a wrong input, 3 if a run diverged, 130 if interrupted."""
-    from sps_jax.cli import run_command  # matplotlib and data sets are not needed to import the package
+    from sps_jax.cli import command  # matplotlib and data sets are not needed to import the package
 
-    sys.exit(run_command(sys.argv[1:]))
+    sys.exit(command(sys.argv[1:]))
 
 
 if __name__ == "__main__":

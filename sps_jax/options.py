@@ -2,8 +2,10 @@
 
 import dataclasses
 import inspect
+import itertools
 import os
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import docstring_parser
 import jax
 import numpy as np
 import optax
+from tyro.conf import Suppress
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.communication import ENCODINGS
@@ -71,6 +74,10 @@ class Run:
     out: Path | None = None
 
 
+LISTS = {"stepsize": str, "prob": float, "local_steps": int, "sparsity": float}
+"""Options of :class:`Run` that take several values in a sweep, and what each value is."""
+
+
 def own_options(makers: Iterable[Callable]) -> dict[str, tuple[Any, str]]:
     """Options that problems or methods have beside the common ones: name -> (type, help)."""
     common = {field.name for field in dataclasses.fields(Run)} | {"prune"}
@@ -89,13 +96,91 @@ def own_options(makers: Iterable[Callable]) -> dict[str, tuple[Any, str]]:
 def command_type() -> type:
     """:class:`Run` with the own options of every problem and algorithm, all optional."""
     own = own_options([*PROBLEMS.values(), *ALGORITHMS.values()])
-    fields = [
-        (name, kind | None, dataclasses.field(default=None, metadata={"help": text}))
-        for name, (kind, text) in own.items()
-    ]
-    made = dataclasses.make_dataclass("Run", fields, bases=(Run,), frozen=True)
-    made.__doc__ = Run.__doc__ + "".join(f"      {name}: {text}\n" for name, (_, text) in own.items())
+    return _with_fields("Run", Run, own, [(name, kind | None, None) for name, (kind, _) in own.items()])
+
+
+def sweep_type() -> type:
+    """:func:`command_type`, but hyperparameters are lists of numbers, ``logspace:1e-3:1:7`` or ``linspace:0:1:3``."""
+    own = own_options([*PROBLEMS.values(), *ALGORITHMS.values()])
+    several = [(name, tuple[str, ...], ("auto",) if name == "stepsize" else ()) for name in lists()]
+    single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in lists()]
+    extra = {"points_chunk": (str, "points that a device computes at once: a number or auto.")}
+    others = [("points_chunk", str, "auto")]
+    others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto"), ("target", Suppress[None], None)]
+    made = _with_fields("Sweep", Run, own | extra, [*several, *single, *others])
+    made.__doc__ = made.__doc__.replace(
+        "Run algorithms on a problem and compare them: a table, a picture, and result files.",
+        "Run algorithms at every combination of hyperparameters and seeds; started again with --out, it goes on.",
+    )
     return made
+
+
+def _with_fields(name: str, base: type, helps: dict[str, tuple[Any, str]], fields: list[tuple[str, Any, Any]]) -> type:
+    made = dataclasses.make_dataclass(
+        name,
+        [(field, kind, dataclasses.field(default=default)) for field, kind, default in fields],
+        bases=(base,),
+        frozen=True,
+    )
+    made.__doc__ = (
+        base.__doc__.rstrip() + "\n" + "".join(f"      {field}: {text}\n" for field, (_, text) in helps.items())
+    )
+    return made
+
+
+def lists() -> dict[str, type]:
+    """The options that take several values in a sweep: ``LISTS``, and the numbers that only algorithms have."""
+    own, of_problems = own_options(ALGORITHMS.values()), own_options(PROBLEMS.values())
+    return LISTS | {name: kind for name, (kind, _) in own.items() if kind is float and name not in of_problems}
+
+
+def points(options: Any) -> list[tuple[str, Run]]:
+    """The single runs of a sweep: an algorithm and its options each, for one seed.
+
+    Raises:
+      ValueError: for a value that is no number.
+    """
+    single = {field.name: getattr(options, field.name) for field in dataclasses.fields(command_type())}
+    made, found = command_type(), []
+    for name in options.algorithm:
+        takes = {"stepsize", "local_steps", *inspect.signature(ALGORITHMS[name]).parameters}
+        if "prob" not in takes:  # it communicates after every step
+            takes.remove("local_steps")
+        several = {
+            option: values(option, getattr(options, option), kind) if option in takes else []
+            for option, kind in lists().items()
+        }
+        defaults = {field.name: field.default for field in dataclasses.fields(made)}
+        grid = [several[option] or [defaults[option]] for option in several]
+        for point in itertools.product(*grid, range(options.seed, options.seed + options.seeds)):
+            *chosen, seed = point
+            own = dict(zip(several, chosen, strict=True)) | {"algorithm": (name,), "seed": seed, "seeds": 1}
+            found.append((name, made(**single | own)))
+    return found
+
+
+def values(option: str, texts: Iterable[str], kind: type) -> list[Any]:
+    """The values that ``texts`` name, in order: numbers, ``logspace:first:last:how many`` and ``linspace:...``.
+
+    Raises:
+      ValueError: for anything else.
+    """
+    found = []
+    for text in texts:
+        way, *ends = text.split(":")
+        try:
+            if way in SPACES and ends:
+                first, last, count = float(ends[0]), float(ends[1]), int(ends[2])
+                found += [kind(float(v)) for v in SPACES[way](first, last, count)]
+            else:
+                found.append(text if kind is str else kind(text))
+        except (ValueError, IndexError):
+            ways = " or ".join(f"{way}:first:last:count" for way in SPACES)
+            raise ValueError(f"--{option.replace('_', '-')} must be numbers or {ways}, not {text!r}") from None
+    return found
+
+
+SPACES = {"logspace": np.geomspace, "linspace": np.linspace}
 
 
 def check(options: Run) -> None:
@@ -212,4 +297,10 @@ def clip(options: Run, problem) -> optax.GradientTransformation | None:
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")
     if norm == "auto":
         norm = 1.0 if problem.smoothness is None else "none"
-    return None if norm == "none" else optax.clip_by_global_norm(norm)
+    return None if norm == "none" else _clip_at(norm)
+
+
+@cache
+def _clip_at(norm: float) -> optax.GradientTransformation:
+    """The same object for the same norm: part of what a compiled program is found again by."""
+    return optax.clip_by_global_norm(norm)

@@ -25,6 +25,21 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
 
 
+def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """More lines behind those there are, in one write."""
+    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The records of a file, none where there is none; a last line that was cut off is left out."""
+    if not path.exists():
+        return []
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
 def new_folder(path: Path) -> Path:
     """``path`` as an empty folder that did not have anything in it.
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.engine import Schedule
@@ -127,14 +127,19 @@ def sweep_prepared(
     encoding: str = "cheapest",
     points_chunk: int | None = None,
 ) -> Iterator[Outcome]:
-    """:func:`sweep` of points that are prepared, of any algorithms; an outcome's ``point`` is its number."""
+    """:func:`sweep` of points that are prepared, of any algorithms; an outcome's ``point`` is its place among them."""
     mesh = jax.make_mesh((jax.device_count(),), ("points",), axis_types=(AxisType.Auto,))
     problem = jax.device_put(problem, NamedSharding(mesh, PartitionSpec()))
-    asked = asked_rounds(rounds, evaluate_every)
+    asked, groups = asked_rounds(rounds, evaluate_every), []
     for (setup, one_coin), numbers in _grouped(range(len(points)), lambda i: (points[i].setup, points[i].one_coin)):
         of = shapes(setup, points[numbers[0]].hyper, problem)
         plan, most = _lay_out(of, problem, mesh.size, points_chunk)
-        lanes = _lanes(numbers, lambda i: points[i].lockstep, most)
+        groups.append((setup, one_coin, of, plan, _lanes(numbers, lambda i: points[i].lockstep, most)))
+    return _run(groups, problem, points, mesh, asked, encoding)
+
+
+def _run(groups: list[tuple], problem: Problem, points: Sequence[Prepared], mesh: Mesh, asked, encoding: str):
+    for setup, one_coin, of, plan, lanes in groups:
         width = max(map(len, lanes))
         for some in (lanes[i : i + mesh.size] for i in range(0, len(lanes), mesh.size)):
             own = _stacked([[points[i] for i in lane] for lane in some], mesh.size, width, one_coin)

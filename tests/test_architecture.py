@@ -31,6 +31,8 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "report": 6,
     "options": 6,
     "experiment": 6,
+    "run_command": 6,
+    "sweep_command": 6,
     "cli": 6,
     "__main__": 6,
     "": 6,  # the package itself, whose __init__ may import anything
@@ -40,8 +42,10 @@ CEILING = {"results": 1, "checkpoint": 1, "plotting": 1}  # they know arrays and
 NEIGHBOURS = {("simulation", name) for name in ("engine", "hyperparameters", "planning")}
 NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning", "hyperparameters")}
 NEIGHBOURS |= {("sweeping", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
-NEIGHBOURS |= {("cli", name) for name in ("experiment", "options", "report")} | {("__main__", "cli")}
-NEIGHBOURS |= {(name, "") for name in ("experiment", "cli", "__main__")}  # for the version
+NEIGHBOURS |= {("run_command", name) for name in ("experiment", "options", "report")}
+NEIGHBOURS |= {("sweep_command", name) for name in ("options", "run_command")}
+NEIGHBOURS |= {("cli", name) for name in ("options", "run_command", "sweep_command")} | {("__main__", "cli")}
+NEIGHBOURS |= {(name, "") for name in ("experiment", "run_command", "__main__")}  # for the version
 RESERVED = {"tensorflow_datasets": "datasets", "flax": "models", "matplotlib": "plotting"}
 
 
@@ -166,8 +170,8 @@ def test_the_check_sees_a_breach(module, source):
         ("problems.logistic", "from sps_jax.problems.common import x\nfrom sps_jax import datasets"),
         ("plotting", "import matplotlib.pyplot as plt\nfrom sps_jax.communication import total_bits"),
         ("models.cnn", "from flax import nnx"),
-        ("__main__", "from sps_jax.cli import main"),
-        ("cli", "from sps_jax import __version__, experiment, results"),
+        ("__main__", "from sps_jax.cli import command"),
+        ("run_command", "from sps_jax import __version__, experiment, results"),
         ("", "from sps_jax.simulation import Simulation"),
     ],
 )

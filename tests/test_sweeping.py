@@ -98,7 +98,7 @@ def test_wrong_points_are_refused_before_anything_is_computed(small, point, mess
 
 def test_too_small_a_chunk_is_refused(small):
     with pytest.raises(ValueError, match="points_chunk must be at least 1, not 0"):
-        list(sweep(ALGORITHMS["gd"], small, [{"stepsize": 0.1}], rounds=1, points_chunk=0))
+        sweep(ALGORITHMS["gd"], small, [{"stepsize": 0.1}], rounds=1, points_chunk=0)
 
 
 def test_grid_is_the_product_in_order():

@@ -1,0 +1,105 @@
+"""``sps-jax sweep``: every combination of hyperparameters and seeds, into a folder that can be taken up again."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from sps_jax import results
+from sps_jax.options import Run, build_problem, check, number, points, pruned_leaves, refuse_strangers, use_devices
+from sps_jax.run_command import configuration, fresh_folder, keep_compiled, prepare_algorithm
+from sps_jax.sweeping import Outcome, Prepared, sweep_prepared
+
+LAYOUT = ("points_chunk", "out", "manual_dir", "data_dir")
+"""Settings that may differ when a sweep is taken up: they do not change a number."""
+
+
+def sweep(options: Any) -> int:
+    """Run what the options say, or what is left of it; returns the exit status."""
+    runs = points(options)
+    for _, one in runs:
+        check(one)
+    refuse_strangers(dataclasses.replace(runs[0][1], algorithm=options.algorithm))
+    size = number("points-chunk", options.points_chunk, int, "auto")
+    jax.config.update("jax_enable_x64", options.precision == "float64")
+    use_devices(options)
+    keep_compiled()
+    problem = build_problem(runs[0][1])
+    prepared = [Prepared(*prepare_algorithm(one, name, problem), one.seed) for name, one in runs]
+    config = configuration(options) | {"pruned": pruned_leaves(runs[0][1], problem)}
+    done = _finished(options.out, config) if _begun(options.out) else set()
+    left = [i for i in range(len(runs)) if i not in done]
+    outcomes = sweep_prepared(
+        problem,
+        [prepared[i] for i in left],
+        rounds=options.rounds,
+        evaluate_every=options.evaluate_every,
+        encoding=options.encoding,
+        points_chunk=None if size == "auto" else size,
+    )
+    out = _taken_up(options.out, done) if _begun(options.out) else _begin(options, config)
+    with tqdm(total=len(runs), initial=len(done), unit="point", disable=None, leave=False) as bar:
+        for outcome in outcomes:
+            number_of = left[outcome.point]
+            _append(out, _names(number_of, runs[number_of], prepared[number_of]), outcome)
+            bar.update()
+    diverged = sum(summary["diverged_at_round"] is not None for summary in results.read_jsonl(out / "summary.jsonl"))
+    print(f"{len(runs)} points, of which {diverged} diverged. Results: {out}", file=sys.stderr)
+    return 0
+
+
+def _names(number_of: int, run: tuple[str, Run], prepared: Prepared) -> dict[str, Any]:
+    """What a record of a point begins with."""
+    name, one = run
+    hyper = {key: float(value) for key, value in prepared.hyper.items()}
+    return {"point": number_of, "algorithm": name, "problem": one.problem, "seed": one.seed} | hyper
+
+
+def _append(out: Path, names: dict[str, Any], outcome: Outcome) -> None:
+    """The records of a point, then its summary: a point without a summary is not there."""
+    columns = {name: values.tolist() for name, values in outcome.history.items()}
+    each = zip(*columns.values(), strict=True)
+    rows = [names | {"control_sum": None} | dict(zip(columns, row, strict=True)) for row in each]
+    results.append_jsonl(out / "metrics.jsonl", rows)
+    results.append_jsonl(out / "summary.jsonl", [names | {"diverged_at_round": outcome.diverged_at_round}])
+
+
+def _begun(out: Path | None) -> bool:
+    return out is not None and (out / "config.json").is_file() and (out / "summary.jsonl").is_file()
+
+
+def _begin(options: Any, config: dict[str, Any]) -> Path:
+    out = fresh_folder(options)
+    results.write_json(out / "config.json", config)
+    for name in ("metrics", "summary"):
+        results.write_jsonl(out / f"{name}.jsonl", [])
+    return out
+
+
+def _finished(out: Path, config: dict[str, Any]) -> set[int]:
+    """The points that a folder with a part of this sweep has.
+
+    Raises:
+      ValueError: where it holds another sweep.
+    """
+    before = json.loads((out / "config.json").read_text())["settings"]
+    now = json.loads(json.dumps(config["settings"]))
+    other = [name for name in now if name not in LAYOUT and before.get(name) != now[name]]
+    if other:
+        name = other[0]
+        raise ValueError(
+            f"the folder {out} holds a sweep with other settings: {name} was {before.get(name)!r}, now {now[name]!r}; "
+            "give another --out"
+        )
+    return {summary["point"] for summary in results.read_jsonl(out / "summary.jsonl")}
+
+
+def _taken_up(out: Path, done: set[int]) -> Path:
+    """The folder, cleared of a point that was cut off while it was written."""
+    for path in (out / "summary.jsonl", out / "metrics.jsonl"):
+        results.write_jsonl(path, [row for row in results.read_jsonl(path) if row["point"] in done])
+    return out
