@@ -6,12 +6,13 @@ import tyro
 
 from sps_jax.options import command_type, sweep_type
 from sps_jax.run_command import run
+from sps_jax.show_command import Plot, Table, plot, table
 from sps_jax.sweep_command import sweep
 
 
 def command(arguments: list[str]) -> int:
     """Parse and run; user errors become one message and status 2."""
-    types = {"run": command_type(), "sweep": sweep_type()}
+    types = {"run": command_type(), "sweep": sweep_type(), "table": Table, "plot": Plot}
     options = tyro.extras.subcommand_cli_from_dict(
         types,
         prog="sps-jax",
@@ -19,7 +20,7 @@ def command(arguments: list[str]) -> int:
         args=arguments or ["--help"],
     )
     try:
-        return (sweep if isinstance(options, types["sweep"]) else run)(options)
+        return {types["run"]: run, types["sweep"]: sweep, Table: table, Plot: plot}[type(options)](options)
     except (ValueError, FileNotFoundError) as error:
         print(f"sps-jax: error: {error}", file=sys.stderr)
         return 2

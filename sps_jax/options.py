@@ -138,9 +138,12 @@ def points(options: Any) -> list[tuple[str, Run]]:
     """The single runs of a sweep: an algorithm and its options each, for one seed.
 
     Raises:
-      ValueError: for a value that is no number.
+      ValueError: for an unknown name, or a value that is no number.
     """
+    check_names(options)
     single = {field.name: getattr(options, field.name) for field in dataclasses.fields(command_type())}
+    if options.validation is None and "validation" in inspect.signature(PROBLEMS[options.problem]).parameters:
+        single["validation"] = 0.1  # points are to be chosen by something that is not test data
     made, found = command_type(), []
     for name in options.algorithm:
         takes = {"stepsize", "local_steps", *inspect.signature(ALGORITHMS[name]).parameters}
@@ -185,6 +188,19 @@ SPACES = {"logspace": np.geomspace, "linspace": np.linspace}
 
 def check(options: Run) -> None:
     """Raise a ``ValueError`` for names and numbers that can be judged before anything is loaded."""
+    check_names(options)
+    for name in ("rounds", "evaluate_every", "seeds"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
+    if options.seed < 0:
+        raise ValueError(f"seed must not be negative, not {options.seed}")
+    norm = number("clip-norm", options.clip_norm, float, "none", "auto")
+    if isinstance(norm, float) and not 0 < norm < np.inf:
+        raise ValueError(f"clip_norm must be positive and finite, 'none' or 'auto', not {norm:g}")
+
+
+def check_names(options: Any) -> None:
+    """Raise a ``ValueError`` for a name that is in no table."""
     choices = (("problem", PROBLEMS), ("scope", SCOPES), ("encoding", ENCODINGS), ("precision", PRECISIONS))
     for name, allowed in choices:
         if getattr(options, name) not in allowed:
@@ -194,14 +210,6 @@ def check(options: Run) -> None:
             raise unknown("algorithm", name, ALGORITHMS)
     if len(set(options.algorithm)) < max(1, len(options.algorithm)):
         raise ValueError(f"name each algorithm once, and at least one: {', '.join(options.algorithm) or 'none given'}")
-    for name in ("rounds", "evaluate_every", "seeds"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
-    if options.seed < 0:
-        raise ValueError(f"seed must not be negative, not {options.seed}")
-    norm = number("clip-norm", options.clip_norm, float, "none", "auto")
-    if isinstance(norm, float) and not 0 < norm < np.inf:
-        raise ValueError(f"clip_norm must be positive and finite, 'none' or 'auto', not {norm:g}")
 
 
 def given(options: Run, make: Callable) -> dict[str, Any]:

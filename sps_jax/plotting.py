@@ -5,12 +5,73 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+
+
+LABELS = {
+    "uplink_bits": "uplink, all clients together (bits)",
+    "total_bits": "uplink and downlink, all clients together (bits)",
+    "round": "communication rounds",
+    "iteration": "iterations",
+}
+
+
+def bands(runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], metric: str, against: str, title: str, path: Path):
+    """``metric`` against a column of ``LABELS``: a line a method, the mean over seeds, in a band from least to most.
+
+    Args:
+      runs: method -> for each seed its records, evaluated in the same rounds.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    styles = [(style, colour) for style in ("-", "--", ":") for colour in COLOURS]
+    for (name, seeds), (style, colour) in zip(runs.items(), styles, strict=False):
+        x = np.mean([[record[against] for record in records] for records in seeds], axis=0)
+        y = np.array([[record[metric] for record in records] for records in seeds])
+        axes.plot(x, y.mean(0), style, color=colour, linewidth=1.8, label=name)
+        if len(seeds) > 1:
+            axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
+    if against.endswith("bits"):
+        axes.set_xscale("log")
+    axes.set_xlabel(LABELS[against])
+    axes.set_ylabel(metric.replace("_", " "))
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def heat_map(values: np.ndarray, rows: tuple[str, Sequence], columns: tuple[str, Sequence], title: str, path: Path):
+    """``values`` (len(rows), len(columns)) as colours and numbers; NaN, a point that diverged, stays white.
+
+    Args:
+      rows, columns: a name and the values along that axis.
+    """
+    figure, axes = plt.subplots(figsize=(2 + len(columns[1]), 1.5 + 0.6 * len(rows[1])), layout="constrained")
+    image = axes.imshow(values, cmap="viridis", aspect="auto", origin="lower")
+    axes.set_xlabel(columns[0])
+    axes.set_ylabel(rows[0])
+    axes.set_xticks(range(len(columns[1])), [f"{value:.3g}" for value in columns[1]])
+    axes.set_yticks(range(len(rows[1])), [f"{value:.3g}" for value in rows[1]])
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2 if np.isfinite(values).any() else 0
+    for (i, j), value in np.ndenumerate(values):
+        shown = f"{value:.3g}" if np.isfinite(value) else "diverged"
+        axes.text(j, i, shown, ha="center", va="center", color="black" if not value < middle else "white")
+    axes.set_title(title)
+    figure.colorbar(image)
+    _save(figure, path)
+
+
+def _save(figure, path: Path) -> None:
+    partial = path.with_name(f".{path.name}")
+    figure.savefig(partial, format="png", dpi=150)
+    partial.replace(path)
+    plt.close(figure)
 
 
 def curves(runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], metric: str, title: str, path: Path) -> None:
@@ -26,12 +87,9 @@ def curves(runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], metric: st
             bits, values = [r["uplink_bits"] for r in records], [r[metric] for r in records]
             axes.plot(bits, values, style, color=colour, linewidth=1.8, label=name if number == 0 else None)
     axes.set_xscale("log")
-    axes.set_xlabel("uplink, all clients together (bits)")
+    axes.set_xlabel(LABELS["uplink_bits"])
     axes.set_ylabel(metric.replace("_", " "))
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, format="png", dpi=150)
-    partial.replace(path)
-    plt.close(figure)
+    _save(figure, path)

@@ -32,6 +32,7 @@ class Problem:
       counts: (n,) int32, examples of each client, all >= 1.
       test: tuple of arrays (T, ...) that no client trains on, or None.
       ridge: rho >= 0, a scalar of the parameters' dtype.
+      validation: the same of examples kept apart for choosing hyperparameters, or None.
       weights: (n,) summing to one, or None for equal weights (the f of the paper).
       smoothness: (n,) the constants L_i of the f_i where they are known, or None.
       convexity: a mu > 0 such that every f_i is mu-strongly convex where one is known, or None.
@@ -53,6 +54,7 @@ class Problem:
     weights: jax.Array | None = None
     smoothness: jax.Array | None = None
     convexity: jax.Array | None = None
+    validation: tuple[jax.Array, ...] | None = None
     init: Callable[[jax.Array], Tree] = field(kw_only=True, **STATIC)
     loss: Callable[..., jax.Array] = field(kw_only=True, **STATIC)
     metrics: Callable[..., dict[str, jax.Array]] | None = field(default=None, kw_only=True, **STATIC)
@@ -106,22 +108,23 @@ class Problem:
         return over_clients(plan, one, self.weights, params, data, counts)[0]
 
     def evaluate(self, params: Tree, plan: Plan = VMAP) -> dict[str, jax.Array]:
-        """``train_loss`` (f), and where there are test data ``test_<metric>``: ``test_loss`` is without ridge."""
+        """``train_loss`` (f), and ``test_<metric>`` and ``validation_<metric>`` where there are such data: no ridge."""
         seen = {"train_loss": self.objective(params, plan)}
-        if self.test is not None:
-            seen |= {f"test_{name}": mean for name, mean in self._test_means(params, plan).items()}
+        for part, examples in (("validation", self.validation), ("test", self.test)):
+            if examples is not None:
+                seen |= {f"{part}_{name}": mean for name, mean in self._means(examples, params, plan).items()}
         return seen
 
-    def _test_means(self, params: Tree, plan: Plan) -> dict[str, jax.Array]:
-        """Means over the test examples, which the devices of ``plan`` share like clients, equally many each."""
+    def _means(self, held: tuple[jax.Array, ...], params: Tree, plan: Plan) -> dict[str, jax.Array]:
+        """Means over held out examples, which the devices of ``plan`` share like clients, equally many each."""
         metrics = self.metrics or (lambda *a: {"loss": self.loss(*a)})
-        examples, devices = self.test[0].shape[0], plan.devices
+        examples, devices = held[0].shape[0], plan.devices
         each = -(-examples // devices)
         firsts = jnp.arange(devices, dtype=jnp.int32) * each
 
         def share(params, first):
             rows = jnp.minimum(first + jnp.arange(each, dtype=jnp.int32), examples - 1)
-            own = tuple(a[rows] for a in self.test)
+            own = tuple(a[rows] for a in held)
             return _sums(metrics, params, own, jnp.minimum(each, examples - first), self.evaluate_batch), ()
 
         sums, _ = over_clients(Plan(1, plan.mesh), share, None, params, firsts)

@@ -2,10 +2,14 @@
 
 import json
 import math
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def write_text(path: Path, text: str) -> None:
@@ -38,6 +42,25 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return []
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
     return [json.loads(line) for line in whole.splitlines()]
+
+
+def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
+    """The records of runs and sweeps as a pandas data frame, a row an evaluation.
+
+    Columns: ``folder``, ``algorithm``, ``problem``, ``seed``, of a sweep ``point``, the hyperparameters, what was seen.
+
+    Raises:
+      ValueError: for a folder without results.
+    """
+    import pandas  # heavy
+
+    rows = []
+    for folder in map(Path, folders):
+        own = read_jsonl(folder / "metrics.jsonl")
+        if not own:
+            raise ValueError(f"{folder} holds no results: there are no records in a metrics.jsonl")
+        rows += [{"folder": str(folder)} | row for row in own]
+    return pandas.DataFrame(rows)
 
 
 def new_folder(path: Path) -> Path:

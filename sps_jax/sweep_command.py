@@ -19,7 +19,10 @@ LAYOUT = ("points_chunk", "out", "manual_dir", "data_dir")
 
 
 def sweep(options: Any) -> int:
-    """Run what the options say, or what is left of it; returns the exit status."""
+    """Run what the options say, or what is left of it; returns the exit status.
+
+    A tenth of each client's examples is kept apart as validation data, unless ``--validation`` says otherwise.
+    """
     runs = points(options)
     for _, one in runs:
         check(one)

@@ -33,6 +33,8 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "experiment": 6,
     "run_command": 6,
     "sweep_command": 6,
+    "comparison": 6,
+    "show_command": 6,
     "cli": 6,
     "__main__": 6,
     "": 6,  # the package itself, whose __init__ may import anything
@@ -44,7 +46,10 @@ NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning
 NEIGHBOURS |= {("sweeping", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
 NEIGHBOURS |= {("run_command", name) for name in ("experiment", "options", "report")}
 NEIGHBOURS |= {("sweep_command", name) for name in ("options", "run_command")}
-NEIGHBOURS |= {("cli", name) for name in ("options", "run_command", "sweep_command")} | {("__main__", "cli")}
+NEIGHBOURS |= {("show_command", "comparison")}
+NEIGHBOURS |= {("cli", name) for name in ("options", "run_command", "show_command", "sweep_command")} | {
+    ("__main__", "cli")
+}
 NEIGHBOURS |= {(name, "") for name in ("experiment", "run_command", "__main__")}  # for the version
 RESERVED = {"tensorflow_datasets": "datasets", "flax": "models", "matplotlib": "plotting"}
 

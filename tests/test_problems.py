@@ -75,3 +75,27 @@ def test_weights_by_size_make_the_objective_the_mean_over_examples(x64):
 def test_unknown_weights():
     with pytest.raises(ValueError, match="unknown weights 'sizes': did you mean 'size'"):
         digits(weights="sizes")
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_validation_examples_come_from_the_clients_and_are_of_no_client(batch_size):
+    """Of each client a tenth, rounded down; the test part stays what it is."""
+    whole = digits(clients=5, ridge=0.0, batch_size=batch_size)
+    parted = digits(clients=5, ridge=0.0, batch_size=batch_size, validation=0.1)
+    np.testing.assert_array_equal(parted.counts, whole.counts - whole.counts // 10)
+    assert len(parted.validation[0]) == int((whole.counts // 10).sum()) and whole.validation is None
+    rows = lambda p: [p.data[0][i, : p.counts[i]] for i in range(5)]  # noqa: E731
+    pixels = lambda arrays: sorted(map(bytes, np.concatenate([np.asarray(a) for a in arrays])))  # noqa: E731
+    assert pixels([*rows(parted), parted.validation[0]]) == pixels(rows(whole))
+    np.testing.assert_array_equal(parted.test[0], whole.test[0])
+    params = jax.tree.map(lambda a: jnp.ones(a.shape, a.dtype), parted.init(jax.random.key(0)))
+    seen = parted.evaluate(params)
+    assert {"validation_loss", "validation_accuracy", "test_loss", "test_accuracy"} <= seen.keys()
+    losses = parted.loss(params, *parted.validation)
+    np.testing.assert_allclose(seen["validation_loss"], losses.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("fraction", "message"), [(1.0, r"validation must be in \[0, 1\)"), (1e-4, "less than one")])
+def test_a_validation_part_that_cannot_be(fraction, message):
+    with pytest.raises(ValueError, match=message):
+        digits(clients=5, validation=fraction)

@@ -69,6 +69,7 @@ def test_a_diverging_point_is_a_record_and_not_an_end(tmp_path):
 
 
 WRONG = {
+    "problem": (["--problem", "digts"], "unknown problem 'digts': did you mean 'digits'?"),
     "list": (["--sparsity", "0.5", "high"], "--sparsity must be numbers or logspace:first:last:count"),
     "space": (["--stepsize", "logspace:1:2"], "--stepsize must be numbers or logspace:first:last:count"),
     "word": (["--stepsize", "0.1", "large"], "--stepsize must be a number or 'auto', not 'large'"),

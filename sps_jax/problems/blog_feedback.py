@@ -4,7 +4,7 @@ import numpy as np
 
 from sps_jax import datasets
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import deal, linear_problem
+from sps_jax.problems.supervised import deal, keep_apart, linear_problem
 
 CLIP = 10
 
@@ -17,6 +17,7 @@ def blog_feedback(
     batch_size: int | None = None,
     weights: str = "equal",
     ridge: float = 1e-3,
+    validation: float = 0.0,
     data_seed: int = 0,
     precision: str = "float32",
     manual_dir: str | None = None,
@@ -35,6 +36,7 @@ def blog_feedback(
       weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
         to their numbers of examples.
       ridge: weight of the ridge term.
+      validation: fraction of each client's training examples that is kept apart, for choosing hyperparameters.
       data_seed: of the partition.
       precision: float32 or float64.
       manual_dir: folder with BlogFeedback.zip, put there by hand.
@@ -56,6 +58,7 @@ def blog_feedback(
         dirichlet_alpha=dirichlet_alpha,
         seed=data_seed,
     )
+    parts, apart = keep_apart(parts, validation, data_seed)
     centre = target.mean()
     return linear_problem(
         "squares",
@@ -66,5 +69,6 @@ def blog_feedback(
         ridge=ridge,
         batch_size=batch_size,
         weights=weights,
+        validation=apart,
         precision=precision,
     )

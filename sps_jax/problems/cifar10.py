@@ -10,7 +10,7 @@ from sps_jax import datasets
 from sps_jax.errors import unknown
 from sps_jax.models import Model, resnet18, storage
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import deal, held_in, network_problem
+from sps_jax.problems.supervised import deal, held_in, keep_apart, network_problem
 
 MODELS = {"resnet18": resnet18}
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the training images' channels, in [0, 1]
@@ -28,6 +28,7 @@ def cifar10(
     augment: bool = True,
     weights: str = "equal",
     evaluate_examples: int | None = 100,
+    validation: float = 0.0,
     data_seed: int = 0,
     precision: str = "float32",
     manual_dir: str | None = None,
@@ -49,6 +50,7 @@ def cifar10(
       weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
         to their numbers of examples.
       evaluate_examples: of each client, the first so many, that the training loss is evaluated on; None for all.
+      validation: fraction of each client's training examples that is kept apart, for choosing hyperparameters.
       data_seed: of the partition.
       precision: float32, float64, or bfloat16 to compute in it with float32 parameters.
       manual_dir: folder with cifar-10-binary.tar.gz, put there by hand.
@@ -61,6 +63,7 @@ def cifar10(
     held_in(precision)
     raw = datasets.cifar10(manual_dir=manual_dir, data_dir=data_dir)
     parts = deal(partition, clients, labels=raw.train_y, dirichlet_alpha=dirichlet_alpha, seed=data_seed)
+    parts, apart = keep_apart(parts, validation, data_seed)
     return network_problem(
         "softmax",
         _on_bytes(MODELS[model](10, width=width, dtype=precision), storage(precision)),
@@ -69,6 +72,7 @@ def cifar10(
         parts,
         batch_size=batch_size,
         weights=weights,
+        validation=apart,
         precision=precision,
         augment=crop_and_flip if augment else None,
         evaluate_batch=50,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import deal, linear_problem
+from sps_jax.problems.supervised import deal, keep_apart, linear_problem
 
 
 def digits(
@@ -14,6 +14,7 @@ def digits(
     batch_size: int | None = None,
     weights: str = "equal",
     ridge: float = 1e-3,
+    validation: float = 0.0,
     data_seed: int = 0,
     precision: str = "float32",
 ) -> Problem:
@@ -29,6 +30,7 @@ def digits(
       weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
         to their numbers of examples.
       ridge: weight of the ridge term.
+      validation: fraction of each client's training examples that is kept apart, for choosing hyperparameters.
       data_seed: of the test part and of the partition.
       precision: float32 or float64.
     """
@@ -39,6 +41,7 @@ def digits(
     test, train = order[: len(y) // 5], order[len(y) // 5 :]
     x = x / 16
     parts = deal(partition, clients, labels=y[train], dirichlet_alpha=dirichlet_alpha, seed=data_seed)
+    parts, apart = keep_apart(parts, validation, data_seed)
     return linear_problem(
         "softmax",
         (x[train], y[train]),
@@ -48,5 +51,6 @@ def digits(
         ridge=ridge,
         batch_size=batch_size,
         weights=weights,
+        validation=apart,
         precision=precision,
     )

@@ -6,7 +6,7 @@ from sps_jax import datasets
 from sps_jax.datasets.partition import natural
 from sps_jax.errors import unknown
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import hold_out_and_deal, linear_problem
+from sps_jax.problems.supervised import hold_out_and_deal, keep_apart, linear_problem
 
 CLASSES = {"digits": 10, "all": 62}
 MIN_IMAGES = 10
@@ -21,6 +21,7 @@ def femnist(
     batch_size: int | None = None,
     weights: str = "equal",
     ridge: float = 0.0,
+    validation: float = 0.0,
     data_seed: int = 0,
     precision: str = "float32",
     manual_dir: str | None = None,
@@ -40,6 +41,7 @@ def femnist(
       weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
         to their numbers of examples.
       ridge: weight of the ridge term.
+      validation: fraction of each client's training examples that is kept apart, for choosing hyperparameters.
       data_seed: of the test part and of the partition.
       precision: float32 or float64.
       manual_dir: folder with the parquet file of flwrlabs/femnist, put there by hand.
@@ -58,6 +60,7 @@ def femnist(
         dirichlet_alpha=dirichlet_alpha,
         seed=data_seed,
     )
+    parts, apart = keep_apart(parts, validation, data_seed)
 
     def pixels(rows):
         return 1 - images[rows].reshape(len(rows), -1) / np.float32(255)
@@ -71,6 +74,7 @@ def femnist(
         ridge=ridge,
         batch_size=batch_size,
         weights=weights,
+        validation=apart,
         precision=precision,
     )
 

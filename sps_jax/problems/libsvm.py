@@ -4,7 +4,7 @@ import numpy as np
 
 from sps_jax import datasets
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import deal, linear_problem, smoothness
+from sps_jax.problems.supervised import deal, keep_apart, linear_problem, smoothness
 
 
 def libsvm(
@@ -16,6 +16,7 @@ def libsvm(
     dirichlet_alpha: float = 0.3,
     batch_size: int | None = None,
     weights: str = "equal",
+    validation: float = 0.0,
     data_seed: int = 0,
     precision: str = "float32",
     manual_dir: str | None = None,
@@ -34,6 +35,7 @@ def libsvm(
       batch_size: examples of a local gradient, None for all.
       weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
         to their numbers of examples.
+      validation: fraction of each client's training examples that is kept apart, for choosing hyperparameters.
       data_seed: of the test part and of the partition.
       precision: float32 or float64.
       manual_dir: folder with the LIBSVM file, put there by hand.
@@ -45,6 +47,7 @@ def libsvm(
     order = np.random.default_rng(data_seed).permutation(len(y))
     test, train = order[: len(y) // 5], order[len(y) // 5 :]
     parts = deal(partition, clients, labels=y[train], dirichlet_alpha=dirichlet_alpha, seed=data_seed)
+    parts, apart = keep_apart(parts, validation, data_seed)
     bare = smoothness(x[train], parts, 1 / 4, 0.0, bias=False).max()
     return linear_problem(
         "logistic",
@@ -55,5 +58,6 @@ def libsvm(
         ridge=float(bare / (kappa - 1)),  # (bare + ridge) / ridge = kappa
         batch_size=batch_size,
         weights=weights,
+        validation=apart,
         precision=precision,
     )

@@ -7,7 +7,7 @@ from sps_jax.datasets.shakespeare import windows
 from sps_jax.errors import unknown
 from sps_jax.models import lstm, transformer
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import held_in, hold_out_and_deal, network_problem
+from sps_jax.problems.supervised import held_in, hold_out_and_deal, keep_apart, network_problem
 
 MODELS = {"lstm": lstm, "transformer": transformer}
 MIN_CHARACTERS = 1_000
@@ -24,6 +24,7 @@ def shakespeare(
     dirichlet_alpha: float = 0.5,
     batch_size: int | None = 8,
     weights: str = "equal",
+    validation: float = 0.0,
     data_seed: int = 0,
     precision: str = "float32",
     manual_dir: str | None = None,
@@ -45,6 +46,7 @@ def shakespeare(
       batch_size: examples of a local gradient, None for all.
       weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
         to their numbers of examples.
+      validation: fraction of each client's training examples that is kept apart, for choosing hyperparameters.
       data_seed: of the test part and of the partition.
       precision: float32, float64, or bfloat16 to compute in it with float32 parameters.
       manual_dir: folder with input.txt, put there by hand.
@@ -72,6 +74,7 @@ def shakespeare(
         dirichlet_alpha=dirichlet_alpha,
         seed=data_seed,
     )
+    parts, apart = keep_apart(parts, validation, data_seed)
     return network_problem(
         "softmax",
         MODELS[model](len(raw.vocabulary), dtype=precision, **chosen),
@@ -80,6 +83,7 @@ def shakespeare(
         parts,
         batch_size=batch_size,
         weights=weights,
+        validation=apart,
         precision=precision,
         evaluate_batch=64,
     )

@@ -54,6 +54,7 @@ def linear_problem(
     ridge: float = 0.0,
     batch_size: int | None = None,
     weights: str = "equal",
+    validation: np.ndarray | None = None,
     precision: str = "float32",
 ) -> Problem:
     """A linear model on data dealt to clients, with the constants theory asks for.
@@ -66,7 +67,7 @@ def linear_problem(
       outputs: of the model; the number of classes for ``"softmax"``.
       bias: whether the model has one.
       ridge: rho of :class:`Problem`, its mu too.
-      batch_size, weights, precision: as for :func:`network_problem`.
+      batch_size, weights, validation, precision: as for :func:`network_problem`.
 
     Raises:
       ValueError: for a batch size below one, a negative ridge, an unknown loss, weights or precision.
@@ -89,6 +90,7 @@ def linear_problem(
         stacked=moments(*train, parts, dtype) if summed else None,
         batch_size=batch_size,
         weights=weights,
+        validation=validation,
         precision=precision,
     )
     return replace(
@@ -110,6 +112,7 @@ def network_problem(
     stacked: tuple[tuple[np.ndarray, ...], np.ndarray] | None = None,
     batch_size: int | None,
     weights: str = "equal",
+    validation: np.ndarray | None = None,
     precision: str = "float32",
     **evaluation: Any,
 ) -> Problem:
@@ -124,6 +127,8 @@ def network_problem(
       stacked: ``data`` and ``counts`` of the problem where they are others than these rows.
       batch_size: examples of a local gradient, None for all.
       weights: of the clients, ``"equal"`` or ``"size"``, in proportion to their numbers of examples.
+      validation: rows of ``train``, of no client, that are kept apart for choosing hyperparameters: see
+        :func:`keep_apart`.
       precision: of ``PRECISIONS``.
       evaluation: ``augment``, ``evaluate_batch``, ``evaluate_examples`` of :class:`Problem`.
 
@@ -141,6 +146,7 @@ def network_problem(
         data=tuple(jnp.asarray(a) for a in data),
         counts=jnp.asarray(counts),
         test=None if test is None else tuple(jnp.asarray(a) for a in test),
+        validation=None if validation is None else tuple(jnp.asarray(a[validation]) for a in train),
         ridge=jnp.zeros((), dtype),
         weights=None if weights == "equal" else jnp.asarray(sizes / sizes.sum(), dtype),
         init=model.init,
@@ -194,6 +200,25 @@ def hold_out_and_deal(
     rows, groups = np.concatenate(train), np.repeat(np.arange(len(train)), [len(part) for part in train])
     parts = deal(how, clients, labels=labels[rows], groups=groups, dirichlet_alpha=dirichlet_alpha, seed=seed)
     return rows, np.concatenate(test), parts
+
+
+def keep_apart(
+    parts: Sequence[np.ndarray], fraction: float, seed: int
+) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
+    """Clients' rows without a ``fraction`` of each, drawn with ``seed``, and those rows; None where it is nothing.
+
+    Raises:
+      ValueError: for a fraction out of [0, 1), or one that leaves no row of any client.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"validation must be in [0, 1), not {fraction:g}")
+    if fraction == 0:
+        return parts, None
+    parts, apart = partition.split(parts, fraction, seed)
+    rows = np.concatenate(apart)
+    if not len(rows):
+        raise ValueError(f"a validation part of {fraction:g} is less than one example of every client")
+    return parts, rows
 
 
 def deal(

@@ -1,0 +1,120 @@
+"""``sps-jax table`` and ``sps-jax plot``: what result folders say."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas
+from tyro.conf import Positional
+
+from sps_jax import comparison, plotting, results
+from sps_jax.errors import unknown
+
+
+@dataclass(frozen=True)
+class Table:
+    """Compare the algorithms of result folders, each at its best point, chosen on validation data and never on test.
+
+    Attributes:
+      folders: of runs and sweeps of one problem.
+      metric: to report; default is test accuracy, or test loss, or training loss.
+      target: of the metric, for the column of bits; default is what the weakest algorithm reaches.
+    """
+
+    folders: Positional[tuple[Path, ...]]
+    metric: str | None = None
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw a metric of result folders: algorithms at their best points, or a heat map over two hyperparameters.
+
+    Attributes:
+      folders: of runs and sweeps of one problem.
+      metric: to draw; default is test accuracy, or test loss, or training loss.
+      against: round, iteration, uplink_bits or total_bits.
+      heat: two hyperparameters; a map for each algorithm that has both, each cell the best over all others.
+      out: a PNG file; default is plot.png in the first folder. Maps have the algorithm's name behind it.
+    """
+
+    folders: Positional[tuple[Path, ...]]
+    metric: str | None = None
+    against: str = "uplink_bits"
+    heat: tuple[str, str] | None = None
+    out: Path | None = None
+
+
+def table(options: Table) -> int:
+    """Print the comparison; returns the exit status."""
+    records, metric = _load(options.folders, options.metric)
+    best = _best(records)
+    print(comparison.text(comparison.rows(best, metric, options.target), metric))
+    print(f"\n{metric} after equal rounds; each algorithm at the point of the best {comparison.criterion(records)}.")
+    return 0
+
+
+def plot(options: Plot) -> int:
+    """Draw; returns the exit status."""
+    records, metric = _load(options.folders, options.metric)
+    if options.against not in plotting.LABELS:
+        raise unknown("--against", options.against, plotting.LABELS)
+    out = options.out or options.folders[0] / "plot.png"
+    if options.heat is not None:
+        drawn = _draw_maps(records, metric, options.heat, out)
+    else:
+        runs = {
+            name: [seed.sort_values("round").to_dict("records") for _, seed in own.groupby("seed")]
+            for name, own in _best(records).items()
+        }
+        plotting.bands(runs, metric, options.against, str(records["problem"].iloc[0]), out)
+        drawn = [out]
+    print("\n".join(map(str, drawn)))
+    return 0
+
+
+def _load(folders: tuple[Path, ...], metric: str | None) -> tuple[pandas.DataFrame, str]:
+    """The records, with the sum of bits, and the metric that is meant."""
+    if not folders:
+        raise ValueError("name at least one folder of results")
+    records = results.load(*folders)
+    if records["problem"].nunique() > 1:
+        raise ValueError(f"the folders are of several problems: {', '.join(sorted(records['problem'].unique()))}")
+    records["total_bits"] = records["uplink_bits"] + records["downlink_bits"]
+    measured = [name for name in records if name.startswith(comparison.PARTS)]
+    if metric is None:
+        metric = next(name for name in ("test_accuracy", "test_loss", "train_loss") if name in measured)
+    if metric not in measured:
+        raise unknown("metric", metric, measured)
+    return records, metric
+
+
+def _best(records: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
+    best = comparison.best_points(records)
+    if not best:
+        raise ValueError("no point got to the last round with every seed")
+    return best
+
+
+def _draw_maps(records: pandas.DataFrame, metric: str, names: tuple[str, str], out: Path) -> list[Path]:
+    """A heat map of the end for each algorithm that has both hyperparameters."""
+    for name in names:
+        if name not in comparison.hyperparameters(records):
+            raise unknown("hyperparameter", name, comparison.hyperparameters(records))
+    best, drawn = "max" if comparison.larger_is_better(metric) else "min", []
+    for algorithm, own in records.groupby("algorithm", sort=False):
+        own = own.dropna(subset=list(names))
+        ends = own[own["round"] == records["round"].max()]
+        if len(own):
+            axes = [np.sort(own[name].unique()) for name in names]
+            hyper = comparison.hyperparameters(own)
+            means = ends.groupby(hyper, dropna=False)[metric].mean().groupby(list(names)).agg(best)
+            cells = means.reindex(pandas.MultiIndex.from_product(axes, names=names)).to_numpy()
+            path = out.with_name(f"{out.stem}-{algorithm}.png")
+            rows, columns = zip(names, axes, strict=True)
+            title = f"{algorithm}, {metric.replace('_', ' ')}"
+            plotting.heat_map(cells.reshape(len(axes[0]), len(axes[1])), rows, columns, title, path)
+            drawn.append(path)
+    if not drawn:
+        raise ValueError(f"no algorithm has both {names[0]} and {names[1]}")
+    return drawn

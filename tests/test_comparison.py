@@ -1,0 +1,102 @@
+"""Choosing points on validation data and comparing methods, from records written by hand; tables and pictures."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas
+import pytest
+
+from sps_jax import comparison, results
+
+
+def record(algorithm, stepsize, seed, round, validation, test, **more):
+    names = {"algorithm": algorithm, "problem": "p", "seed": seed, "stepsize": stepsize, "round": round}
+    measured = {"validation_accuracy": validation, "test_accuracy": test, "train_loss": 1 - validation}
+    bits = {"iteration": 10 * round, "uplink_bits": 1000 * round, "downlink_bits": 500 * round}
+    return names | measured | bits | {"density": 0.1, "average_density": 0.2, "control_sum": None} | more
+
+
+def records():
+    """``a``: 0.1 is best on validation, 0.2 on test, 0.3 lost a seed; ``b`` has another hyperparameter."""
+    table = []
+    for seed in (0, 1):
+        for round in (1, 2):
+            table.append(record("a", 0.1, seed, round, 0.4 * round, 0.3 * round + 0.1 * seed))
+            table.append(record("a", 0.2, seed, round, 0.3 * round, 0.45 * round))
+            if (seed, round) != (1, 2):
+                table.append(record("a", 0.3, seed, round, 0.49 * round, 0.49 * round))
+            table.append(record("b", 0.1, seed, round, 0.2 * round, 0.25 * round, sparsity=0.9, control_sum=1e-6))
+    return table
+
+
+def test_the_best_point_is_of_validation_and_of_all_seeds():
+    best = comparison.best_points(pandas.DataFrame(records()))
+    assert list(best) == ["a", "b"]
+    assert set(best["a"]["stepsize"]) == {0.1} and len(best["a"]) == 4
+
+
+def test_rows_report_the_test_metric_over_seeds():
+    a, b = comparison.rows(comparison.best_points(pandas.DataFrame(records())), "test_accuracy")
+    assert a["point"] == {"stepsize": 0.1} and b["point"] == {"stepsize": 0.1, "sparsity": 0.9}
+    assert a["mean"] == pytest.approx(0.65) and a["deviation"] == pytest.approx(np.std([0.6, 0.7], ddof=1))
+    assert a["target"] == b["target"] == pytest.approx(0.5)  # what b has at the end
+    assert (a["bits_to_target"], b["bits_to_target"]) == (2000, 2000)
+    assert (a["control_sum"], b["control_sum"], a["seeds"]) == (None, 1e-6, 2)
+    lines = comparison.text([a, b], "test_accuracy").splitlines()
+    assert lines[0].split()[:4] == ["method", "stepsize", "sparsity", "seeds"]
+    assert "0.6500 +- 0.0707" in lines[2] and "2 kbit" in lines[3]
+
+
+def test_a_loss_is_better_where_it_is_smaller():
+    table = pandas.DataFrame(records()).drop(columns="validation_accuracy")
+    assert comparison.criterion(table) == "train_loss"
+    assert set(comparison.best_points(table)["a"]["stepsize"]) == {0.1}
+
+
+def test_load_names_its_folders_and_ignores_a_torn_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    results.write_jsonl(path, records())
+    with path.open("a") as file:
+        file.write('{"algorithm": "c", "ro')
+    frame = results.load(tmp_path)
+    assert len(frame) == len(records()) and set(frame["folder"]) == {str(tmp_path)}
+    with pytest.raises(ValueError, match="holds no results"):
+        results.load(tmp_path / "none")
+
+
+def sps_jax(*arguments, cwd):
+    command = [sys.executable, "-m", "sps_jax", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_table_and_plot_from_the_shell(tmp_path):
+    results.write_jsonl(tmp_path / "metrics.jsonl", [r | {"sparsity": 0.9} for r in records()])
+    done = sps_jax("table", tmp_path, "--target", "0.6", cwd=tmp_path)
+    assert done.returncode == 0 and "uplink to 0.6" in done.stdout and "validation_accuracy" in done.stdout
+    for against in ("round", "iteration", "uplink_bits", "total_bits"):
+        out = tmp_path / f"{against}.png"
+        done = sps_jax("plot", tmp_path, "--against", against, "--out", out, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert out.read_bytes()[:4] == b"\x89PNG"
+    done = sps_jax("plot", tmp_path, "--heat", "stepsize", "sparsity", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(f.name for f in tmp_path.glob("plot*")) == ["plot-a.png", "plot-b.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table"], "name at least one folder of results"),
+        (["table", "nothing"], "nothing holds no results"),
+        (["table", ".", "--metric", "test_acuracy"], "did you mean 'test_accuracy'?"),
+        (["plot", ".", "--against", "bits"], "unknown --against 'bits'"),
+        (["plot", ".", "--heat", "stepsize", "momentum"], "unknown hyperparameter 'momentum'"),
+    ],
+)
+def test_wrong_input_gets_one_message_and_status_2(arguments, message, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records()))
+    done = sps_jax(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert [f.name for f in tmp_path.iterdir()] == ["metrics.jsonl"]
