@@ -1,13 +1,15 @@
 """A sweep of 64 points against 64 single runs.
 
 ``python benchmarks/sweep.py --json benchmarks/results/speed/sweep.jsonl`` runs 8 step sizes x 8 seeds of
-Sparse-ProxSkip on digits, 100 rounds of 10 local steps: ``simulate`` 64 times in one process with everything compiled, ``sweep`` once
-compiled, ``sps-jax sweep`` with its start and compilation, and one ``sps-jax run`` of the 64 (the mean of ``--runs``).
-With ``--femnist DIR`` also ``simulate`` and ``sweep`` of 8 points of FEMNIST digits. Each in a process of its own, no
-programs kept on disk; the final losses are compared. 10 minutes on 2 cores.
+Sparse-ProxSkip on digits, 100 rounds of 10 local steps: ``simulate`` 64 times in one process with everything
+compiled and ``sweep`` once compiled, both with one CPU device and with one a core; ``sps-jax sweep`` with its start and
+compilation; and one ``sps-jax run`` of the 64 (the mean of ``--runs``). With ``--femnist DIR`` also ``simulate`` and
+``sweep`` of 8 points of FEMNIST digits. Each in a process of its own, no programs kept on disk; the final losses are
+compared with those of ``simulate``. 10 minutes on 2 cores.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -24,11 +26,11 @@ COMMAND += ["--evaluate-every", "10", "--validation", "0"]
 STEPSIZES = [float(g) for g in np.geomspace(0.05, 2, 8).astype(np.float32)]
 
 
-def within(way: str, folder: str | None, seeds: int) -> dict:
+def within(way: str, devices: int, folder: str | None, seeds: int) -> dict:
     """Seconds of ``simulate`` or ``sweep`` once compiled, and the final training losses of the points in order."""
     import jax
 
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    jax.config.update("jax_num_cpu_devices", devices)
     import sps_jax as sps
     from sps_jax.problems import digits, femnist
 
@@ -70,22 +72,25 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--femnist")
-    parser.add_argument("--within", nargs=2, metavar=("WAY", "SEEDS"))
+    parser.add_argument("--within", nargs=3, metavar=("WAY", "DEVICES", "SEEDS"))
     options = parser.parse_args()
     if options.within:
-        print(json.dumps(within(options.within[0], options.femnist, int(options.within[1]))))
+        way, devices, seeds = options.within
+        print(json.dumps(within(way, int(devices), options.femnist, int(seeds))))
         return
+    cores = len(os.sched_getaffinity(0))
     jobs = [("digits", None, 8)] + ([("femnist", options.femnist, 1)] if options.femnist else [])
     records = []
     for problem, folder, seeds in jobs:
         points, losses = len(STEPSIZES) * seeds, {}
-        for way in ("simulate", "sweep"):
-            own = [sys.executable, __file__, "--within", way, str(seeds)] + (["--femnist", folder] if folder else [])
+        for devices, way in itertools.product(sorted({1, cores}), ("simulate", "sweep")):
+            own = [sys.executable, __file__, "--within", way, str(devices), str(seeds)]
+            own += ["--femnist", folder] if folder else []
             seen = json.loads(subprocess.run(own, check=True, capture_output=True, text=True).stdout)
             losses[way] = np.array(seen.pop("losses"))
-            records.append({"problem": problem, "way": way, "points": points, **seen})
-        gap = np.abs(losses["simulate"] - losses["sweep"]).max() / np.abs(losses["simulate"]).max()
-        records[-1]["largest_relative_gap_of_losses"] = float(gap)
+            records.append({"problem": problem, "way": way, "devices": devices, "points": points, **seen})
+            gap = np.abs(losses[way] - losses["simulate"]).max() / np.abs(losses["simulate"]).max()
+            records[-1]["largest_relative_gap_of_losses"] = float(gap)
     one = shell(["run", *COMMAND, "--stepsize", "0.5"], options.runs)
     records.append({"problem": "digits", "way": "sps-jax run", "points": 1, **one})
     every = shell(["sweep", *COMMAND, "--stepsize", *map(str, STEPSIZES), "--seeds", "8"], 1)
