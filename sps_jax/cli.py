@@ -4,10 +4,11 @@ import sys
 
 import tyro
 
-from sps_jax.options import command_type, sweep_type
+from sps_jax.options import command_type
 from sps_jax.run_command import run
 from sps_jax.show_command import Plot, Table, plot, table
 from sps_jax.sweep_command import sweep
+from sps_jax.sweep_options import sweep_type
 
 
 def command(arguments: list[str]) -> int:

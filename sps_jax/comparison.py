@@ -1,23 +1,16 @@
 """Comparing methods at their best points: chosen on validation data, reported on test data, over seeds."""
 
 from collections.abc import Sequence
-from typing import Any
-
-import pandas
+from typing import TYPE_CHECKING, Any
 
 from sps_jax import results
 
+if TYPE_CHECKING:
+    import pandas  # half a second: only those who load results pay for it
+
 NAMES = ["folder", "point", "algorithm", "problem", "seed"]
-MEASURED = [
-    "round",
-    "iteration",
-    "uplink_bits",
-    "downlink_bits",
-    "total_bits",
-    "density",
-    "average_density",
-    "control_sum",
-]
+MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "total_bits"]
+MEASURED += ["density", "average_density", "control_sum"]
 PARTS = ("train_", "validation_", "test_")
 CRITERIA = {"validation_accuracy": True, "validation_loss": False, "train_loss": False}
 """What a point is chosen by, the first that there is; whether more is better."""
@@ -28,17 +21,17 @@ def larger_is_better(metric: str) -> bool:
     return metric.endswith("accuracy")
 
 
-def hyperparameters(records: pandas.DataFrame) -> list[str]:
+def hyperparameters(records: "pandas.DataFrame") -> list[str]:
     """The columns that are hyperparameters."""
     return [name for name in records if name not in NAMES + MEASURED and not name.startswith(PARTS)]
 
 
-def criterion(records: pandas.DataFrame) -> str:
+def criterion(records: "pandas.DataFrame") -> str:
     """What points are chosen by: the first of ``CRITERIA`` that was recorded. Never anything of test data."""
     return next(name for name in CRITERIA if name in records)
 
 
-def best_points(records: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
+def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
     """For each algorithm the records of its best point, all seeds.
 
     The best is that of the best mean over seeds of :func:`criterion` at the last round; a point is not eligible where
@@ -50,18 +43,16 @@ def best_points(records: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
     by, hyper = criterion(records), hyperparameters(records)
     found = {}
     for name, own in records.groupby("algorithm", sort=False):
+        point = own.groupby(hyper, dropna=False).ngroup()
         ends = own[own["round"] == records["round"].max()]
-        points = ends.groupby(hyper, dropna=False)[by].agg(["mean", "count"])
-        points = points[points["count"] == own["seed"].nunique()]
-        if len(points):
-            best = points["mean"].idxmax() if CRITERIA[by] else points["mean"].idxmin()
-            chosen = dict(zip(hyper, best if isinstance(best, tuple) else (best,), strict=True))
-            alike = [own[key].isna() if pandas.isna(value) else own[key] == value for key, value in chosen.items()]
-            found[str(name)] = own[pandas.concat(alike, axis=1).all(axis=1)]
+        means = ends.groupby(point)[by].agg(["mean", "count"])
+        means = means["mean"][means["count"] == own["seed"].nunique()]
+        if len(means):
+            found[str(name)] = own[point == (means.idxmax() if CRITERIA[by] else means.idxmin())]
     return found
 
 
-def rows(best: dict[str, pandas.DataFrame], metric: str, target: float | None = None) -> list[dict[str, Any]]:
+def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None = None) -> list[dict[str, Any]]:
     """A row for each algorithm: its point, ``metric`` at the end over seeds, bits to the target, the control variates.
 
     Args:

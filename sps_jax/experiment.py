@@ -1,7 +1,7 @@
 """One algorithm on one problem from one seed, in blocks of rounds: progress, divergence, records."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,8 @@ import numpy as np
 from sps_jax.plan import Plan
 from sps_jax.planning import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
-from sps_jax.simulation import asked_rounds, diverged_at, lay_out, run_rounds, start_rounds, tabulate
+from sps_jax.results import records
+from sps_jax.simulation import asked_rounds, diverged_at, healthy_history, lay_out, run_rounds, start_rounds
 
 Row = dict[str, Any]
 
@@ -77,21 +78,19 @@ def run_blocks(
     problem = block.problem
     asked, length = asked_rounds(rounds, evaluate_every), block.length
     _, state = lay_out(block.plan, problem, start_rounds(setup, problem, hyper, key))
-    blocks, diverged = [], None
-    began = time.perf_counter()
+    blocks, began = [], time.perf_counter()
     for first in range(0, rounds, length):
-        state, seen = block.run(problem, hyper, schedule, state, key, jnp.asarray(asked[first : first + length]))
+        some = asked[first : first + length]
+        state, seen = block.run(problem, hyper, schedule, state, key, jnp.asarray(some))
         blocks.append(jax.tree.map(np.asarray, seen))
         progress(length)
-        bad = diverged_at(blocks[-1], asked[first : first + length])
-        if bad is not None:
-            diverged = first + bad
+        if diverged_at(blocks[-1], some) is not None:
             break
     seconds = time.perf_counter() - began
     seen = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    history, diverged = healthy_history(seen, asked[: len(seen["iteration"])], block.shapes, encoding)
     done = len(seen["iteration"]) if diverged is None else diverged - 1
-    seen = {name: values[:done] for name, values in seen.items()}
-    iterations = int(seen["iteration"][-1]) if done else 0
+    iterations = int(seen["iteration"][done - 1]) if done else 0
     totals = {
         "rounds": done,
         "iterations": iterations,
@@ -101,11 +100,4 @@ def run_blocks(
         "compile_seconds": block.compile_seconds,
         **summary(block.plan, footprint(block.shapes, problem, block.plan)),
     }
-    columns = tabulate(seen, asked[:done], block.shapes, encoding) if asked[:done].any() else {"round": np.array([])}
-    return [_row(columns, i) for i in range(len(columns["round"]))], totals
-
-
-def _row(columns: Mapping[str, np.ndarray], i: int) -> Row:
-    row = {name: values[i].item() if hasattr(values[i], "item") else values[i] for name, values in columns.items()}
-    row.setdefault("control_sum", None)
-    return row
+    return records(history), totals

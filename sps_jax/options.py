@@ -2,9 +2,8 @@
 
 import dataclasses
 import inspect
-import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import docstring_parser
 import jax
 import numpy as np
 import optax
-from tyro.conf import Suppress
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.communication import ENCODINGS
@@ -22,6 +20,7 @@ from sps_jax.problems import PROBLEMS
 from sps_jax.problems.supervised import PRECISIONS
 from sps_jax.sparsify import SCOPES, inner_matrices, make_topk, matrices
 
+MAKERS = (*PROBLEMS.values(), *ALGORITHMS.values())
 BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "fedavg_client_pruning", "proxskip")
 
 
@@ -74,11 +73,8 @@ class Run:
     out: Path | None = None
 
 
-LISTS = {"stepsize": str, "prob": float, "local_steps": int, "sparsity": float}
-"""Options of :class:`Run` that take several values in a sweep, and what each value is."""
-
-
-def own_options(makers: Iterable[Callable]) -> dict[str, tuple[Any, str]]:
+@cache
+def own_options(makers: tuple[Callable, ...]) -> dict[str, tuple[Any, str]]:
     """Options that problems or methods have beside the common ones: name -> (type, help)."""
     common = {field.name for field in dataclasses.fields(Run)} | {"prune"}
     found: dict[str, tuple[Any, list[str]]] = {}
@@ -95,95 +91,21 @@ def own_options(makers: Iterable[Callable]) -> dict[str, tuple[Any, str]]:
 
 def command_type() -> type:
     """:class:`Run` with the own options of every problem and algorithm, all optional."""
-    own = own_options([*PROBLEMS.values(), *ALGORITHMS.values()])
-    return _with_fields("Run", Run, own, [(name, kind | None, None) for name, (kind, _) in own.items()])
+    own = own_options(MAKERS)
+    return with_fields("Run", Run, own, [(name, kind | None, None) for name, (kind, _) in own.items()])
 
 
-def sweep_type() -> type:
-    """:func:`command_type`, but hyperparameters are lists of numbers, ``logspace:1e-3:1:7`` or ``linspace:0:1:3``."""
-    own = own_options([*PROBLEMS.values(), *ALGORITHMS.values()])
-    several = [(name, tuple[str, ...], ("auto",) if name == "stepsize" else ()) for name in lists()]
-    single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in lists()]
-    extra = {"points_chunk": (str, "points that a device computes at once: a number or auto.")}
-    others = [("points_chunk", str, "auto")]
-    others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto"), ("target", Suppress[None], None)]
-    made = _with_fields("Sweep", Run, own | extra, [*several, *single, *others])
-    made.__doc__ = made.__doc__.replace(
-        "Run algorithms on a problem and compare them: a table, a picture, and result files.",
-        "Run algorithms at every combination of hyperparameters and seeds; started again with --out, it goes on.",
-    )
-    return made
-
-
-def _with_fields(name: str, base: type, helps: dict[str, tuple[Any, str]], fields: list[tuple[str, Any, Any]]) -> type:
+def with_fields(name: str, base: type, helps: dict[str, tuple[Any, str]], fields: list[tuple[str, Any, Any]]) -> type:
+    """``base`` with more fields (name, type, default), or others in place of its own, and their help."""
     made = dataclasses.make_dataclass(
         name,
         [(field, kind, dataclasses.field(default=default)) for field, kind, default in fields],
         bases=(base,),
         frozen=True,
     )
-    made.__doc__ = (
-        base.__doc__.rstrip() + "\n" + "".join(f"      {field}: {text}\n" for field, (_, text) in helps.items())
-    )
+    lines = [base.__doc__.rstrip(), *(f"      {field}: {text}" for field, (_, text) in helps.items())]
+    made.__doc__ = "\n".join(lines) + "\n"
     return made
-
-
-def lists() -> dict[str, type]:
-    """The options that take several values in a sweep: ``LISTS``, and the numbers that only algorithms have."""
-    own, of_problems = own_options(ALGORITHMS.values()), own_options(PROBLEMS.values())
-    return LISTS | {name: kind for name, (kind, _) in own.items() if kind is float and name not in of_problems}
-
-
-def points(options: Any) -> list[tuple[str, Run]]:
-    """The single runs of a sweep: an algorithm and its options each, for one seed.
-
-    Raises:
-      ValueError: for an unknown name, or a value that is no number.
-    """
-    check_names(options)
-    single = {field.name: getattr(options, field.name) for field in dataclasses.fields(command_type())}
-    if options.validation is None and "validation" in inspect.signature(PROBLEMS[options.problem]).parameters:
-        single["validation"] = 0.1  # points are to be chosen by something that is not test data
-    made, found = command_type(), []
-    for name in options.algorithm:
-        takes = {"stepsize", "local_steps", *inspect.signature(ALGORITHMS[name]).parameters}
-        if "prob" not in takes:  # it communicates after every step
-            takes.remove("local_steps")
-        several = {
-            option: values(option, getattr(options, option), kind) if option in takes else []
-            for option, kind in lists().items()
-        }
-        defaults = {field.name: field.default for field in dataclasses.fields(made)}
-        grid = [several[option] or [defaults[option]] for option in several]
-        for point in itertools.product(*grid, range(options.seed, options.seed + options.seeds)):
-            *chosen, seed = point
-            own = dict(zip(several, chosen, strict=True)) | {"algorithm": (name,), "seed": seed, "seeds": 1}
-            found.append((name, made(**single | own)))
-    return found
-
-
-def values(option: str, texts: Iterable[str], kind: type) -> list[Any]:
-    """The values that ``texts`` name, in order: numbers, ``logspace:first:last:how many`` and ``linspace:...``.
-
-    Raises:
-      ValueError: for anything else.
-    """
-    found = []
-    for text in texts:
-        way, *ends = text.split(":")
-        try:
-            if way in SPACES and ends:
-                first, last, count = float(ends[0]), float(ends[1]), int(ends[2])
-                found += [kind(float(v)) for v in SPACES[way](first, last, count)]
-            else:
-                found.append(text if kind is str else kind(text))
-        except (ValueError, IndexError):
-            ways = " or ".join(f"{way}:first:last:count" for way in SPACES)
-            raise ValueError(f"--{option.replace('_', '-')} must be numbers or {ways}, not {text!r}") from None
-    return found
-
-
-SPACES = {"logspace": np.geomspace, "linspace": np.linspace}
 
 
 def check(options: Run) -> None:
@@ -221,7 +143,7 @@ def given(options: Run, make: Callable) -> dict[str, Any]:
 def refuse_strangers(options: Run) -> None:
     """Raise for an own option that neither the problem nor any of the algorithms has."""
     used = [PROBLEMS[options.problem], *(ALGORITHMS[name] for name in options.algorithm)]
-    for name in own_options([*PROBLEMS.values(), *ALGORITHMS.values()]):
+    for name in own_options(MAKERS):
         if getattr(options, name) is not None and not any(name in inspect.signature(make).parameters for make in used):
             chosen = ", ".join([options.problem, *options.algorithm])
             raise ValueError(f"--{name.replace('_', '-')} is an option of none of {chosen}")

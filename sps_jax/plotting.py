@@ -22,27 +22,29 @@ LABELS = {
 }
 
 
-def bands(runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], metric: str, against: str, title: str, path: Path):
+def curves(
+    runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], metric: str, against: str, title: str, path: Path
+) -> None:
     """``metric`` against a column of ``LABELS``: a line a method, the mean over seeds, in a band from least to most.
 
     Args:
-      runs: method -> for each seed its records, evaluated in the same rounds.
+      runs: method -> for each seed its records, of the same rounds; a line ends where the first seed's records do.
     """
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     styles = [(style, colour) for style in ("-", "--", ":") for colour in COLOURS]
     for (name, seeds), (style, colour) in zip(runs.items(), styles, strict=False):
-        x = np.mean([[record[against] for record in records] for records in seeds], axis=0)
-        y = np.array([[record[metric] for record in records] for records in seeds])
-        axes.plot(x, y.mean(0), style, color=colour, linewidth=1.8, label=name)
+        shortest = min(map(len, seeds))
+        x, y = (np.array([[r[column] for r in seed[:shortest]] for seed in seeds]) for column in (against, metric))
+        axes.plot(x.mean(0), y.mean(0), style, color=colour, linewidth=1.8, label=name)
         if len(seeds) > 1:
-            axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(x.mean(0), y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
     if against.endswith("bits"):
         axes.set_xscale("log")
     axes.set_xlabel(LABELS[against])
     axes.set_ylabel(metric.replace("_", " "))
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(framealpha=0.8, edgecolor="none")
     _save(figure, path)
 
 
@@ -72,24 +74,3 @@ def _save(figure, path: Path) -> None:
     figure.savefig(partial, format="png", dpi=150)
     partial.replace(path)
     plt.close(figure)
-
-
-def curves(runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], metric: str, title: str, path: Path) -> None:
-    """``metric`` against uplink bits, a colour a method, a line a seed, as a PNG file at ``path``.
-
-    Args:
-      runs: method -> for each seed its records, with ``uplink_bits`` and ``metric``.
-    """
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    styles = [(style, colour) for style in ("-", "--") for colour in COLOURS]
-    for (name, seeds), (style, colour) in zip(runs.items(), styles, strict=False):
-        for number, records in enumerate(seeds):
-            bits, values = [r["uplink_bits"] for r in records], [r[metric] for r in records]
-            axes.plot(bits, values, style, color=colour, linewidth=1.8, label=name if number == 0 else None)
-    axes.set_xscale("log")
-    axes.set_xlabel(LABELS["uplink_bits"])
-    axes.set_ylabel(metric.replace("_", " "))
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    _save(figure, path)

@@ -46,7 +46,7 @@ def write(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[
         if records:
             curves.setdefault(name, []).append(records)
     if curves:
-        plotting.curves(curves, summaries[0]["target_metric"], title, out / "curves.png")
+        plotting.curves(curves, summaries[0]["target_metric"], "uplink_bits", title, out / "curves.png")
 
 
 def table(summaries: Sequence[Record]) -> str:

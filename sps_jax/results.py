@@ -29,6 +29,12 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
 
 
+def records(history: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A history's columns (NumPy arrays) as one record an evaluation; ``control_sum`` is None where there is none."""
+    rows = zip(*(column.tolist() for column in history.values()), strict=True)
+    return [{"control_sum": None} | dict(zip(history, row, strict=True)) for row in rows]
+
+
 def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """More lines behind those there are, in one write."""
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas
 from tyro.conf import Positional
 
 from sps_jax import comparison, plotting, results
 from sps_jax.errors import unknown
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,13 @@ def plot(options: Plot) -> int:
             name: [seed.sort_values("round").to_dict("records") for _, seed in own.groupby("seed")]
             for name, own in _best(records).items()
         }
-        plotting.bands(runs, metric, options.against, str(records["problem"].iloc[0]), out)
+        plotting.curves(runs, metric, options.against, str(records["problem"].iloc[0]), out)
         drawn = [out]
     print("\n".join(map(str, drawn)))
     return 0
 
 
-def _load(folders: tuple[Path, ...], metric: str | None) -> tuple[pandas.DataFrame, str]:
+def _load(folders: tuple[Path, ...], metric: str | None) -> tuple["pandas.DataFrame", str]:
     """The records, with the sum of bits, and the metric that is meant."""
     if not folders:
         raise ValueError("name at least one folder of results")
@@ -89,14 +91,14 @@ def _load(folders: tuple[Path, ...], metric: str | None) -> tuple[pandas.DataFra
     return records, metric
 
 
-def _best(records: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
+def _best(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
     best = comparison.best_points(records)
     if not best:
         raise ValueError("no point got to the last round with every seed")
     return best
 
 
-def _draw_maps(records: pandas.DataFrame, metric: str, names: tuple[str, str], out: Path) -> list[Path]:
+def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str], out: Path) -> list[Path]:
     """A heat map of the end for each algorithm that has both hyperparameters."""
     for name in names:
         if name not in comparison.hyperparameters(records):
@@ -106,14 +108,14 @@ def _draw_maps(records: pandas.DataFrame, metric: str, names: tuple[str, str], o
         own = own.dropna(subset=list(names))
         ends = own[own["round"] == records["round"].max()]
         if len(own):
-            axes = [np.sort(own[name].unique()) for name in names]
+            axes = [sorted(own[name].unique()) for name in names]
             hyper = comparison.hyperparameters(own)
             means = ends.groupby(hyper, dropna=False)[metric].mean().groupby(list(names)).agg(best)
-            cells = means.reindex(pandas.MultiIndex.from_product(axes, names=names)).to_numpy()
+            cells = means.unstack().reindex(index=axes[0], columns=axes[1]).to_numpy()
             path = out.with_name(f"{out.stem}-{algorithm}.png")
             rows, columns = zip(names, axes, strict=True)
             title = f"{algorithm}, {metric.replace('_', ' ')}"
-            plotting.heat_map(cells.reshape(len(axes[0]), len(axes[1])), rows, columns, title, path)
+            plotting.heat_map(cells, rows, columns, title, path)
             drawn.append(path)
     if not drawn:
         raise ValueError(f"no algorithm has both {names[0]} and {names[1]}")

@@ -143,6 +143,15 @@ def diverged_at(seen: Mapping[str, np.ndarray], asked: np.ndarray) -> int | None
     return int(bad.argmax()) + 1 if bad.any() else None
 
 
+def healthy_history(
+    seen: Mapping[str, np.ndarray], asked: np.ndarray, of: Shapes, encoding: str
+) -> tuple[dict[str, np.ndarray], int | None]:
+    """:func:`tabulate` of the rounds before the one that :func:`diverged_at` names, and that."""
+    diverged = diverged_at(seen, asked)
+    done = len(asked) if diverged is None else diverged - 1
+    return tabulate({name: values[:done] for name, values in seen.items()}, asked[:done], of, encoding), diverged
+
+
 def asked_rounds(rounds: int, evaluate_every: int) -> np.ndarray:
     """(rounds,) booleans: every ``evaluate_every``-th round, and the last."""
     for name, value in (("rounds", rounds), ("evaluate_every", evaluate_every)):

@@ -10,8 +10,9 @@ import jax
 from tqdm import tqdm
 
 from sps_jax import results
-from sps_jax.options import Run, build_problem, check, number, points, pruned_leaves, refuse_strangers, use_devices
+from sps_jax.options import Run, build_problem, check, number, pruned_leaves, refuse_strangers, use_devices
 from sps_jax.run_command import configuration, fresh_folder, keep_compiled, prepare_algorithm
+from sps_jax.sweep_options import completed, points
 from sps_jax.sweeping import Outcome, Prepared, sweep_prepared
 
 LAYOUT = ("points_chunk", "out", "manual_dir", "data_dir")
@@ -19,10 +20,8 @@ LAYOUT = ("points_chunk", "out", "manual_dir", "data_dir")
 
 
 def sweep(options: Any) -> int:
-    """Run what the options say, or what is left of it; returns the exit status.
-
-    A tenth of each client's examples is kept apart as validation data, unless ``--validation`` says otherwise.
-    """
+    """Run what the options say, or what is left of it; returns the exit status."""
+    options = completed(options)
     runs = points(options)
     for _, one in runs:
         check(one)
@@ -34,7 +33,8 @@ def sweep(options: Any) -> int:
     problem = build_problem(runs[0][1])
     prepared = [Prepared(*prepare_algorithm(one, name, problem), one.seed) for name, one in runs]
     config = configuration(options) | {"pruned": pruned_leaves(runs[0][1], problem)}
-    done = _finished(options.out, config) if _begun(options.out) else set()
+    begun = options.out is not None and (options.out / "config.json").is_file()
+    done = _finished(options.out, config) if begun else set()
     left = [i for i in range(len(runs)) if i not in done]
     outcomes = sweep_prepared(
         problem,
@@ -44,7 +44,7 @@ def sweep(options: Any) -> int:
         encoding=options.encoding,
         points_chunk=None if size == "auto" else size,
     )
-    out = _taken_up(options.out, done) if _begun(options.out) else _begin(options, config)
+    out = _taken_up(options.out, done) if begun else _begin(options, config)
     with tqdm(total=len(runs), initial=len(done), unit="point", disable=None, leave=False) as bar:
         for outcome in outcomes:
             number_of = left[outcome.point]
@@ -64,22 +64,13 @@ def _names(number_of: int, run: tuple[str, Run], prepared: Prepared) -> dict[str
 
 def _append(out: Path, names: dict[str, Any], outcome: Outcome) -> None:
     """The records of a point, then its summary: a point without a summary is not there."""
-    columns = {name: values.tolist() for name, values in outcome.history.items()}
-    each = zip(*columns.values(), strict=True)
-    rows = [names | {"control_sum": None} | dict(zip(columns, row, strict=True)) for row in each]
-    results.append_jsonl(out / "metrics.jsonl", rows)
+    results.append_jsonl(out / "metrics.jsonl", [names | record for record in results.records(outcome.history)])
     results.append_jsonl(out / "summary.jsonl", [names | {"diverged_at_round": outcome.diverged_at_round}])
-
-
-def _begun(out: Path | None) -> bool:
-    return out is not None and (out / "config.json").is_file() and (out / "summary.jsonl").is_file()
 
 
 def _begin(options: Any, config: dict[str, Any]) -> Path:
     out = fresh_folder(options)
     results.write_json(out / "config.json", config)
-    for name in ("metrics", "summary"):
-        results.write_jsonl(out / f"{name}.jsonl", [])
     return out
 
 

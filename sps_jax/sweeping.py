@@ -22,7 +22,7 @@ from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import Plan
 from sps_jax.planning import CACHE, Shapes, at_work, choose, footprint, free_memory, shapes
 from sps_jax.problem import Problem
-from sps_jax.simulation import asked_rounds, diverged_at, run_points, tabulate
+from sps_jax.simulation import asked_rounds, healthy_history, run_points
 
 
 class Outcome(NamedTuple):
@@ -147,7 +147,8 @@ def _run(groups: list[tuple], problem: Problem, points: Sequence[Prepared], mesh
             seen = jax.tree.map(np.asarray, seen)
             for d, lane in enumerate(some):
                 for c, number in enumerate(lane):
-                    yield _outcome(number, {name: values[d, c] for name, values in seen.items()}, asked, of, encoding)
+                    own = {name: values[d, c] for name, values in seen.items()}
+                    yield Outcome(number, *healthy_history(own, asked, of, encoding))
 
 
 def _grouped(numbers: Sequence[int], key: Callable[[int], Any]) -> list[tuple[Any, list[int]]]:
@@ -199,10 +200,3 @@ def _stacked(lanes: list[list[Prepared]], devices: int, width: int, one_coin: bo
     seeds = np.array([[p.seed for p in lane] for lane in lanes])
     key = jax.vmap(jax.random.key)(seeds[:, 0]) if one_coin else jax.vmap(jax.vmap(jax.random.key))(seeds)
     return hyper, schedule, key
-
-
-def _outcome(number: int, seen: dict[str, np.ndarray], asked: np.ndarray, of: Shapes, encoding: str) -> Outcome:
-    diverged = diverged_at(seen, asked)
-    done = len(asked) if diverged is None else diverged - 1
-    history = tabulate({name: values[:done] for name, values in seen.items()}, asked[:done], of, encoding)
-    return Outcome(number, history, diverged)

@@ -1,6 +1,8 @@
 """Strict JAX for every test: no silent promotion of dtype or rank; ``x64`` for float64."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -33,6 +35,17 @@ def x64():
     """Float64 for the time of one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """``shell(command, *options)``: ``sps-jax`` as a process in ``tmp_path``; its status, output and errors."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "sps_jax", *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    return run
 
 
 @pytest.fixture(scope="session")

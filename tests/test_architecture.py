@@ -33,6 +33,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "experiment": 6,
     "run_command": 6,
     "sweep_command": 6,
+    "sweep_options": 6,
     "comparison": 6,
     "show_command": 6,
     "cli": 6,
@@ -45,7 +46,8 @@ NEIGHBOURS = {("simulation", name) for name in ("engine", "hyperparameters", "pl
 NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning", "hyperparameters")}
 NEIGHBOURS |= {("sweeping", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
 NEIGHBOURS |= {("run_command", name) for name in ("experiment", "options", "report")}
-NEIGHBOURS |= {("sweep_command", name) for name in ("options", "run_command")}
+NEIGHBOURS |= {("sweep_command", name) for name in ("options", "run_command", "sweep_options")}
+NEIGHBOURS |= {("sweep_options", "options"), ("cli", "sweep_options")}
 NEIGHBOURS |= {("show_command", "comparison")}
 NEIGHBOURS |= {("cli", name) for name in ("options", "run_command", "show_command", "sweep_command")} | {
     ("__main__", "cli")

@@ -1,22 +1,12 @@
 """The command line through real processes: what a wrong input gets, and what a right one leaves behind."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from sps_jax.results import read_jsonl
+
 SMALL = ["--rounds", "6", "--clients", "4", "--algorithm", "sparse_proxskip", "gd"]
-
-
-def sps_jax(*arguments, cwd):
-    """``sps-jax run`` with these arguments: status, output, errors."""
-    command = [sys.executable, "-m", "sps_jax", "run", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
-def records(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 WRONG = {
@@ -46,42 +36,42 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_gets_one_message_status_2_and_leaves_nothing(case, tmp_path):
+def test_wrong_input_gets_one_message_status_2_and_leaves_nothing(case, tmp_path, shell):
     arguments, message = WRONG[case]
-    done = sps_jax(*arguments, cwd=tmp_path)
+    done = shell("run", *arguments)
     assert done.returncode == 2
     assert message in " ".join((done.stdout + done.stderr).split())
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_file_names_address_and_option(tmp_path):
-    done = sps_jax("--problem", "femnist", "--manual-dir", tmp_path, "--data-dir", tmp_path / "data", cwd=tmp_path)
+def test_a_missing_file_names_address_and_option(tmp_path, shell):
+    done = shell("run", "--problem", "femnist", "--manual-dir", tmp_path, "--data-dir", tmp_path / "data")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "parquet" in done.stderr
 
 
 @pytest.mark.parametrize("blocked", ["a file", "not empty"])
-def test_output_folder_is_never_overwritten(blocked, tmp_path):
+def test_output_folder_is_never_overwritten(blocked, tmp_path, shell):
     out = tmp_path / "out"
     kept = out
     if blocked == "not empty":
         out.mkdir()
         kept = out / "mine"
     kept.write_text("precious")
-    done = sps_jax(*SMALL, "--out", out, cwd=tmp_path)
+    done = shell("run", *SMALL, "--out", out)
     assert done.returncode == 2
     assert str(out) in done.stderr and "Traceback" not in done.stderr
     assert kept.read_text() == "precious"
 
 
-def test_run_leaves_whole_result_files(tmp_path):
-    done = sps_jax(*SMALL, "--seeds", "2", "--out", tmp_path / "out", cwd=tmp_path)
+def test_run_leaves_whole_result_files(tmp_path, shell):
+    done = shell("run", *SMALL, "--seeds", "2", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     assert sorted(f.name for f in out.iterdir()) == ["config.json", "curves.png", "metrics.jsonl", "summary.json"]
-    rows = records(out)
+    rows = read_jsonl(out / "metrics.jsonl")
     assert len(rows) == 2 * 2 * 6
     wanted = {"algorithm", "problem", "seed", "round", "iteration", "train_loss", "test_loss", "test_accuracy"}
     wanted |= {"uplink_bits", "downlink_bits", "density", "control_sum", "stepsize"}
@@ -97,35 +87,35 @@ def test_run_leaves_whole_result_files(tmp_path):
     assert (out / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_same_seed_same_records(tmp_path):
+def test_same_seed_same_records(tmp_path, shell):
     for name in ("a", "b"):
-        assert sps_jax(*SMALL, "--batch-size", "8", "--out", tmp_path / name, cwd=tmp_path).returncode == 0
+        assert shell("run", *SMALL, "--batch-size", "8", "--out", tmp_path / name).returncode == 0
     assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == (tmp_path / "b" / "metrics.jsonl").read_bytes()
 
 
-def test_divergence_is_reported_with_its_round_and_earlier_records_are_kept(tmp_path):
+def test_divergence_is_reported_with_its_round_and_earlier_records_are_kept(tmp_path, shell):
     out = tmp_path / "out"
-    done = sps_jax("--algorithm", "gd", "--stepsize", "1e6", "--rounds", "20", "--out", out, cwd=tmp_path)
+    done = shell("run", "--algorithm", "gd", "--stepsize", "1e6", "--rounds", "20", "--out", out)
     assert done.returncode == 3
     (summary,) = json.loads((out / "summary.json").read_text())
     diverged = summary["diverged_at_round"]
     assert f"gd (seed 0) diverged in round {diverged}" in done.stderr
-    assert [row["round"] for row in records(out)] == list(range(1, diverged))
+    assert [row["round"] for row in read_jsonl(out / "metrics.jsonl")] == list(range(1, diverged))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign"])
-def test_damaged_data_file_is_refused_by_name(damage, shared_data, tmp_path):
+def test_damaged_data_file_is_refused_by_name(damage, shared_data, tmp_path, shell):
     whole = (shared_data / "blogfeedback" / "BlogFeedback.zip").read_bytes()
     (tmp_path / "BlogFeedback.zip").write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"not a zip")
     places = ["--manual-dir", tmp_path, "--data-dir", tmp_path / "data", "--out", tmp_path / "out"]
-    done = sps_jax("--problem", "blog_feedback", *places, cwd=tmp_path)
+    done = shell("run", "--problem", "blog_feedback", *places)
     assert done.returncode == 2
     assert "BlogFeedback.zip" in done.stderr and "sha256" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_output_folder_that_cannot_be_made(tmp_path):
+def test_output_folder_that_cannot_be_made(tmp_path, shell):
     (tmp_path / "file").write_text("")
-    done = sps_jax(*SMALL, "--out", tmp_path / "file" / "out", cwd=tmp_path)
+    done = shell("run", *SMALL, "--out", tmp_path / "file" / "out")
     assert done.returncode == 2
     assert "cannot write to the output folder" in done.stderr and "Traceback" not in done.stderr

@@ -1,8 +1,6 @@
 """Choosing points on validation data and comparing methods, from records written by hand; tables and pictures."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas
@@ -66,21 +64,16 @@ def test_load_names_its_folders_and_ignores_a_torn_line(tmp_path):
         results.load(tmp_path / "none")
 
 
-def sps_jax(*arguments, cwd):
-    command = [sys.executable, "-m", "sps_jax", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
-
-
-def test_table_and_plot_from_the_shell(tmp_path):
+def test_table_and_plot_from_the_shell(tmp_path, shell):
     results.write_jsonl(tmp_path / "metrics.jsonl", [r | {"sparsity": 0.9} for r in records()])
-    done = sps_jax("table", tmp_path, "--target", "0.6", cwd=tmp_path)
+    done = shell("table", tmp_path, "--target", "0.6")
     assert done.returncode == 0 and "uplink to 0.6" in done.stdout and "validation_accuracy" in done.stdout
     for against in ("round", "iteration", "uplink_bits", "total_bits"):
         out = tmp_path / f"{against}.png"
-        done = sps_jax("plot", tmp_path, "--against", against, "--out", out, cwd=tmp_path)
+        done = shell("plot", tmp_path, "--against", against, "--out", out)
         assert done.returncode == 0, done.stderr
         assert out.read_bytes()[:4] == b"\x89PNG"
-    done = sps_jax("plot", tmp_path, "--heat", "stepsize", "sparsity", cwd=tmp_path)
+    done = shell("plot", tmp_path, "--heat", "stepsize", "sparsity")
     assert done.returncode == 0, done.stderr
     assert sorted(f.name for f in tmp_path.glob("plot*")) == ["plot-a.png", "plot-b.png"]
 
@@ -95,8 +88,8 @@ def test_table_and_plot_from_the_shell(tmp_path):
         (["plot", ".", "--heat", "stepsize", "momentum"], "unknown hyperparameter 'momentum'"),
     ],
 )
-def test_wrong_input_gets_one_message_and_status_2(arguments, message, tmp_path):
+def test_wrong_input_gets_one_message_and_status_2(arguments, message, tmp_path, shell):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records()))
-    done = sps_jax(*arguments, cwd=tmp_path)
+    done = shell(*arguments)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert [f.name for f in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -4,7 +4,8 @@ import numpy as np
 
 from sps_jax import datasets
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import deal, keep_apart, linear_problem
+from sps_jax.problems.dealing import deal
+from sps_jax.problems.supervised import linear_problem
 
 CLIP = 10
 
@@ -50,15 +51,15 @@ def blog_feedback(
     def standard(x):
         return np.clip((x[:, varies] - mean[varies]) / scale[varies], -CLIP, CLIP)
 
-    parts = deal(
+    parts, apart = deal(
         partition,
         clients,
         labels=np.rint(target).astype(int),
         groups=raw.train_blogs,
         dirichlet_alpha=dirichlet_alpha,
+        validation=validation,
         seed=data_seed,
     )
-    parts, apart = keep_apart(parts, validation, data_seed)
     centre = target.mean()
     return linear_problem(
         "squares",

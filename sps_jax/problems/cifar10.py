@@ -10,7 +10,8 @@ from sps_jax import datasets
 from sps_jax.errors import unknown
 from sps_jax.models import Model, resnet18, storage
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import deal, held_in, keep_apart, network_problem
+from sps_jax.problems.dealing import deal
+from sps_jax.problems.supervised import held_in, network_problem
 
 MODELS = {"resnet18": resnet18}
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the training images' channels, in [0, 1]
@@ -62,8 +63,8 @@ def cifar10(
         raise ValueError(f"width must be at least 1, not {width}")
     held_in(precision)
     raw = datasets.cifar10(manual_dir=manual_dir, data_dir=data_dir)
-    parts = deal(partition, clients, labels=raw.train_y, dirichlet_alpha=dirichlet_alpha, seed=data_seed)
-    parts, apart = keep_apart(parts, validation, data_seed)
+    choices = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": data_seed}
+    parts, apart = deal(partition, clients, labels=raw.train_y, **choices)
     return network_problem(
         "softmax",
         _on_bytes(MODELS[model](10, width=width, dtype=precision), storage(precision)),

@@ -3,7 +3,8 @@
 import numpy as np
 
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import deal, keep_apart, linear_problem
+from sps_jax.problems.dealing import deal
+from sps_jax.problems.supervised import linear_problem
 
 
 def digits(
@@ -40,8 +41,8 @@ def digits(
     order = np.random.default_rng(data_seed).permutation(len(y))
     test, train = order[: len(y) // 5], order[len(y) // 5 :]
     x = x / 16
-    parts = deal(partition, clients, labels=y[train], dirichlet_alpha=dirichlet_alpha, seed=data_seed)
-    parts, apart = keep_apart(parts, validation, data_seed)
+    choices = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": data_seed}
+    parts, apart = deal(partition, clients, labels=y[train], **choices)
     return linear_problem(
         "softmax",
         (x[train], y[train]),

@@ -6,7 +6,8 @@ from sps_jax import datasets
 from sps_jax.datasets.partition import natural
 from sps_jax.errors import unknown
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import hold_out_and_deal, keep_apart, linear_problem
+from sps_jax.problems.dealing import hold_out_and_deal
+from sps_jax.problems.supervised import linear_problem
 
 CLASSES = {"digits": 10, "all": 62}
 MIN_IMAGES = 10
@@ -51,16 +52,16 @@ def femnist(
         raise unknown("classes", classes, CLASSES)
     images, labels, writers = datasets.femnist(manual_dir=manual_dir, data_dir=data_dir)
     own = by_writer(labels, writers, CLASSES[classes])
-    rows, held, parts = hold_out_and_deal(
+    rows, held, parts, apart = hold_out_and_deal(
         own,
         partition,
         clients,
         labels=labels,
         natural=f"writers of at least {MIN_IMAGES} images",
         dirichlet_alpha=dirichlet_alpha,
+        validation=validation,
         seed=data_seed,
     )
-    parts, apart = keep_apart(parts, validation, data_seed)
 
     def pixels(rows):
         return 1 - images[rows].reshape(len(rows), -1) / np.float32(255)

@@ -4,7 +4,8 @@ import numpy as np
 
 from sps_jax import datasets
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import deal, keep_apart, linear_problem, smoothness
+from sps_jax.problems.dealing import deal
+from sps_jax.problems.supervised import linear_problem, smoothness
 
 
 def libsvm(
@@ -46,8 +47,8 @@ def libsvm(
     x, y = datasets.libsvm(dataset, manual_dir=manual_dir, data_dir=data_dir)
     order = np.random.default_rng(data_seed).permutation(len(y))
     test, train = order[: len(y) // 5], order[len(y) // 5 :]
-    parts = deal(partition, clients, labels=y[train], dirichlet_alpha=dirichlet_alpha, seed=data_seed)
-    parts, apart = keep_apart(parts, validation, data_seed)
+    choices = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": data_seed}
+    parts, apart = deal(partition, clients, labels=y[train], **choices)
     bare = smoothness(x[train], parts, 1 / 4, 0.0, bias=False).max()
     return linear_problem(
         "logistic",

@@ -7,7 +7,8 @@ from sps_jax.datasets.shakespeare import windows
 from sps_jax.errors import unknown
 from sps_jax.models import lstm, transformer
 from sps_jax.problem import Problem
-from sps_jax.problems.supervised import held_in, hold_out_and_deal, keep_apart, network_problem
+from sps_jax.problems.dealing import hold_out_and_deal
+from sps_jax.problems.supervised import held_in, network_problem
 
 MODELS = {"lstm": lstm, "transformer": transformer}
 MIN_CHARACTERS = 1_000
@@ -65,16 +66,16 @@ def shakespeare(
     examples = [windows(text, length) for text in raw.texts if len(text) >= MIN_CHARACTERS]
     x, y = (np.concatenate(each) for each in zip(*examples, strict=True))
     ends = np.cumsum([len(own) for own, _ in examples])
-    rows, held, parts = hold_out_and_deal(
+    rows, held, parts, apart = hold_out_and_deal(
         np.split(np.arange(len(x)), ends[:-1]),
         partition,
         clients,
         labels=x[:, 0],
         natural=f"roles of at least {MIN_CHARACTERS} characters",
         dirichlet_alpha=dirichlet_alpha,
+        validation=validation,
         seed=data_seed,
     )
-    parts, apart = keep_apart(parts, validation, data_seed)
     return network_problem(
         "softmax",
         MODELS[model](len(raw.vocabulary), dtype=precision, **chosen),

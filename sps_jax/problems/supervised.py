@@ -7,7 +7,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from sps_jax.datasets import partition
 from sps_jax.errors import unknown
 from sps_jax.models import Model, linear, storage
 from sps_jax.problem import Problem, stack_clients
@@ -15,7 +14,6 @@ from sps_jax.problems.losses import LOSSES, loss_of, metrics_of, of_moments
 
 WEIGHTS = ("equal", "size")
 PRECISIONS = ("float32", "float64", "bfloat16")
-PARTITIONS = ("natural", "iid", "dirichlet", "by_label", "by_size")
 
 
 def smoothness(x: np.ndarray, parts: Sequence[np.ndarray], curvature: float, ridge: float, bias: bool) -> np.ndarray:
@@ -128,7 +126,7 @@ def network_problem(
       batch_size: examples of a local gradient, None for all.
       weights: of the clients, ``"equal"`` or ``"size"``, in proportion to their numbers of examples.
       validation: rows of ``train``, of no client, that are kept apart for choosing hyperparameters: see
-        :func:`keep_apart`.
+        :func:`sps_jax.problems.dealing.deal`.
       precision: of ``PRECISIONS``.
       evaluation: ``augment``, ``evaluate_batch``, ``evaluate_examples`` of :class:`Problem`.
 
@@ -166,88 +164,3 @@ def held_in(precision: str) -> str:
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     return storage(precision)
-
-
-def hold_out_and_deal(
-    own: Sequence[np.ndarray],
-    how: str,
-    clients: int,
-    *,
-    labels: np.ndarray,
-    natural: str,
-    dirichlet_alpha: float,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """A tenth of the rows of each natural client, drawn with ``seed``, held out, and the others dealt.
-
-    Args:
-      own: for each natural client its rows.
-      how, clients, dirichlet_alpha, seed: as for :func:`deal`; ``"natural"`` takes the first ``clients`` of them.
-      labels: of all rows.
-      natural: what natural clients are, for the message.
-
-    Returns:
-      The rows to train on, the rows held out, and for each client which of the former it gets.
-
-    Raises:
-      ValueError: as :func:`deal`.
-    """
-    if how == "natural":
-        if not 1 <= clients <= len(own):
-            raise ValueError(f"clients must be between 1 and {len(own)}, the {natural}, not {clients}")
-        own = own[:clients]
-    train, test = partition.split(own, 0.1, seed)
-    rows, groups = np.concatenate(train), np.repeat(np.arange(len(train)), [len(part) for part in train])
-    parts = deal(how, clients, labels=labels[rows], groups=groups, dirichlet_alpha=dirichlet_alpha, seed=seed)
-    return rows, np.concatenate(test), parts
-
-
-def keep_apart(
-    parts: Sequence[np.ndarray], fraction: float, seed: int
-) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
-    """Clients' rows without a ``fraction`` of each, drawn with ``seed``, and those rows; None where it is nothing.
-
-    Raises:
-      ValueError: for a fraction out of [0, 1), or one that leaves no row of any client.
-    """
-    if not 0 <= fraction < 1:
-        raise ValueError(f"validation must be in [0, 1), not {fraction:g}")
-    if fraction == 0:
-        return parts, None
-    parts, apart = partition.split(parts, fraction, seed)
-    rows = np.concatenate(apart)
-    if not len(rows):
-        raise ValueError(f"a validation part of {fraction:g} is less than one example of every client")
-    return parts, rows
-
-
-def deal(
-    how: str,
-    clients: int,
-    *,
-    labels: np.ndarray,
-    groups: np.ndarray | None = None,
-    dirichlet_alpha: float = 0.5,
-    seed: int = 0,
-) -> list[np.ndarray]:
-    """Rows dealt to ``clients`` by the partition ``how``, see :mod:`sps_jax.datasets.partition`.
-
-    Raises:
-      ValueError: for an unknown partition, one that the data cannot have, or more clients than there are.
-    """
-    if how not in PARTITIONS:
-        raise unknown("partition", how, PARTITIONS)
-    if how in ("natural", "by_size") and groups is None:
-        raise ValueError(f"these data have no natural clients, so no partition {how!r}; try iid, dirichlet or by_label")
-    if how == "natural":
-        parts = partition.natural(groups)
-        if not 1 <= clients <= len(parts):
-            raise ValueError(f"clients must be between 1 and the data's {len(parts)} natural clients, not {clients}")
-        return parts[:clients]
-    if how == "by_size":
-        return partition.by_size(groups, clients)
-    if how == "iid":
-        return partition.iid(len(labels), clients, seed)
-    if how == "by_label":
-        return partition.by_label(labels, clients)
-    return partition.dirichlet(labels, clients, dirichlet_alpha, seed)
