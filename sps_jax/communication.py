@@ -1,62 +1,121 @@
 """What a message costs, in bits, under named encodings.
 
-A message of d numbers, ``nonzeros`` of them not zero, each number of 32 bits:
+A method says how its messages are written with a :class:`Code`: the engine counts what varies from message to message
+(a :class:`Count`), the rest is known beforehand (a :class:`Size`). A message of d numbers of b bits, of which v are
+sent, at q positions out of P:
 
-=============  =============================================  ==========================================
-``dense``      32 d                                           every number
-``indices``    nonzeros (32 + ceil(log2 d))                   value and position of each nonzero
-``bitmap``     d + 32 nonzeros                                one bit a position, then the values
-``entropy``    32 nonzeros + log2 binomial(d, nonzeros)       no code for the positions can be shorter on average
-``cheapest``   the least of the first three                   the default
-=============  =============================================  ==========================================
+=============  ===========================  ======================================================
+``dense``      b d                          every number
+``indices``    b v + q ceil(log2 P)         what is sent, and the number of each position
+``bitmap``     b v + P                      what is sent, and one bit a position
+``entropy``    b v + log2 binomial(P, q)    no code for the positions can be shorter on average
+``cheapest``   the least of the first three the default
+=============  ===========================  ======================================================
+
+For most methods b = 32, P = d and q = v, the number of nonzeros. A position may stand for a block of numbers; where
+both sides know the positions they cost nothing.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from sps_jax import tree
 from sps_jax.errors import unknown
 
-VALUE_BITS = 32
+KNOWN = -1
+"""For a number of positions: both sides know them."""
 
 
-def _dense(nonzeros: int, entries: int) -> int:
-    return VALUE_BITS * entries
+class Count(NamedTuple):
+    """What varies from message to message, int32 scalars.
+
+    Attributes:
+      values: how many numbers are sent.
+      positions: how many positions are told, or :data:`KNOWN`.
+    """
+
+    values: Any
+    positions: Any
 
 
-def _indices(nonzeros: int, entries: int) -> int:
-    return nonzeros * (VALUE_BITS + (entries - 1).bit_length())  # (d - 1).bit_length() is ceil(log2 d)
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Size:
+    """What all messages of a kind have in common.
+
+    Attributes:
+      entries: d, numbers of the message, >= 1.
+      places: P, positions there are.
+      value_bits: b, bits of a number.
+      header_bits: what is sent beside, such as a norm that all numbers are multiples of.
+      groups: the positions are told within that many groups of P positions each, with equally many in each.
+    """
+
+    entries: int
+    places: int
+    value_bits: int = 32
+    header_bits: int = 0
+    groups: int = 1
 
 
-def _bitmap(nonzeros: int, entries: int) -> int:
-    return entries + VALUE_BITS * nonzeros
+class Code(NamedTuple):
+    """How a method writes its messages.
+
+    Attributes:
+      count: ``message, turn -> Count``, traced.
+      size: ``message -> Size``, from its shapes.
+    """
+
+    count: Callable[[Any, Any], Count]
+    size: Callable[[Any], Size]
 
 
-def _entropy(nonzeros: int, entries: int) -> float:
-    log_choices = math.lgamma(entries + 1) - math.lgamma(nonzeros + 1) - math.lgamma(entries - nonzeros + 1)
-    return VALUE_BITS * nonzeros + log_choices / math.log(2)
+def _nonzeros(message: Any, turn: Any) -> Count:
+    nonzeros = tree.nonzeros(message)
+    return Count(nonzeros, nonzeros)
 
 
-def _cheapest(nonzeros: int, entries: int) -> int:
-    return min(code(nonzeros, entries) for code in (_dense, _indices, _bitmap))
+FLOATS = Code(_nonzeros, lambda message: Size(tree.size(message), tree.size(message)))
+"""Numbers of 32 bits, the nonzeros at positions of their own."""
+
+SHARED_POSITIONS = Code(lambda message, turn: Count(tree.nonzeros(message), jnp.int32(KNOWN)), FLOATS.size)
+"""Numbers of 32 bits, the nonzeros at positions that both sides know."""
 
 
-ENCODINGS: dict[str, Callable[[int, int], int | float]] = {
-    "dense": _dense,
-    "indices": _indices,
-    "bitmap": _bitmap,
-    "entropy": _entropy,
-    "cheapest": _cheapest,
+def _index_bits(positions: int, size: Size) -> int:
+    return positions * (size.places - 1).bit_length()  # (P - 1).bit_length() is ceil(log2 P)
+
+
+def _map_bits(positions: int, size: Size) -> int:
+    return size.groups * size.places
+
+
+def _choice_bits(positions: int, size: Size) -> float:
+    each = positions / size.groups
+    choices = math.lgamma(size.places + 1) - math.lgamma(each + 1) - math.lgamma(size.places - each + 1)
+    return size.groups * choices / math.log(2)
+
+
+_POSITIONS: dict[str, Callable[[int, Size], int | float]] = {
+    "indices": _index_bits,
+    "bitmap": _map_bits,
+    "entropy": _choice_bits,
 }
+ENCODINGS = ("dense", *_POSITIONS, "cheapest")
 
 
-def message_bits(nonzeros: int, entries: int, encoding: str = "cheapest") -> int | float:
+def message_bits(count: Count | int, size: Size | int, encoding: str = "cheapest") -> int | float:
     """Bits of one message; an int, or a float under ``"entropy"``.
 
     Args:
-      nonzeros: how many numbers of the message are not zero, 0 <= nonzeros <= entries.
-      entries: d, how many numbers the message has, >= 1.
+      count: of the message; an int v for v nonzeros at positions of their own.
+      size: of such messages; an int d for d numbers of 32 bits.
       encoding: a name of the table above.
 
     Raises:
@@ -67,17 +126,29 @@ def message_bits(nonzeros: int, entries: int, encoding: str = "cheapest") -> int
     """
     if encoding not in ENCODINGS:
         raise unknown("encoding", encoding, ENCODINGS)
-    if not 0 <= nonzeros <= entries or entries < 1:
-        raise ValueError(f"a message of {entries} entries cannot have {nonzeros} nonzeros")
-    return ENCODINGS[encoding](int(nonzeros), int(entries))
+    values, positions = map(int, count if isinstance(count, Count) else (count, count))
+    size = size if isinstance(size, Size) else Size(int(size), int(size))
+    if size.entries < 1 or not 0 <= values <= size.entries or not KNOWN <= positions <= size.places * size.groups:
+        raise ValueError(f"a message of {size.entries} entries cannot have {values} nonzeros at {positions} positions")
+
+    def bits(encoding):
+        if encoding == "dense":
+            return size.header_bits + size.value_bits * size.entries
+        told = 0 if positions == KNOWN else _POSITIONS[encoding](positions, size)
+        return size.header_bits + size.value_bits * values + told
+
+    return min(map(bits, ("dense", "indices", "bitmap"))) if encoding == "cheapest" else bits(encoding)
 
 
-def total_bits(nonzeros: np.ndarray, entries: int, encoding: str = "cheapest") -> int | float:
-    """Bits of many messages of ``entries`` numbers each, summed in Python numbers, which do not overflow.
+def total_bits(counts: Count | np.ndarray, size: Size | int, encoding: str = "cheapest") -> int | float:
+    """Bits of many messages of one size, summed in Python numbers, which do not overflow.
 
     Args:
-      nonzeros: integer array of any shape, one count a message.
+      counts: integer arrays of equal shapes, a number a message; one array for nonzeros at positions of their own.
+      size, encoding: see :func:`message_bits`.
     """
-    counts, messages = np.unique(np.asarray(nonzeros), return_counts=True)
-    each = (message_bits(c, entries, encoding) for c in counts.tolist())
+    pairs = counts if isinstance(counts, Count) else (counts, counts)
+    pairs = np.stack([np.asarray(each).ravel() for each in pairs], axis=1)
+    kinds, messages = np.unique(pairs, axis=0, return_counts=True)
+    each = (message_bits(Count(*kind), size, encoding) for kind in kinds.tolist())
     return sum(bits * m for bits, m in zip(each, messages.tolist(), strict=True))

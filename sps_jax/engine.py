@@ -93,6 +93,12 @@ def local_step(algorithm: Algorithm, problem: Problem, keys: Keys, t, b, x, h, i
     return algorithm.move(x, algorithm.direction(x, h, b, gradient, own))
 
 
+def send_one(algorithm: Algorithm, problem: Problem, keys: Keys, turn: Callable, t, b, x, h, i, data, count):
+    """The message of client ``i`` after ``t`` iterations; a gradient in it is taken on a batch of its own."""
+    batch = fold_in(fold_in(fold_in(keys.clients, t), i), 2)  # local_step has 0 and 1
+    return algorithm.send(x, h, b, partial(problem.gradient, data, count, t, batch), turn(i))
+
+
 def turns(problem: Problem, keys: Keys, t, steps) -> Callable[[jax.Array], Turn]:
     """What the engine knows of client i's communication after ``t`` iterations, ``steps`` since the last one."""
     common, n = fold_in(keys.common, t), problem.clients
@@ -105,14 +111,15 @@ def answer(algorithm: Algorithm, plan: Plan, turn: Callable, server, mean, memor
 
     ``sent`` are the clients' iterates and messages, (n, ...) each.
     """
-    server = algorithm.serve(server, mean, turn(jnp.int32(-1)))
+    whole = turn(jnp.int32(-1))
+    server = algorithm.serve(server, mean, whole)
     back = algorithm.broadcast(server)
 
     def receive(back, h, sent, i):
         return (), algorithm.receive(sent[0], h, sent[1], back, turn(i))
 
     _, memory = over_clients(plan, receive, None, back, memory, sent, clients, update=True)
-    return server, memory, tree.nonzeros(back)
+    return server, memory, jnp.stack(algorithm.downlink.count(back, whole))
 
 
 def coin(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
@@ -156,11 +163,12 @@ def step(
     def meet():
         turn = turns(problem, keys, t, steps)
 
-        def send(b, x, h, i):
-            message = algorithm.send(x, h, b, turn(i))
+        def send(b, x, h, i, data, count):
+            message = send_one(algorithm, problem, keys, turn, t, b, x, h, i, data, count)
             return message, (x, message)
 
-        mean, sent = over_clients(VMAP, send, problem.weights, b, x, state.memory, clients)
+        own = (x, state.memory, clients, problem.data, problem.counts)
+        mean, sent = over_clients(VMAP, send, problem.weights, b, *own)
         server, memory, _ = answer(algorithm, VMAP, turn, state.server, mean, state.memory, sent, clients)
         return StepState(_start(algorithm, problem, server, memory), server, memory, t, jnp.int32(0))
 
@@ -188,7 +196,9 @@ def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree |
     """The state before the first round; ``params`` replaces the problem's starting point."""
     params = problem.init(split_key(key).init) if params is None else params
     h, server = algorithm.init(params)
-    return State(server, tree.stack(h, problem.clients), jnp.int32(0))
+    n = problem.clients
+    memory = jax.vmap(lambda i: algorithm.enroll(h, i, n))(jnp.arange(n, dtype=jnp.int32))
+    return State(server, memory, jnp.int32(0))
 
 
 def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
@@ -214,7 +224,8 @@ def one_round(
     """Local steps of all clients up to a communication, and that communication.
 
     Returns:
-      The next state, and the numbers of nonzeros sent ``up`` (n,) and ``down`` ().
+      The next state, and the counts of what was sent ``up`` (n, 2) and ``down`` (2,), see
+      :class:`sps_jax.communication.Count`.
     """
     keys, clients = split_key(key), jnp.arange(problem.clients, dtype=jnp.int32)
     length = round_length(schedule, keys.coin, state.t)
@@ -223,8 +234,8 @@ def one_round(
 
     def one(b, h, i, data, count):
         x = local_round(algorithm, problem, keys, state.t, length, b, h, i, data, count)
-        message = algorithm.send(x, h, b, turn(i))
-        return message, ((x, message), tree.nonzeros(message))
+        message = send_one(algorithm, problem, keys, turn, t, b, x, h, i, data, count)
+        return message, ((x, message), jnp.stack(algorithm.uplink.count(message, turn(i))))
 
     own = (state.memory, clients, problem.data, problem.counts)
     mean, (sent, up) = over_clients(plan, one, problem.weights, algorithm.broadcast(state.server), *own)
@@ -244,12 +255,12 @@ def observe(algorithm: Algorithm, problem: Problem, state: State, plan: Plan = V
     for name, thing in (("density", model), ("average_density", b)):
         seen[name] = tree.nonzeros(thing).astype(problem.ridge.dtype) / tree.size(thing)
 
-    def control(b, h, _):
-        variates = algorithm.control(h, b)
+    def control(server, h, _):
+        variates = algorithm.control(h, server)
         return variates, jax.tree.map(lambda a: jnp.max(jnp.abs(a)), variates)
 
     # the counts have a clients axis where the memory is empty
-    total, each = over_clients(plan, control, problem.weights, b, state.memory, problem.counts)
+    total, each = over_clients(plan, control, problem.weights, state.server, state.memory, problem.counts)
     if jax.tree.leaves(total):
         total, each = problem.clients * tree.largest(total), tree.largest(each)
         seen["control_sum"] = jnp.where(each > 0, total / jnp.where(each > 0, each, 1), 0)

@@ -8,7 +8,8 @@ import jax
 import psutil
 
 from sps_jax import tree
-from sps_jax.engine import split_key, turns
+from sps_jax.communication import Size
+from sps_jax.engine import send_one, split_key, turns
 from sps_jax.hyperparameters import Setup
 from sps_jax.plan import Plan, clients_mesh
 from sps_jax.problem import Problem
@@ -55,6 +56,8 @@ class Shapes(NamedTuple):
       message: what a client sends.
       awaiting: what of iterate and message a client needs when the answer comes.
       saved: what the forward pass of a local gradient computes and keeps for the backward pass.
+      up: how a message is written.
+      down: how a broadcast is written.
     """
 
     memory: Any
@@ -64,6 +67,8 @@ class Shapes(NamedTuple):
     message: Any
     awaiting: Any
     saved: Any
+    up: Size
+    down: Size
 
 
 def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
@@ -81,10 +86,11 @@ def _shapes(setup: Setup, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ..
         algorithm, keys = setup.build(hyper), split_key(jax.random.key(0))
         h, server = algorithm.init(problem.init(keys.init))
         b = algorithm.broadcast(server)
-        x, turn = algorithm.start(b, h), turns(problem, keys, 0, 1)(jax.numpy.int32(0))
-        m = algorithm.send(x, h, b, turn)
-        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn), (x, m))
-        return Shapes(h, server, b, x, m, awaiting, None)
+        x, turn, t = algorithm.start(b, h), turns(problem, keys, 0, 1), jax.numpy.int32(0)
+        data, count = jax.tree.map(lambda a: a[0], (problem.data, problem.counts))
+        m = send_one(algorithm, problem, keys, turn, t, b, x, h, t, data, count)
+        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn(t)), (x, m))
+        return Shapes(h, server, b, x, m, awaiting, None, algorithm.uplink.size(m), algorithm.downlink.size(b))
 
     return jax.eval_shape(trace, hyper, problem)._replace(saved=_saved(problem))
 

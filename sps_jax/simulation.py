@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
-from sps_jax.communication import total_bits
+from sps_jax.communication import Count, message_bits, total_bits
 from sps_jax.engine import Schedule, State, StepState, begin, observe, one_round, split_key, start, step
 from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import Plan, place
@@ -29,7 +29,7 @@ def run_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Sche
     """The rounds of ``asked`` (R,), a boolean each: whether its communication is evaluated.
 
     Returns:
-      The final state and what was seen, arrays (R, ...): ``iteration``; ``up`` and ``down``, nonzeros sent;
+      The final state and what was seen, arrays (R, ...): ``iteration``; ``up`` and ``down``, counts of what was sent;
       ``finite``, whether the server's state is; and :func:`observe`'s, meaningful where ``asked``.
     """
     return _scan_rounds(setup.build(hyper), plan, problem, schedule, state, key, asked)
@@ -131,8 +131,8 @@ def tabulate(
     up, down = columns.pop("up"), columns.pop("down")
     del columns["finite"]
     history = {"round": np.flatnonzero(asked) + 1} | {name: values[asked] for name, values in columns.items()}
-    uplink = [total_bits(row, tree.size(of.message), encoding) for row in up]
-    downlink = [clients * total_bits(row, tree.size(of.broadcast), encoding) for row in down]
+    uplink = [total_bits(Count(*row.T), of.up, encoding) for row in up]
+    downlink = [clients * message_bits(Count(*row), of.down, encoding) for row in down]
     bits = {"uplink_bits": uplink, "downlink_bits": downlink}
     return history | {name: np.array(list(accumulate(each)))[asked] for name, each in bits.items()}
 

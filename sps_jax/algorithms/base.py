@@ -5,7 +5,7 @@ The engine maps the client's functions over all clients, averages the messages, 
     b = broadcast(server)
     x = start(b, h)                                          a round begins
     x = move(x, direction(x, h, b, gradient, key))           one local step; k times, or until the coin falls
-    m = send(x, h, b, turn)                                  communication
+    m = send(x, h, b, gradient, turn)                        communication
     server = serve(server, mean of m, turn);  b = broadcast(server)
     h = receive(x, h, m, b, turn)
 
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from sps_jax.communication import FLOATS, Code
 from sps_jax.tree import Tree
 
 
@@ -50,27 +51,36 @@ class Algorithm(NamedTuple):
     Attributes:
       move: ``x, d -> x``, what a local step makes of the direction; usually ``descend(stepsize)``.
       init: ``params -> h, server``; h is ONE client's memory, ``()`` if it keeps none.
+      enroll: ``h, i, n -> h``, the memory that client i of n begins with, where clients differ from the start.
       broadcast: ``server -> b``, what goes down; its bits are counted.
       start: ``b, h -> x``, where a client begins a round.
       direction: ``x, h, b, gradient, key -> d``; ``gradient(params)`` is that of f_i, on a fresh batch. A transform
         of the local direction (clipping, say) acts on d.
-      send: ``x, h, b, turn -> m``, what goes up; its bits are counted.
+      send: ``x, h, b, gradient, turn -> m``, what goes up; its bits are counted.
       serve: ``server, mean of m, turn -> server``.
       receive: ``x, h, m, b, turn -> h``, with the new b.
       model: ``server -> params``, what is evaluated and shipped.
-      control: ``h, b -> tree``, the control variates that should sum to zero over clients; ``()`` if there are none.
+      with_model: ``server, params -> server``, with another model in it.
+      control: ``h, server -> tree``, the control variates that should sum to zero over clients; ``()`` if there are
+        none.
+      uplink: how m is written, a :class:`sps_jax.communication.Code`; nonzeros of 32 bits where nothing else is said.
+      downlink: how b is written.
     """
 
     move: Callable[[Any, Any], Any]
     init: Callable[[Tree], tuple[Any, Any]] = lambda params: ((), params)
+    enroll: Callable[[Any, jax.Array, int], Any] = lambda h, i, n: h
     broadcast: Callable[[Any], Any] = lambda server: server
     start: Callable[[Any, Any], Any] = lambda b, h: b
     direction: Callable[..., Any] = lambda x, h, b, gradient, key: gradient(x)
-    send: Callable[..., Any] = lambda x, h, b, turn: x
+    send: Callable[..., Any] = lambda x, h, b, gradient, turn: x
     serve: Callable[[Any, Any, Turn], Any] = lambda server, mean, turn: mean
     receive: Callable[..., Any] = lambda x, h, m, b, turn: h
     model: Callable[[Any], Tree] = lambda server: server
-    control: Callable[[Any, Any], Tree] = lambda h, b: ()
+    with_model: Callable[[Any, Tree], Any] = lambda server, params: params
+    control: Callable[[Any, Any], Tree] = lambda h, server: ()
+    uplink: Code = FLOATS
+    downlink: Code = FLOATS
 
 
 def descend(stepsize: jax.Array | float) -> Callable[[Tree, Tree], Tree]:
@@ -114,12 +124,13 @@ def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, o
 
     return algorithm._replace(
         init=init,
+        enroll=lambda h, i, n: (algorithm.enroll(h[0], i, n), h[1]),
         start=lambda b, h: (algorithm.start(b, h[0]), h[1]),
         direction=direction,
         move=move,
-        send=lambda x, h, b, turn: algorithm.send(x[0], h[0], b, turn),
+        send=lambda x, h, b, gradient, turn: algorithm.send(x[0], h[0], b, gradient, turn),
         receive=receive,
-        control=lambda h, b: algorithm.control(h[0], b),
+        control=lambda h, server: algorithm.control(h[0], server),
     )
 
 

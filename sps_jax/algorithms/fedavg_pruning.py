@@ -1,7 +1,5 @@
 """FedAvg pruned at the server or at the clients: the baselines without control variates."""
 
-from functools import partial
-
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.algorithms.fedavg import fedavg
 from sps_jax.algorithms.pruning import pruned
@@ -17,7 +15,7 @@ def fedavg_server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C.
     """
-    return pruned(fedavg(stepsize=stepsize, prob=prob), partial(prune, sparsity=sparsity), server="naive")
+    return pruned(fedavg(stepsize=stepsize, prob=prob), prune, sparsity, server="naive")
 
 
 def fedavg_client_pruning(*, stepsize, prob, sparsity, straight_through=True, prune=topk) -> Algorithm:
@@ -32,7 +30,8 @@ def fedavg_client_pruning(*, stepsize, prob, sparsity, straight_through=True, pr
     """
     return pruned(
         fedavg(stepsize=stepsize, prob=prob),
-        partial(prune, sparsity=sparsity),
+        prune,
+        sparsity,
         gradient=straight_through,
         uplink=True,
     )

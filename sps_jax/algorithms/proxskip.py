@@ -32,4 +32,6 @@ def proxskip(*, stepsize, prob) -> Algorithm:
     def receive(x, h, m, b, turn):
         return jax.tree.map(lambda h, b, m: h + prob / stepsize * (b - m), h, b, m)
 
-    return Algorithm(init=init, direction=direction, move=descend(stepsize), receive=receive, control=lambda h, b: h)
+    return Algorithm(
+        init=init, direction=direction, move=descend(stepsize), receive=receive, control=lambda h, server: h
+    )

@@ -1,8 +1,11 @@
-"""Where a method prunes: four switches over any method whose server state is the model."""
+"""Where a method prunes: four switches over any method."""
 
 from collections.abc import Callable
 
+import jax
+
 from sps_jax.algorithms.base import Algorithm
+from sps_jax.communication import FLOATS
 from sps_jax.errors import unknown
 from sps_jax.tree import Tree
 
@@ -11,42 +14,53 @@ SERVER = ("none", "naive", "modified")
 
 def pruned(
     base: Algorithm,
-    prune: Callable[[Tree], Tree],
+    prune: Callable[..., Tree],
+    sparsity: jax.Array | float,
     *,
     gradient: bool = False,
     iterate: bool = False,
     uplink: bool = False,
     server: str = "none",
 ) -> Algorithm:
-    r"""``base`` with pruning C at any of four places; the shipped model is always pruned, C(server's average).
+    r"""``base`` with pruning C at any of four places; the shipped model is always pruned, C(server's model).
 
     Args:
-      base: a method that sends and serves its model: :func:`fedavg`, :func:`proxskip`, ...
-      prune: C, params -> params.
+      base: a method whose clients' x is a model: :func:`fedavg`, :func:`proxskip`, :func:`scaffold`, ...
+      prune: C, a sparsifier ``prune(params, sparsity) -> params``. One that has a true ``wants_gradient`` is given the
+        gradient at params as a third argument where there is one: at the clients, before the gradient and the message.
+        Its ``code``, where it has one, says how its positions are written.
+      sparsity: fraction of the prunable weights set to zero, in [0, 1).
       gradient: straight-through, the gradient is taken at C(x) and applied to x.
       iterate: hard, x = C(x) after every local step.
-      uplink: C(x) goes up, and with it everything the client computes from its message; the control variates are
-        updated with the *pruned* vectors that were averaged, else their sum is lost.
-      server: ``"naive"`` serves C(mean), which breaks the sum of control variates; ``"modified"`` serves the dense
-        mean, from which each client starts at C(b); ``"none"``.
+      uplink: the message is made from C(x), and with it what the client computes when the answer comes; control
+        variates are updated with the *pruned* vectors that were averaged, else their sum is lost.
+      server: ``"naive"`` serves C(model), which breaks the sum of control variates; ``"modified"`` serves the dense
+        model, from which each client starts at C(b); ``"none"``.
 
     Raises:
       ValueError: for an unknown ``server``.
     """
     if server not in SERVER:
         raise unknown("server pruning", server, SERVER)
-    method = base
+    wants_gradient, code = getattr(prune, "wants_gradient", False), getattr(prune, "code", FLOATS)
+
+    def cut(params, gradient=None):
+        if wants_gradient and gradient is not None:
+            return prune(params, sparsity, gradient(params))
+        return prune(params, sparsity)
+
+    def served(state):
+        return base.with_model(state, cut(base.model(state)))
+
+    method = base._replace(uplink=code, downlink=code)
     if gradient:
-        method = method._replace(direction=lambda x, h, b, g, key: base.direction(x, h, b, lambda p: g(prune(p)), key))
+        method = method._replace(direction=lambda x, h, b, g, key: base.direction(x, h, b, lambda p: g(cut(p, g)), key))
     if iterate:
-        method = method._replace(move=lambda x, d: prune(base.move(x, d)))
+        method = method._replace(move=lambda x, d: cut(base.move(x, d)))
     if uplink:
-        method = method._replace(
-            send=lambda x, h, b, turn: base.send(prune(x), h, b, turn),
-            receive=lambda x, h, m, b, turn: base.receive(prune(x), h, m, b, turn),
-        )
+        method = method._replace(send=lambda x, h, b, g, turn: base.send(cut(x, g), h, b, g, turn))
     if server == "naive":
-        method = method._replace(serve=lambda state, mean, turn: prune(base.serve(state, mean, turn)))
+        method = method._replace(serve=lambda state, mean, turn: served(base.serve(state, mean, turn)))
     if server == "modified":
-        method = method._replace(start=lambda b, h: base.start(prune(b), h))
-    return method._replace(model=lambda state: prune(base.model(state)))
+        method = method._replace(start=lambda b, h: cut(base.start(b, h)))
+    return method._replace(model=lambda state: cut(base.model(state)))

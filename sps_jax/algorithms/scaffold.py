@@ -32,7 +32,7 @@ def scaffold(*, stepsize, prob) -> Algorithm:
         _, c = b
         return jax.tree.map(lambda g, ci, c: g - ci + c, gradient(x), ci, c)
 
-    def send(x, ci, b, turn):
+    def send(x, ci, b, gradient, turn):
         x_last, c = b
         change = jax.tree.map(lambda x_last, x, c: (x_last - x) / (turn.steps * stepsize) - c, x_last, x, c)
         return x, change
@@ -46,8 +46,8 @@ def scaffold(*, stepsize, prob) -> Algorithm:
         _, change = m
         return jax.tree.map(lambda ci, dc: ci + dc, ci, change)
 
-    def control(ci, b):
-        return jax.tree.map(lambda ci, c: ci - c, ci, b[1])
+    def control(ci, server):
+        return jax.tree.map(lambda ci, c: ci - c, ci, server[1])
 
     def model(server):
         x, _ = server
@@ -63,4 +63,5 @@ def scaffold(*, stepsize, prob) -> Algorithm:
         receive=receive,
         control=control,
         model=model,
+        with_model=lambda server, x: (x, server[1]),
     )

@@ -16,8 +16,6 @@ server_pruning_modified                                     modified
 =======================  ================  =======  ======  ========
 """
 
-from functools import partial
-
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.algorithms.pruning import pruned
@@ -42,7 +40,7 @@ def sparse_proxskip(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C, ``prune(params, sparsity) -> params``.
     """
-    return pruned(proxskip(stepsize=stepsize, prob=prob), partial(prune, sparsity=sparsity), gradient=True, uplink=True)
+    return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, gradient=True, uplink=True)
 
 
 def sparse_proxskip_local(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
@@ -60,7 +58,7 @@ def sparse_proxskip_local(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C.
     """
-    return pruned(proxskip(stepsize=stepsize, prob=prob), partial(prune, sparsity=sparsity), iterate=True)
+    return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, iterate=True)
 
 
 def server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
@@ -76,7 +74,7 @@ def server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C.
     """
-    return pruned(proxskip(stepsize=stepsize, prob=prob), partial(prune, sparsity=sparsity), server="naive")
+    return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, server="naive")
 
 
 def server_pruning_modified(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
@@ -90,4 +88,4 @@ def server_pruning_modified(*, stepsize, prob, sparsity, prune=topk) -> Algorith
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C.
     """
-    return pruned(proxskip(stepsize=stepsize, prob=prob), partial(prune, sparsity=sparsity), server="modified")
+    return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, server="modified")
