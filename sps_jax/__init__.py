@@ -4,6 +4,9 @@ __version__ = "0.1.0"
 
 from sps_jax.algorithms import ALGORITHMS, Algorithm, Turn, descend, pruned, transformed
 from sps_jax.algorithms import (
+    compressed_scaffnew as compressed_scaffnew,
+)
+from sps_jax.algorithms import (
     fedavg as fedavg,
 )
 from sps_jax.algorithms import (
@@ -11,6 +14,24 @@ from sps_jax.algorithms import (
 )
 from sps_jax.algorithms import (
     fedavg_server_pruning as fedavg_server_pruning,
+)
+from sps_jax.algorithms import (
+    fedcomloc_com as fedcomloc_com,
+)
+from sps_jax.algorithms import (
+    fedcomloc_global as fedcomloc_global,
+)
+from sps_jax.algorithms import (
+    fedcomloc_local as fedcomloc_local,
+)
+from sps_jax.algorithms import (
+    feddst as feddst,
+)
+from sps_jax.algorithms import (
+    feddyn as feddyn,
+)
+from sps_jax.algorithms import (
+    fednova as fednova,
 )
 from sps_jax.algorithms import (
     fedprox as fedprox,
@@ -23,6 +44,9 @@ from sps_jax.algorithms import (
 )
 from sps_jax.algorithms import (
     randprox_l1 as randprox_l1,
+)
+from sps_jax.algorithms import (
+    randprox_server as randprox_server,
 )
 from sps_jax.algorithms import (
     scaffold as scaffold,
@@ -39,12 +63,16 @@ from sps_jax.algorithms import (
 from sps_jax.algorithms import (
     sparse_proxskip_local as sparse_proxskip_local,
 )
-from sps_jax.communication import ENCODINGS, message_bits, total_bits
+from sps_jax.algorithms import (
+    tamuna as tamuna,
+)
+from sps_jax.communication import ENCODINGS, Code, Count, Size, message_bits, total_bits
 from sps_jax.engine import Schedule, State, StepState, begin, step
 from sps_jax.hyperparameters import prepare
 from sps_jax.plan import Plan, clients_mesh
 from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem, stack_clients
+from sps_jax.quantize import quantize
 from sps_jax.simulation import iterate, placed, simulate
 from sps_jax.sparsify import make_topk, straight_through, topk
 from sps_jax.sweeping import grid, sweep
@@ -53,9 +81,12 @@ __all__ = [
     "ALGORITHMS",
     "ENCODINGS",
     "Algorithm",
+    "Code",
+    "Count",
     "Plan",
     "Problem",
     "Schedule",
+    "Size",
     "State",
     "StepState",
     "Turn",
@@ -71,6 +102,7 @@ __all__ = [
     "prepare",
     "shapes",
     "pruned",
+    "quantize",
     "simulate",
     "stack_clients",
     "step",

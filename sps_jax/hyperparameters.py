@@ -49,7 +49,8 @@ def prepare(
 
     Args:
       make: a factory of the table ``ALGORITHMS``, or one's own.
-      hyper: its keyword arguments. Real numbers are traced, as scalars of ``dtype``; the rest is static.
+      hyper: its keyword arguments. Real numbers are traced, as scalars of ``dtype``, but for parameters annotated as
+        ``int``; the rest is static.
       dtype: of the parameters.
       local_steps: k, for the deterministic schedule; it stands for ``prob = 1/k``.
       transform, transform_on: an optax transform, see :func:`sps_jax.algorithms.transformed`.
@@ -74,9 +75,10 @@ def prepare(
         raise ValueError(f"{make.__name__} needs {', '.join(missing)}")
     defaults = {name: p.default for name, p in takes.items() if p.default is not p.empty}
     hyper = defaults | hyper
-    traced = {name: value for name, value in hyper.items() if _is_number(value)}
-    for name, value in traced.items():
+    numbers = {name: value for name, value in hyper.items() if _is_number(value)}
+    for name, value in numbers.items():
         _check_range(name, value)
+    traced = {name: value for name, value in numbers.items() if takes[name].annotation not in (int, int | None)}
     static = tuple(sorted((name, value) for name, value in hyper.items() if name not in traced))
     traced = {name: jnp.asarray(value, dtype) for name, value in traced.items()}
     always = "prob" not in takes  # such a method communicates after every step
@@ -88,6 +90,13 @@ def prepare(
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "prob": (lambda v: 0 < v <= 1, "in (0, 1]"),
     "sparsity": (lambda v: 0 <= v < 1, "in [0, 1)"),
+    "alpha": (lambda v: 0 < v < np.inf, "positive and finite"),
+    "drop": (lambda v: 0 <= v <= 1, "in [0, 1]"),
+    "owners": (lambda v: 2 <= v < np.inf, "finite and at least 2"),
+    "quantize_bits": (lambda v: v in range(1, 17), "a whole number from 1 to 16"),
+    "readjust_every": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
+    "tau_min": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
+    "tau_max": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
     "stepsize": (lambda v: 0 < v < np.inf, "positive and finite"),
 }
 """What is asked of hyperparameters by name; any other must be finite and not negative."""

@@ -12,6 +12,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "tree": 0,
     "errors": 0,
     "communication": 1,
+    "quantize": 2,
     "sparsify": 2,
     "plan": 1,
     "algorithms.base": 2,

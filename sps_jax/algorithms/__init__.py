@@ -3,13 +3,19 @@
 from collections.abc import Callable
 
 from sps_jax.algorithms.base import Algorithm, Turn, descend, transformed
+from sps_jax.algorithms.compressed_scaffnew import compressed_scaffnew
 from sps_jax.algorithms.fedavg import fedavg
 from sps_jax.algorithms.fedavg_pruning import fedavg_client_pruning, fedavg_server_pruning
+from sps_jax.algorithms.fedcomloc import fedcomloc_com, fedcomloc_global, fedcomloc_local
+from sps_jax.algorithms.feddst import feddst
+from sps_jax.algorithms.feddyn import feddyn
+from sps_jax.algorithms.fednova import fednova
 from sps_jax.algorithms.fedprox import fedprox
 from sps_jax.algorithms.gd import gd
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.algorithms.pruning import pruned
 from sps_jax.algorithms.randprox_l1 import randprox_l1
+from sps_jax.algorithms.randprox_server import randprox_server
 from sps_jax.algorithms.scaffold import scaffold
 from sps_jax.algorithms.sparse_proxskip import (
     server_pruning,
@@ -17,6 +23,7 @@ from sps_jax.algorithms.sparse_proxskip import (
     sparse_proxskip,
     sparse_proxskip_local,
 )
+from sps_jax.algorithms.tamuna import tamuna
 
 ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     make.__name__: make
@@ -33,6 +40,15 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
         fedavg_server_pruning,
         fedavg_client_pruning,
         randprox_l1,
+        randprox_server,
+        fednova,
+        feddyn,
+        fedcomloc_com,
+        fedcomloc_local,
+        fedcomloc_global,
+        compressed_scaffnew,
+        tamuna,
+        feddst,
     )
 }
 

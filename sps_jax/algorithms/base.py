@@ -11,8 +11,8 @@ The engine maps the client's functions over all clients, averages the messages, 
 
 ``x`` is what moves during the local steps, ``h`` what a client keeps between rounds, ``b`` the server's last
 broadcast; each is any pytree. An algorithm is made by a function of keyword-only hyperparameters. Numbers among them
-are traced (changing them does not recompile), everything else is static. An algorithm that takes no ``prob``
-communicates after every step.
+are traced (changing them does not recompile), but for parameters annotated as ``int``; everything else is static. An
+algorithm that takes no ``prob`` communicates after every step.
 """
 
 from collections.abc import Callable

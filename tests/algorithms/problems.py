@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.problem import Problem
@@ -13,6 +14,10 @@ from sps_jax.problem import Problem
 FEATURES, OUTPUTS = 5, 3
 METHODS = [(name, {}) for name in ALGORITHMS] + [("fedavg_client_pruning", {"straight_through": False})]
 IDS = ["-".join([name, *options]) for name, options in METHODS]
+APART = {"gd", "fedprox", "server_pruning_modified", "fedavg_server_pruning", "randprox_l1", "randprox_server"}
+APART |= {"feddyn", "fedcomloc_com", "fedcomloc_local", "fedcomloc_global", "tamuna"}
+"""Methods that share their shape with another; the dearest tests leave them to ``pytest -m slow``."""
+SAMPLE = [pytest.param(*m, id=i, marks=[pytest.mark.slow] * (m[0] in APART)) for m, i in zip(METHODS, IDS, strict=True)]
 PRUNED = ["sparse_proxskip", "sparse_proxskip_local", "server_pruning", "server_pruning_modified"]
 PRUNED += ["fedavg_server_pruning", "fedavg_client_pruning"]
 

@@ -23,6 +23,13 @@ class Case(NamedTuple):
     keep: int
     mu: float = 0.0
     l1: float = 0.0
+    alpha: float = 0.1
+    tau: Sequence[int] = ()  # of each client
+    owners: int = 2
+    ranks: Sequence[Sequence[int]] = ()  # at each communication, of each client
+    mask: np.ndarray | None = None  # the first
+    drop: float = 0.2
+    every: int = 10
 
 
 def topk(x: np.ndarray, keep: int) -> np.ndarray:
@@ -175,6 +182,115 @@ def randprox_l1(case: Case):
     return b, b, h
 
 
+def randprox_server(case: Case):
+    b = case.start
+    h = np.zeros((case.clients, *b.shape))
+    for steps in case.lengths:
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * (case.gradients(x) - h)
+        y = (x - case.gamma / case.p * h).mean(0)
+        b = np.sign(y) * np.maximum(np.abs(y) - case.gamma / case.p * case.l1, 0)
+        h = h + case.p / case.gamma * (b - x)
+    return b, b, h
+
+
+def fednova(case: Case):
+    b = case.start
+    for steps in case.lengths:
+        tau = np.minimum(case.tau, steps)
+        x = copies(b, case.clients)
+        for j in range(steps):
+            x = np.where((j < tau)[:, None, None], x - case.gamma * case.gradients(x), x)
+        b = b - tau.mean() * ((b - x) / tau[:, None, None]).mean(0)
+    return b, b, np.asarray(case.tau, float)
+
+
+def feddyn(case: Case):
+    b, s = case.start, np.zeros_like(case.start)
+    own = np.zeros((case.clients, *b.shape))
+    for steps in case.lengths:
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * (case.gradients(x) - own + case.alpha * (x - b))
+        own = own - case.alpha * (x - b)
+        s = s - case.alpha * (x - b).mean(0)
+        b = x.mean(0) - s / case.alpha
+    return b, b, own
+
+
+def fedcomloc_com(case: Case):
+    b = case.start
+    h = np.zeros((case.clients, *b.shape))
+    for steps in case.lengths:
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * (case.gradients(x) - h)
+        sent = topk_each(x, case.keep)
+        b = sent.mean(0)
+        h = h + case.p / case.gamma * (b - sent)
+    return b, b, h
+
+
+def fedcomloc_local(case: Case):
+    b = case.start
+    h = np.zeros((case.clients, *b.shape))
+    for steps in case.lengths:
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * (case.gradients(topk_each(x, case.keep)) - h)
+        b = x.mean(0)
+        h = h + case.p / case.gamma * (b - x)
+    return b, b, h
+
+
+def compressed_scaffnew(case: Case):
+    b, n, s = case.start, case.clients, case.owners
+    h = np.zeros((n, *b.shape))
+    eta = n * (s - 1) / (s * (n - 1))
+    coordinates = np.arange(b.size).reshape(b.shape)  # the bias comes first in the package too
+    for steps, ranks in zip(case.lengths, case.ranks, strict=True):
+        x = copies(b, n)
+        for _ in range(steps):
+            x = x - case.gamma * (case.gradients(x) - h)
+        q = np.stack([(rank - coordinates * s) % n < s for rank in ranks])
+        assert (q.sum(0) == s).all()
+        b = (q * x).sum(0) / s
+        h = h + case.p * eta / case.gamma * q * (b - x)
+    return b, b, h
+
+
+def largest(score: np.ndarray, keep: int) -> np.ndarray:
+    """The mask of the ``keep`` largest of the weights; biases are all in."""
+    flat = score[1:].ravel()
+    chosen = np.zeros(flat.size)
+    chosen[np.argsort(-flat, kind="stable")[:keep]] = 1
+    return np.concatenate([np.ones_like(score[:1]), chosen.reshape(score[1:].shape)])
+
+
+def feddst(case: Case):
+    def readjusted(x, mask, g):
+        kept = largest(np.where(mask > 0, np.abs(x), -1), round(case.keep * (1 - case.drop)))
+        return x * kept, largest(np.where(kept > 0, np.inf, np.abs(g)), case.keep)
+
+    mask = case.mask
+    b = case.start * mask
+    for t, steps in enumerate(case.lengths):
+        x, masks = copies(b, case.clients), copies(mask, case.clients)
+        last = t % case.every == case.every - 1
+        for j in range(steps):
+            g = case.gradients(x)
+            x = x - case.gamma * masks * g
+            if last and j == int(1 / (2 * case.p)):
+                x, masks = map(np.stack, zip(*map(readjusted, x, masks, g), strict=True))
+        owners = masks.sum(0)
+        b = np.where(owners > 0, x.sum(0) / np.maximum(owners, 1), 0)
+        if last:
+            mask = largest(np.where(owners > 0, np.abs(b), -1), case.keep)
+        b = b * mask
+    return b, b, None
+
+
 METHODS = {
     f.__name__: f
     for f in (
@@ -190,5 +306,13 @@ METHODS = {
         fedavg_server_pruning,
         fedavg_client_pruning,
         randprox_l1,
+        randprox_server,
+        fednova,
+        feddyn,
+        fedcomloc_com,
+        fedcomloc_local,
+        compressed_scaffnew,
+        feddst,
     )
 }
+METHODS |= {"fedcomloc_global": server_pruning, "tamuna": compressed_scaffnew}  # the same numbers

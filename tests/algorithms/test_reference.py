@@ -7,11 +7,13 @@ import reference
 from problems import IDS, METHODS, PRUNED, hyper, least_squares, matrix
 
 from sps_jax.algorithms import ALGORITHMS
+from sps_jax.engine import split_key
 from sps_jax.simulation import iterate, prepare
 
 pytestmark = pytest.mark.usefixtures("x64")
 ITERATIONS, KEEP = 200, 4
 SPARSITY = 1 - KEEP / 15
+OWN = {"alpha": 0.1, "tau_min": 1, "tau_max": 4, "owners": 3, "drop": 0.5, "readjust_every": 3}
 
 
 def test_all_methods_have_a_reference():
@@ -27,13 +29,14 @@ def test_topk_ties_go_to_the_lowest_index():
 @pytest.mark.parametrize("local_steps", [None, 5], ids=["coin", "fixed"])
 @pytest.mark.parametrize(("name", "options"), METHODS, ids=IDS)
 def test_against_numpy(name, options, local_steps):
-    """Shipped model, broadcast and every client's memory after 200 iterations."""
+    """Shipped model, what is broadcast of it and every client's memory after 200 iterations."""
     quadratic, key = least_squares(), jax.random.key(3)
     gamma, p = 0.5 / quadratic.L, 0.3 if local_steps is None else 1 / local_steps
-    values = hyper(name, options, stepsize=gamma, prob=p, sparsity=SPARSITY, mu=0.7, l1=0.05)
+    values = hyper(name, options, stepsize=gamma, prob=p, sparsity=SPARSITY, mu=0.7, l1=0.05, **OWN)
     if local_steps is not None:
         values.pop("prob", None)
     start = quadratic.problem.init(key)
+    algorithm = prepare_algorithm(name, values, local_steps)
     state, heads = iterate(
         ALGORITHMS[name],
         quadratic.problem,
@@ -47,15 +50,25 @@ def test_against_numpy(name, options, local_steps):
     lengths = np.diff(ends, prepend=0)
     assert len(ends) > ITERATIONS / 8 and (name == "gd" or lengths.max() >= 5)
     case = reference.Case(quadratic.gradients, 4, matrix(start), lengths, gamma=gamma, p=p, keep=KEEP, mu=0.7, l1=0.05)
+    common = split_key(key).common
+    case = case._replace(
+        tau=[1, 2, 3, 4],
+        owners=3,
+        ranks=[jax.random.permutation(jax.random.fold_in(common, t), 4) for t in ends.tolist()],
+        mask=matrix(algorithm.init(start)[1][1]) if name == "feddst" else None,
+        drop=0.5,
+        every=3,
+    )
     model, broadcast, memory = reference.METHODS[name](case, **options)
-    algorithm = prepare_algorithm(name, values, local_steps)
     np.testing.assert_allclose(matrix(algorithm.model(state.server)), model, rtol=0, atol=1e-10)
-    server = state.server[0] if name == "scaffold" else algorithm.broadcast(state.server)
+    server = algorithm.broadcast(state.server)
+    server = server[0] if isinstance(server, tuple) else server
     np.testing.assert_allclose(matrix(server), broadcast, rtol=0, atol=1e-10)
     if memory is None:
         assert not jax.tree.leaves(state.memory)
     else:
-        np.testing.assert_allclose(matrix(state.memory), memory, rtol=0, atol=1e-10)
+        kept = matrix(state.memory) if isinstance(state.memory, dict) else state.memory
+        np.testing.assert_allclose(kept, memory, rtol=0, atol=1e-10)
 
 
 def prepare_algorithm(name, values, local_steps):

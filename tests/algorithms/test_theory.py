@@ -15,14 +15,16 @@ from problems import FEATURES, OUTPUTS, hyper, least_squares, matrix, tree
 from sklearn.linear_model import Lasso
 
 from sps_jax import datasets
-from sps_jax.algorithms import ALGORITHMS, gd, proxskip, randprox_l1
+from sps_jax.algorithms import ALGORITHMS, gd, proxskip, randprox_l1, randprox_server
 from sps_jax.datasets.partition import by_label
 from sps_jax.engine import Schedule, begin, one_round, start, step
+from sps_jax.hyperparameters import prepare
 from sps_jax.problem import Problem, stack_clients
 from sps_jax.simulation import iterate, simulate
 
 KEY = jax.random.key(0)
 KEEP_SUM = ["proxskip", "sparse_proxskip", "sparse_proxskip_local", "server_pruning_modified", "randprox_l1"]
+KEEP_SUM += ["fedcomloc_com", "fedcomloc_local", "compressed_scaffnew", "tamuna", "scaffold", "feddyn"]
 x64 = pytest.mark.usefixtures("x64")
 
 
@@ -224,7 +226,8 @@ def relative_sum(name, dtype, iterations=2000):
     start = jax.tree.map(lambda a: a.astype(dtype), quadratic.problem.init(KEY))
     values = hyper(name, stepsize=0.5 / quadratic.L, prob=0.3, sparsity=0.7, l1=0.05)
     state, _ = iterate(ALGORITHMS[name], quadratic.problem, values, KEY, iterations=iterations, params=start)
-    h = matrix(state.memory)
+    setup, traced, _ = prepare(ALGORITHMS[name], values, dtype)
+    h = matrix(jax.vmap(setup.build(traced).control, in_axes=(0, None))(state.memory, state.server))
     assert h.dtype == dtype and np.abs(h).max() > 0.1
     return np.abs(h.sum(0)).max() / np.abs(h).max()
 
@@ -312,7 +315,8 @@ def half_squares(params, a, y):
 
 @x64
 @pytest.mark.parametrize("p", [1.0, 0.1])
-def test_t8_randprox_reaches_the_lasso(p):
+@pytest.mark.parametrize("make", [randprox_l1, randprox_server])
+def test_t8_randprox_reaches_the_lasso(make, p):
     """Minimiser of (1/n) sum ||A_i x - b_i||^2 / (2m) + lambda ||x||_1, where scikit-learn's alpha is lambda."""
     generator, l1 = np.random.default_rng(0), 0.2
     a = generator.normal(size=(4, 10, 12))
@@ -327,11 +331,15 @@ def test_t8_randprox_reaches_the_lasso(p):
     )
     L = max(np.linalg.eigvalsh(one.T @ one / 10).max() for one in a)
     values = {"stepsize": 1 / L, "prob": p, "l1": l1}
-    state, _ = iterate(randprox_l1, problem, values, KEY, iterations=20_000)
+    state, _ = iterate(make, problem, values, KEY, iterations=20_000)
     lasso = Lasso(alpha=l1, fit_intercept=False, tol=1e-12, max_iter=100_000).fit(a.reshape(40, 12), y.ravel())
     assert 0 < np.count_nonzero(lasso.coef_) < 12
     np.testing.assert_allclose(state.server, lasso.coef_, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(np.abs(state.server) > 1e-6, lasso.coef_ != 0)
+    if make is randprox_server:  # its control variates are the gradients, the l1 term has none
+        gradients = np.einsum("ijk,ij->ik", a, a @ lasso.coef_ - y) / 10
+        np.testing.assert_allclose(state.memory, gradients, rtol=0, atol=1e-5)
+        assert np.abs(gradients.mean(0)).max() > l1 / 2
 
 
 @x64
@@ -368,3 +376,34 @@ def test_level_of_sparse_proxskip(name):
         ALGORITHMS[name], quadratic.problem, values, KEY, rounds=300, evaluate_every=300, params=first
     )
     assert history["train_loss"][-1] < 0.8 * quadratic.problem.objective(first)
+
+
+@x64
+def test_feddyn_reaches_the_minimiser():
+    """x* itself, with l_i = grad f_i(x*), which FedAvg misses; the server's s is the mean of all l_i."""
+    quadratic = least_squares(ridge=0.5)
+    values = {"stepsize": 1 / quadratic.L, "alpha": 1.0}
+    state, _ = simulate(
+        ALGORITHMS["feddyn"], quadratic.problem, values, KEY, rounds=2000, local_steps=5, evaluate_every=2000
+    )
+    x_star, (x, s) = quadratic.optimum, state.server
+    np.testing.assert_allclose(matrix(x), x_star, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(matrix(state.memory), quadratic.gradients(x_star), rtol=0, atol=1e-8)
+    np.testing.assert_allclose(matrix(state.memory).mean(0), matrix(s), rtol=0, atol=1e-10)
+
+
+@x64
+def test_fednova_is_off_by_the_step_size():
+    """With 1 to 4 steps a client: half the step size, half the distance to x*; averaging plainly stays away."""
+    quadratic = least_squares(ridge=0.5)
+    off = {}
+    for gamma in (0.02, 0.01):
+        values = {"stepsize": gamma / quadratic.L, "tau_max": 4}
+        state, _ = simulate(
+            ALGORITHMS["fednova"], quadratic.problem, values, KEY, rounds=6000, local_steps=4, evaluate_every=6000
+        )
+        off[gamma] = np.abs(matrix(state.server) - quadratic.optimum).max()
+    assert 1.8 < off[0.02] / off[0.01] < 2.2
+    tau = np.arange(1, 5)[:, None, None]  # the minimiser of sum tau_i f_i, which a plain average goes to
+    plain = np.linalg.solve((tau * quadratic.H).mean(0), (tau * quadratic.c).mean(0))
+    assert off[0.01] < np.abs(plain - quadratic.optimum).max() / 20

@@ -1,0 +1,68 @@
+"""CompressedScaffnew: every coordinate is sent by s clients only, chosen by a key that all of them know."""
+
+import jax
+import jax.numpy as jnp
+
+from sps_jax.algorithms.base import Algorithm, Turn
+from sps_jax.algorithms.proxskip import proxskip
+from sps_jax.communication import FLOATS, KNOWN, Code, Count
+from sps_jax.tree import Tree
+
+
+def compressed_scaffnew(*, stepsize, prob, owners=2) -> Algorithm:
+    r"""CompressedScaffnew (Condat, Agarsky, Richtarik 2022, arXiv 2210.13277).
+
+    The local steps of :func:`proxskip`, and at a communication of c clients, of n in all,
+
+    .. math::
+        b = \frac1s \sum_i q_i x_i, \qquad
+        h_i \leftarrow h_i + \eta \frac{p}{\gamma} q_i (b - x_i), \qquad \eta = \frac{n (s - 1)}{s (n - 1)}
+
+    with masks :math:`q_i \in \{0, 1\}^d` from the round's common key: a random permutation gives every client a rank,
+    and coordinate j (in the leaf order of the model) belongs to the s ranks :math:`js, \ldots, js + s - 1` modulo c.
+    So each coordinate has s owners, every set of s clients being as likely as another, and a client sends about sd/c
+    numbers, whose positions both sides know. :math:`\sum_i h_i` stays zero; with equal weights of the clients only.
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1].
+      owners: s, how many clients send each coordinate; rounded, and held between 2 and c.
+    """
+
+    def share(turn: Turn) -> jax.Array:
+        return jnp.clip(jnp.round(owners), min(2, turn.cohort), turn.cohort).astype(jnp.int32)
+
+    def owned(tree: Tree, turn: Turn) -> Tree:
+        rank = jax.random.permutation(turn.common, jnp.arange(turn.cohort, dtype=jnp.int32))[turn.slot]
+        leaves, structure = jax.tree.flatten(tree)
+        masks, first, s = [], 0, share(turn)
+        for leaf in leaves:
+            # j mod c first: j s is past int32 for large models
+            j = (first % turn.cohort + jnp.arange(leaf.size, dtype=jnp.int32)) % turn.cohort
+            masks.append(((rank - j * s) % turn.cohort < s).reshape(leaf.shape))
+            first += leaf.size
+        return structure.unflatten(masks)
+
+    def send(x, h, b, gradient, turn):
+        return jax.tree.map(lambda x, q: jnp.where(q, x, jnp.zeros_like(x)), x, owned(x, turn))
+
+    def serve(server, mean, turn):
+        scale = turn.cohort / share(turn).astype(turn.steps.dtype)
+        return jax.tree.map(lambda m: scale * m, mean)
+
+    def receive(x, h, m, b, turn):
+        n, s = turn.clients, share(turn).astype(turn.steps.dtype)
+        eta = n * (s - 1) / (s * max(n - 1, 1))
+        scale = eta * prob / stepsize
+
+        def update(h, b, x, q):
+            return jnp.where(q, h + scale * (b - x), h)
+
+        return jax.tree.map(update, h, b, x, owned(x, turn))
+
+    def count(message, turn):
+        masks = jax.tree.leaves(owned(message, turn))
+        return Count(sum(jnp.sum(q, dtype=jnp.int32) for q in masks), jnp.int32(KNOWN))
+
+    base = proxskip(stepsize=stepsize, prob=prob)
+    return base._replace(send=send, serve=serve, receive=receive, uplink=Code(count, FLOATS.size))

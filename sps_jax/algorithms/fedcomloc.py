@@ -1,0 +1,91 @@
+"""FedComLoc: ProxSkip with a compressor at one of three places.
+
+C is TopK, the stochastic quantiser Q_r of :func:`sps_jax.quantize.quantize`, or the second after the first: with
+``sparsity`` 0 it is Q_r alone, without ``quantize_bits`` TopK alone.
+"""
+
+from collections.abc import Callable
+
+import jax
+
+from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.proxskip import proxskip
+from sps_jax.communication import FLOATS, Code
+from sps_jax.quantize import quantize, quantized
+from sps_jax.sparsify import topk
+from sps_jax.tree import Tree
+
+
+def fedcomloc_com(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
+    r"""FedComLoc-Com (Yi, Meinhardt, Condat, Richtarik 2024, arXiv 2403.09904): the message is compressed.
+
+    :func:`proxskip`, but that :math:`C(x_i)` goes up and stands for :math:`x_i` in the update of the control variates:
+
+    .. math:: b = \frac1n \sum_i C(x_i), \qquad h_i \leftarrow h_i + \frac{p}{\gamma} (b - C(x_i))
+
+    :math:`\sum_i h_i` stays zero. With Q_r it stalls at a level that the quantiser's noise sets.
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1].
+      sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
+      quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are sent as they are.
+      prune: the sparsifier, in place of TopK.
+    """
+    compress, code = _compressor(sparsity, quantize_bits, prune)
+    return proxskip(stepsize=stepsize, prob=prob)._replace(
+        send=lambda x, h, b, gradient, turn: compress(x, turn.key), uplink=code
+    )
+
+
+def fedcomloc_local(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
+    r"""FedComLoc-Local (arXiv 2403.09904): gradients are taken at the compressed iterate.
+
+    .. math:: x_i \leftarrow x_i - \gamma (\nabla f_i(C(x_i)) - h_i)
+
+    The rest is :func:`proxskip`, dense messages included, so that with TopK the dense average is not held to anything.
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1].
+      sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
+      quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are used as they are.
+      prune: the sparsifier, in place of TopK.
+    """
+    compress, _ = _compressor(sparsity, quantize_bits, prune)
+    base = proxskip(stepsize=stepsize, prob=prob)
+
+    def direction(x, h, b, gradient, key):
+        return base.direction(x, h, b, lambda params: gradient(compress(params, key)), key)
+
+    return base._replace(direction=direction)
+
+
+def fedcomloc_global(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
+    r"""FedComLoc-Global (arXiv 2403.09904): the server compresses what it broadcasts.
+
+    .. math:: b = C\Big(\frac1n \sum_i x_i\Big)
+
+    The rest is :func:`proxskip`. :math:`\sum_i h_i` does not stay zero; with TopK it is :func:`server_pruning`.
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1].
+      sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
+      quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are sent as they are.
+      prune: the sparsifier, in place of TopK.
+    """
+    compress, code = _compressor(sparsity, quantize_bits, prune)
+    return proxskip(stepsize=stepsize, prob=prob)._replace(
+        serve=lambda server, mean, turn: compress(mean, turn.key), downlink=code
+    )
+
+
+def _compressor(sparsity, bits: int | None, prune: Callable) -> tuple[Callable[[Tree, jax.Array], Tree], Code]:
+    """C as a function of parameters and key, and how its messages are written."""
+
+    def compress(params, key):
+        params = prune(params, sparsity)
+        return params if bits is None else quantize(params, key, bits)
+
+    return compress, quantized(getattr(prune, "code", FLOATS), bits)

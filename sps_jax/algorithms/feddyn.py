@@ -1,0 +1,58 @@
+"""FedDyn: each client's objective is bent, round by round, until all minimisers agree."""
+
+import jax
+import optax
+
+from sps_jax.algorithms.base import Algorithm, descend
+
+
+def feddyn(*, stepsize, prob, alpha=0.1) -> Algorithm:
+    r"""FedDyn (Acar et al. 2021, arXiv 2111.04263), its inner problem solved by gradient steps.
+
+    .. math::
+        x_i &\leftarrow x_i - \gamma (\nabla f_i(x_i) - l_i + \alpha (x_i - b)) \\
+        l_i &\leftarrow l_i - \alpha (x_i - b), \qquad
+        s \leftarrow s - \alpha \frac{|S|}{n} \, \mathrm{mean} (x_i - b), \qquad
+        b \leftarrow \mathrm{mean}\, x_i - s / \alpha
+
+    with b on the right the broadcast that the round began from. The server's s is the mean of all :math:`l_i`; at a
+    fixed point :math:`l_i = \nabla f_i(x^*)`. A client sends :math:`x_i - b`.
+
+    Args:
+      stepsize: gamma < 2 / (L + alpha).
+      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+      alpha: weight of the proximal term, > 0.
+    """
+
+    def init(params):
+        return optax.tree.zeros_like(params), (params, optax.tree.zeros_like(params))
+
+    def direction(x, l, b, gradient, key):
+        return jax.tree.map(lambda g, l, x, b: g - l + alpha * (x - b), gradient(x), l, x, b)
+
+    def send(x, l, b, gradient, turn):
+        return jax.tree.map(lambda x, b: x - b, x, b)
+
+    def serve(server, change, turn):
+        (b, s), share = server, turn.cohort / turn.clients
+        s = jax.tree.map(lambda s, dx: s - alpha * share * dx, s, change)
+        return jax.tree.map(lambda b, dx, s: b + dx - s / alpha, b, change, s), s
+
+    def receive(x, l, change, b, turn):
+        return jax.tree.map(lambda l, dx: l - alpha * dx, l, change)
+
+    def control(l, server):
+        return jax.tree.map(lambda l, s: l - s, l, server[1])
+
+    return Algorithm(
+        init=init,
+        broadcast=lambda server: server[0],
+        direction=direction,
+        move=descend(stepsize),
+        send=send,
+        serve=serve,
+        receive=receive,
+        control=control,
+        model=lambda server: server[0],
+        with_model=lambda server, x: (x, server[1]),
+    )

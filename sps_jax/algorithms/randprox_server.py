@@ -1,0 +1,42 @@
+"""RandProx with an l1 term, proximal step at the server."""
+
+import jax
+import jax.numpy as jnp
+
+from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.proxskip import proxskip
+
+
+def randprox_server(*, stepsize, prob, l1=1e-3) -> Algorithm:
+    r"""ProxSkip for :math:`f(x) + \lambda \|x\|_1` whose server takes the proximal step (RandProx, Condat and
+    Richtarik 2023, arXiv 2207.12891; ProxSkip, arXiv 2202.09357, with the consensus and the l1 term as one).
+
+    The local steps of :func:`proxskip`, and at a communication
+
+    .. math::
+        b = \mathrm{prox}_{\frac\gamma p \lambda \|\cdot\|_1}
+            \Big( \frac1n \sum_i \big(x_i - \frac\gamma p h_i\big) \Big), \qquad
+        h_i \leftarrow h_i + \frac p\gamma (b - x_i)
+
+    Here :math:`\sum_i h_i` does *not* stay zero, and rightly so: :math:`h_i \to \nabla f_i(x^*)`, whose mean is minus a
+    subgradient of the l1 term. It converges linearly, at ProxSkip's rate. The broadcast is sparse. The l1 term is not
+    part of the reported train_loss, which is f.
+
+    Args:
+      stepsize: gamma > 0.
+      prob: p in (0, 1].
+      l1: lambda >= 0, acting on every parameter.
+    """
+    base = proxskip(stepsize=stepsize, prob=prob)
+
+    def send(x, h, b, gradient, turn):
+        return jax.tree.map(lambda x, h: x - stepsize / prob * h, x, h)
+
+    def serve(server, mean, turn):
+        threshold = stepsize / prob * l1
+        return jax.tree.map(lambda y: jnp.sign(y) * jnp.maximum(jnp.abs(y) - threshold, 0), mean)
+
+    def receive(x, h, m, b, turn):
+        return jax.tree.map(lambda h, b, x: h + prob / stepsize * (b - x), h, b, x)
+
+    return base._replace(send=send, serve=serve, receive=receive, control=lambda h, server: ())
