@@ -192,8 +192,15 @@ def _start(algorithm: Algorithm, problem: Problem, server, memory):
 # --- rounds ------------------------------------------------------------------------------------------------------
 
 
+def refuse_weights(algorithm: Algorithm, problem: Problem) -> None:
+    """Raise a ``ValueError`` for unequal clients where the algorithm cannot have them."""
+    if problem.weights is not None and not algorithm.weighted:
+        raise ValueError("a method whose coordinates have a few owners each needs clients of equal weights")
+
+
 def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None) -> State:
     """The state before the first round; ``params`` replaces the problem's starting point."""
+    refuse_weights(algorithm, problem)
     params = problem.init(split_key(key).init) if params is None else params
     h, server = algorithm.init(params)
     n = problem.clients

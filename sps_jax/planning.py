@@ -9,7 +9,7 @@ import psutil
 
 from sps_jax import tree
 from sps_jax.communication import Size
-from sps_jax.engine import send_one, split_key, turns
+from sps_jax.engine import refuse_weights, send_one, split_key, turns
 from sps_jax.hyperparameters import Setup
 from sps_jax.plan import Plan, clients_mesh
 from sps_jax.problem import Problem
@@ -84,6 +84,7 @@ def _shapes(setup: Setup, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ..
 
     def trace(hyper, problem):
         algorithm, keys = setup.build(hyper), split_key(jax.random.key(0))
+        refuse_weights(algorithm, problem)
         h, server = algorithm.init(problem.init(keys.init))
         b = algorithm.broadcast(server)
         x, turn, t = algorithm.start(b, h), turns(problem, keys, 0, 1), jax.numpy.int32(0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sps_jax.communication import ENCODINGS, message_bits, total_bits
+from sps_jax.communication import ENCODINGS, KNOWN, Count, Size, message_bits, total_bits
 
 quick = settings(deadline=None, database=None, max_examples=100)
 
@@ -173,3 +173,34 @@ def test_unknown_encoding_suggests_the_nearest():
         total_bits(np.array([1]), 5, "entropi")
     with pytest.raises(ValueError, match="unknown encoding 'zzz'"):
         message_bits(1, 5, "zzz")
+
+
+def test_known_positions_cost_nothing():
+    size = Size(100, 100)
+    for encoding in ("indices", "bitmap", "entropy", "cheapest"):
+        assert message_bits(Count(7, KNOWN), size, encoding) == 7 * 32
+    assert message_bits(Count(7, KNOWN), size, "dense") == 3200
+
+
+def test_blocks_have_one_position_each():
+    """Three blocks of four numbers among 25."""
+    size, count = Size(100, 25), Count(12, 3)
+    assert message_bits(count, size, "indices") == 12 * 32 + 3 * 5
+    assert message_bits(count, size, "bitmap") == 12 * 32 + 25
+    assert message_bits(count, size, "entropy") == pytest.approx(12 * 32 + math.log2(math.comb(25, 3)))
+
+
+def test_groups_have_positions_of_their_own():
+    """Two of each four: two bits an index, four bits a group, or log2 6."""
+    size, count = Size(40, 4, groups=10), Count(20, 20)
+    assert message_bits(count, size, "indices") == 20 * 32 + 20 * 2
+    assert message_bits(count, size, "bitmap") == 20 * 32 + 40
+    assert message_bits(count, size, "entropy") == pytest.approx(20 * 32 + 10 * math.log2(6))
+
+
+def test_short_numbers_and_a_header():
+    size = Size(100, 100, value_bits=5, header_bits=32)
+    assert message_bits(Count(10, 10), size, "dense") == 32 + 500
+    assert message_bits(Count(10, 10), size, "indices") == 32 + 10 * 12
+    assert message_bits(Count(10, 10), size) == 32 + 10 * 12
+    assert total_bits(Count(np.array([10, 0]), np.array([10, 0])), size) == 32 + 120 + 32

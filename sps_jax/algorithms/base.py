@@ -65,6 +65,7 @@ class Algorithm(NamedTuple):
         none.
       uplink: how m is written, a :class:`sps_jax.communication.Code`; nonzeros of 32 bits where nothing else is said.
       downlink: how b is written.
+      weighted: whether clients may have unequal weights.
     """
 
     move: Callable[[Any, Any], Any]
@@ -81,6 +82,7 @@ class Algorithm(NamedTuple):
     control: Callable[[Any, Any], Tree] = lambda h, server: ()
     uplink: Code = FLOATS
     downlink: Code = FLOATS
+    weighted: bool = True
 
 
 def descend(stepsize: jax.Array | float) -> Callable[[Tree, Tree], Tree]:

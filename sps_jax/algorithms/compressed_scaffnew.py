@@ -65,4 +65,4 @@ def compressed_scaffnew(*, stepsize, prob, owners=2) -> Algorithm:
         return Count(sum(jnp.sum(q, dtype=jnp.int32) for q in masks), jnp.int32(KNOWN))
 
     base = proxskip(stepsize=stepsize, prob=prob)
-    return base._replace(send=send, serve=serve, receive=receive, uplink=Code(count, FLOATS.size))
+    return base._replace(send=send, serve=serve, receive=receive, uplink=Code(count, FLOATS.size), weighted=False)

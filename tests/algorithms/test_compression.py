@@ -1,5 +1,6 @@
 r"""Compressed messages: the quantiser, FedComLoc, and masks from a common key."""
 
+import dataclasses
 import itertools
 from functools import partial
 
@@ -194,3 +195,10 @@ def test_numbers_out_of_range(hyper):
     make = compressed_scaffnew if name == "owners" else partial(fedcomloc_com, sparsity=0.5)
     with pytest.raises(ValueError, match=f"{name} must be"):
         prepare(make, {"stepsize": 0.1, "prob": 0.5} | hyper, np.float32)
+
+
+def test_shared_masks_need_equal_clients():
+    quadratic = least_squares(dtype=np.float32)
+    unequal = dataclasses.replace(quadratic.problem, weights=jnp.array([0.1, 0.2, 0.3, 0.4], jnp.float32))
+    with pytest.raises(ValueError, match="equal weights"):
+        simulate(tamuna, unequal, {"stepsize": 0.1}, KEY, rounds=1, local_steps=2)
