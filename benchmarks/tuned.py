@@ -21,6 +21,7 @@ import tyro
 
 from sps_jax import report, results
 from sps_jax.experiment import compile_blocks, run_blocks
+from sps_jax.hyperparameters import recorded
 from sps_jax.options import Run, build_problem, check, command_type, pruned_leaves, refuse_strangers, use_devices
 from sps_jax.results import read_jsonl
 from sps_jax.run_command import configuration, keep_compiled, lay_out_run, prepare_algorithm
@@ -38,8 +39,7 @@ def compile_rounds(options: Run, name: str, problem, devices: int | None, test: 
             block = compile_blocks(prepared, lay_out_run(prepared, problem, devices, options), problem, key, 1, 1)
         print(f"{name}, step size {stepsize:g}: {rounds} rounds", file=sys.stderr, flush=True)
         settings = {"rounds": rounds, "evaluate_every": evaluate_every, "encoding": options.encoding}
-        hyper = {name: float(value) for name, value in prepared[1].items()}
-        return hyper, *run_blocks(prepared, block, key, progress=lambda _: None, **settings)
+        return recorded(*prepared[1:]), *run_blocks(prepared, block, key, progress=lambda _: None, **settings)
 
     return run
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sps_jax import results
 
 if TYPE_CHECKING:
@@ -50,6 +52,24 @@ def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
         if len(means):
             found[str(name)] = own[point == (means.idxmax() if CRITERIA[by] else means.idxmin())]
     return found
+
+
+def cells(own: "pandas.DataFrame", metric: str, axes: Sequence[tuple[str, Sequence]], rounds: int) -> np.ndarray:
+    """(rows, columns) of ``metric`` after ``rounds``, mean over seeds, the best over all other hyperparameters.
+
+    Args:
+      own: the records of one algorithm.
+      axes: a hyperparameter and its values, for the rows and for the columns.
+
+    Returns:
+      NaN where no point got to the last round with every seed.
+    """
+    ends, names = own[own["round"] == rounds], [name for name, _ in axes]
+    means = ends.groupby(hyperparameters(own), dropna=False)[metric].agg(["mean", "count"])
+    means = means["mean"][means["count"] == own["seed"].nunique()]
+    best = means.groupby(names).agg("max" if larger_is_better(metric) else "min")
+    (_, index), (_, columns) = axes
+    return best.unstack().reindex(index=index, columns=columns).to_numpy()
 
 
 def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None = None) -> list[dict[str, Any]]:

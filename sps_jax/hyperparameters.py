@@ -87,6 +87,14 @@ def prepare(
     return Setup(make, static, transform, transform_on), traced, schedule
 
 
+def recorded(hyper: Mapping[str, jax.Array], schedule: Schedule) -> dict[str, float | int]:
+    """The hyperparameters as a record names them: ``local_steps`` where these are fixed, in place of ``prob``."""
+    named = {name: float(value) for name, value in hyper.items()}
+    if schedule.local_steps is not None and named.pop("prob", None) is not None:
+        named["local_steps"] = int(schedule.local_steps)
+    return named
+
+
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "prob": (lambda v: 0 < v <= 1, "in (0, 1]"),
     "sparsity": (lambda v: 0 <= v < 1, "in [0, 1)"),

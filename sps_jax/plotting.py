@@ -9,14 +9,15 @@ import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
 
 LABELS = {
-    "uplink_bits": "uplink, all clients together (bits)",
-    "total_bits": "uplink and downlink, all clients together (bits)",
+    "uplink_bits": "uplink, all clients together",
+    "total_bits": "uplink and downlink, all clients together",
     "round": "communication rounds",
     "iteration": "iterations",
 }
@@ -40,11 +41,19 @@ def curves(
             axes.fill_between(x.mean(0), y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
     if against.endswith("bits"):
         axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1,) if high > 300 * low else (1, 2, 5)))
+        axes.xaxis.set_major_formatter(ticker.EngFormatter("bit"))
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel(LABELS[against])
     axes.set_ylabel(metric.replace("_", " "))
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.legend(framealpha=0.8, edgecolor="none")
+    if len(runs) > 6:
+        figure.set_figwidth(9.5)
+        figure.legend(loc="outside right upper", edgecolor="none")
+    else:
+        axes.legend(framealpha=0.8, edgecolor="none")
     _save(figure, path)
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sps_jax import report, results
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.experiment import compile_blocks, run_blocks
-from sps_jax.hyperparameters import prepare
+from sps_jax.hyperparameters import prepare, recorded
 from sps_jax.options import (
     Run,
     build_problem,
@@ -118,7 +118,7 @@ def run_all(options: Run, problem: Problem, prepared: dict[str, tuple], plans: d
                     progress=bar.update,
                 )
                 names = {"algorithm": name, "problem": options.problem, "seed": seed}
-                hyper = {k: float(v) for k, v in choice[1].items()}
+                hyper = recorded(*choice[1:])
                 runs[name, seed] = [names | record | hyper for record in records]
                 summaries.append(names | hyper | summary)
                 results.write_jsonl(out / "metrics.jsonl", (record for each in runs.values() for record in each))

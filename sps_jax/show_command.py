@@ -36,7 +36,8 @@ class Plot:
       folders: of runs and sweeps of one problem.
       metric: to draw; default is test accuracy, or test loss, or training loss.
       against: round, iteration, uplink_bits or total_bits.
-      heat: two hyperparameters; a map for each algorithm that has both, each cell the best over all others.
+      heat: two hyperparameters; a map for each algorithm that has both, each cell the best over all others, of
+        the points that got to the last round with every seed.
       out: a PNG file; default is plot.png in the first folder. Maps have the algorithm's name behind it.
     """
 
@@ -103,20 +104,13 @@ def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str],
     for name in names:
         if name not in comparison.hyperparameters(records):
             raise unknown("hyperparameter", name, comparison.hyperparameters(records))
-    best, drawn = "max" if comparison.larger_is_better(metric) else "min", []
-    for algorithm, own in records.groupby("algorithm", sort=False):
-        own = own.dropna(subset=list(names))
-        ends = own[own["round"] == records["round"].max()]
-        if len(own):
-            axes = [sorted(own[name].unique()) for name in names]
-            hyper = comparison.hyperparameters(own)
-            means = ends.groupby(hyper, dropna=False)[metric].mean().groupby(list(names)).agg(best)
-            cells = means.unstack().reindex(index=axes[0], columns=axes[1]).to_numpy()
-            path = out.with_name(f"{out.stem}-{algorithm}.png")
-            rows, columns = zip(names, axes, strict=True)
-            title = f"{algorithm}, {metric.replace('_', ' ')}"
-            plotting.heat_map(cells, rows, columns, title, path)
-            drawn.append(path)
+    drawn, rounds = [], records["round"].max()
+    for algorithm, own in records.dropna(subset=list(names)).groupby("algorithm", sort=False):
+        axes = [(name, sorted(own[name].unique())) for name in names]
+        path = out.with_name(f"{out.stem}-{algorithm}.png")
+        title = f"{algorithm}, {metric.replace('_', ' ')}"
+        plotting.heat_map(comparison.cells(own, metric, axes, rounds), *axes, title, path)
+        drawn.append(path)
     if not drawn:
         raise ValueError(f"no algorithm has both {names[0]} and {names[1]}")
     return drawn

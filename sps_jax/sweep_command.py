@@ -10,6 +10,7 @@ import jax
 from tqdm import tqdm
 
 from sps_jax import results
+from sps_jax.hyperparameters import recorded
 from sps_jax.options import Run, build_problem, check, number, pruned_leaves, refuse_strangers, use_devices
 from sps_jax.run_command import configuration, fresh_folder, keep_compiled, prepare_algorithm
 from sps_jax.sweep_options import completed, points
@@ -58,8 +59,8 @@ def sweep(options: Any) -> int:
 def _names(number_of: int, run: tuple[str, Run], prepared: Prepared) -> dict[str, Any]:
     """What a record of a point begins with."""
     name, one = run
-    hyper = {key: float(value) for key, value in prepared.hyper.items()}
-    return {"point": number_of, "algorithm": name, "problem": one.problem, "seed": one.seed} | hyper
+    names = {"point": number_of, "algorithm": name, "problem": one.problem, "seed": one.seed}
+    return names | recorded(prepared.hyper, prepared.schedule)
 
 
 def _append(out: Path, names: dict[str, Any], outcome: Outcome) -> None:

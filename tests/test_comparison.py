@@ -53,6 +53,17 @@ def test_a_loss_is_better_where_it_is_smaller():
     assert set(comparison.best_points(table)["a"]["stepsize"]) == {0.1}
 
 
+def test_cells_of_a_map_need_every_seed():
+    """0.3 has lost a seed; the best is taken over the other hyperparameter, ``mu``."""
+    worse = [r | {"mu": 1.0, "test_accuracy": r["test_accuracy"] / 2} for r in records()]
+    table = pandas.DataFrame([r | {"mu": 0.0} for r in records()] + worse)
+    own = table[table["algorithm"] == "a"].assign(l1=0.5)
+    got = comparison.cells(own, "test_accuracy", [("stepsize", [0.1, 0.2, 0.3]), ("l1", [0.5])], 2)
+    np.testing.assert_allclose(got, [[0.65], [0.9], [np.nan]])
+    got = comparison.cells(own, "test_accuracy", [("stepsize", [0.2]), ("mu", [0.0, 1.0])], 2)
+    np.testing.assert_allclose(got, [[0.9, 0.45]])
+
+
 def test_load_names_its_folders_and_ignores_a_torn_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     results.write_jsonl(path, records())

@@ -20,6 +20,10 @@ def test_every_point_is_recorded_and_a_sweep_that_was_cut_off_goes_on(tmp_path, 
     assert sorted(s["point"] for s in summaries) == list(range(POINTS))
     assert len({(s["algorithm"], s["stepsize"], s.get("sparsity"), s["seed"]) for s in summaries}) == POINTS
     assert [r["round"] for r in records] == [2, 4] * POINTS
+    assert {(s["algorithm"], s.get("local_steps"), s.get("prob")) for s in summaries} == {
+        ("sparse_proxskip", 3, None),
+        ("gd", None, None),
+    }
 
     # killed while it wrote: a summary is torn, and another is missing
     torn = (out / "summary.jsonl").read_text().splitlines(keepends=True)
