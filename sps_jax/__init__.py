@@ -66,6 +66,7 @@ from sps_jax.algorithms import (
 from sps_jax.algorithms import (
     tamuna as tamuna,
 )
+from sps_jax.cohort import Cohort
 from sps_jax.communication import ENCODINGS, Code, Count, Size, message_bits, total_bits
 from sps_jax.engine import Schedule, State, StepState, begin, step
 from sps_jax.hyperparameters import prepare
@@ -82,6 +83,7 @@ __all__ = [
     "ENCODINGS",
     "Algorithm",
     "Code",
+    "Cohort",
     "Count",
     "Plan",
     "Problem",

@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.random import fold_in
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm, Turn
+from sps_jax.cohort import Cohort
 from sps_jax.plan import VMAP, Plan, over_clients
 from sps_jax.problem import Problem
 from sps_jax.tree import Tree
@@ -55,7 +57,7 @@ class StepState(NamedTuple):
     """A simulation between any two iterations.
 
     Attributes:
-      x: (n, ...), the clients' iterates.
+      x: (C, ...), the iterates of the clients that take part, in the order of the cohort; (n, ...) without one.
       server: what the server keeps.
       memory: (n, ...), what each client keeps between rounds.
       t: int32, iterations done.
@@ -86,40 +88,73 @@ def split_key(key: jax.Array) -> Keys:
 # --- one iteration -----------------------------------------------------------------------------------------------
 
 
-def local_step(algorithm: Algorithm, problem: Problem, keys: Keys, t, b, x, h, i, data, count):
-    """One local step of client ``i`` at iteration ``t``: its new x."""
-    batch, own = jax.random.split(fold_in(fold_in(keys.clients, t), i))
+def local_step(algorithm: Algorithm, problem: Problem, keys: Keys, t, b, x, h, who, data, count):
+    """One local step of a client at iteration ``t``: its new x."""
+    batch, own = jax.random.split(fold_in(fold_in(keys.clients, t), who.ids))
     gradient = partial(problem.gradient, data, count, t, batch)
     return algorithm.move(x, algorithm.direction(x, h, b, gradient, own))
 
 
-def send_one(algorithm: Algorithm, problem: Problem, keys: Keys, turn: Callable, t, b, x, h, i, data, count):
-    """The message of client ``i`` after ``t`` iterations; a gradient in it is taken on a batch of its own."""
-    batch = fold_in(fold_in(fold_in(keys.clients, t), i), 2)  # local_step has 0 and 1
-    return algorithm.send(x, h, b, partial(problem.gradient, data, count, t, batch), turn(i))
+def send_one(algorithm: Algorithm, problem: Problem, keys: Keys, turn: Callable, t, b, x, h, who, data, count):
+    """The message of a client after ``t`` iterations; a gradient in it is taken on a batch of its own."""
+    batch = fold_in(fold_in(fold_in(keys.clients, t), who.ids), 2)  # local_step has 0 and 1
+    return algorithm.send(x, h, b, partial(problem.gradient, data, count, t, batch), turn(who))
 
 
-def turns(problem: Problem, keys: Keys, t, steps) -> Callable[[jax.Array], Turn]:
-    """What the engine knows of client i's communication after ``t`` iterations, ``steps`` since the last one."""
-    common, n = fold_in(keys.common, t), problem.clients
-    steps = jnp.asarray(steps, problem.ridge.dtype)
-    return lambda i: Turn(fold_in(common, i), common, i, steps, n, n)
+class Member(NamedTuple):
+    """Clients that take part in a round, int32: their numbers among all n, and their places in the cohort."""
+
+    ids: jax.Array
+    slots: jax.Array
 
 
-def answer(algorithm: Algorithm, plan: Plan, turn: Callable, server, mean, memory, sent, clients):
-    """The server takes the mean of the messages and answers, all clients receive: new server, memory, what went down.
+SERVER = Member(np.int32(-1), np.int32(-1))
 
-    ``sent`` are the clients' iterates and messages, (n, ...) each.
+
+def taking_part(problem: Problem, cohort: Cohort | None, keys: Keys, t) -> tuple[Member, Problem]:
+    """Who takes part in the round that begins at iteration ``t``, (C,) each, and the problem of these clients."""
+    if cohort is None:
+        everybody = jnp.arange(problem.clients, dtype=jnp.int32)
+        return Member(everybody, everybody), problem
+    ids = cohort.draw(fold_in(fold_in(keys.common, t), jnp.int32(-2)), problem.counts)
+    return Member(ids, jnp.arange(cohort.size, dtype=jnp.int32)), problem.only(ids)
+
+
+def memory_of(who: Member, cohort: Cohort | None, memory):
+    """The memory of the clients that take part."""
+    return memory if cohort is None else jax.tree.map(lambda a: a[who.ids], memory)
+
+
+def remember(who: Member, cohort: Cohort | None, memory, new):
+    """``memory`` of all clients with ``new`` in place of that of those who took part."""
+    return new if cohort is None else jax.tree.map(lambda a, b: a.at[who.ids].set(b), memory, new)
+
+
+def turns(some: Problem, clients: int, keys: Keys, t, steps) -> Callable[[Member], Turn]:
+    """What the engine knows of the communication of one of ``some`` of the clients, of ``clients`` in all.
+
+    It is after ``t`` iterations, ``steps`` since the last one.
     """
-    whole = turn(jnp.int32(-1))
-    server = algorithm.serve(server, mean, whole)
+    common, steps = fold_in(keys.common, t), jnp.asarray(steps, some.ridge.dtype)
+    return lambda who: Turn(fold_in(common, who.ids), common, who.slots, steps, some.clients, clients)
+
+
+def answer(algorithm: Algorithm, plan: Plan, turn: Callable, server, mean, memory, sent, who: Member):
+    """The server takes the mean of the messages and answers, all of ``who`` receive.
+
+    ``sent`` are the clients' iterates and messages, ``memory`` theirs, (C, ...) each.
+
+    Returns:
+      The server's state, the memory, and the count of what went down.
+    """
+    server = algorithm.serve(server, mean, turn(SERVER))
     back = algorithm.broadcast(server)
 
-    def receive(back, h, sent, i):
-        return (), algorithm.receive(sent[0], h, sent[1], back, turn(i))
+    def receive(back, h, sent, who):
+        return (), algorithm.receive(sent[0], h, sent[1], back, turn(who))
 
-    _, memory = over_clients(plan, receive, None, back, memory, sent, clients, update=True)
-    return server, memory, jnp.stack(algorithm.downlink.count(back, whole))
+    _, memory = over_clients(plan, receive, None, back, memory, sent, who, update=True)
+    return server, memory, jnp.stack(algorithm.downlink.count(back, turn(SERVER)))
 
 
 def coin(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
@@ -136,14 +171,16 @@ def step(
     state: StepState,
     key: jax.Array,
     heads: jax.Array | None = None,
+    cohort: Cohort | None = None,
 ) -> tuple[StepState, jax.Array]:
-    """One iteration of all clients, pure: a local step each, one common coin, communication under ``lax.cond``.
+    """One iteration of all who take part, pure: a local step each, one common coin, communication under ``lax.cond``.
 
     Args:
       algorithm, problem, schedule: what is simulated.
       state: from :func:`begin`.
       key: the key of the simulation, the same at every iteration; ``state.t`` tells the iterations apart.
       heads: force the coin (a boolean scalar) instead of drawing it.
+      cohort: who takes part in a round; None for all clients.
 
     Returns:
       The next state, and whether the clients communicated.
@@ -153,24 +190,23 @@ def step(
         one = functools.partial(step, algorithm, problem, schedule)
         state, heads = jax.lax.scan(lambda state, _: one(state, key), begin(algorithm, problem, key), length=1000)
     """
-    keys, clients = split_key(key), jnp.arange(problem.clients, dtype=jnp.int32)
+    keys, b = split_key(key), algorithm.broadcast(state.server)
     heads = coin(schedule, keys.coin, state.t) if heads is None else heads
-    b = algorithm.broadcast(state.server)
-    one = partial(local_step, algorithm, problem, keys, state.t, b)
-    x = jax.vmap(one)(state.x, state.memory, clients, problem.data, problem.counts)
+    who, some = taking_part(problem, cohort, keys, state.t - state.steps)
+    own = (state.x, memory_of(who, cohort, state.memory), who, some.data, some.counts)
+    x = jax.vmap(lambda *own: local_step(algorithm, problem, keys, state.t, b, *own))(*own)
     t, steps = state.t + 1, state.steps + 1
 
     def meet():
-        turn = turns(problem, keys, t, steps)
+        turn = turns(some, problem.clients, keys, t, steps)
 
-        def send(b, x, h, i, data, count):
-            message = send_one(algorithm, problem, keys, turn, t, b, x, h, i, data, count)
-            return message, (x, message)
+        def send(b, *own):
+            message = send_one(algorithm, problem, keys, turn, t, b, *own)
+            return message, (own[0], message)
 
-        own = (x, state.memory, clients, problem.data, problem.counts)
-        mean, sent = over_clients(VMAP, send, problem.weights, b, *own)
-        server, memory, _ = answer(algorithm, VMAP, turn, state.server, mean, state.memory, sent, clients)
-        return StepState(_start(algorithm, problem, server, memory), server, memory, t, jnp.int32(0))
+        mean, sent = over_clients(VMAP, send, some.weights, b, x, *own[1:])
+        server, memory, _ = answer(algorithm, VMAP, turn, state.server, mean, own[1], sent, who)
+        return _begun(algorithm, problem, cohort, keys, server, remember(who, cohort, state.memory, memory), t)
 
     def skip():
         return StepState(x, state.server, state.memory, t, steps)
@@ -178,15 +214,19 @@ def step(
     return lax.cond(heads, meet, skip), heads
 
 
-def begin(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None) -> StepState:
+def begin(
+    algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None, cohort: Cohort | None = None
+) -> StepState:
     """The state before the first :func:`step`; ``params`` replaces the problem's starting point."""
-    server, memory, t = start(algorithm, problem, key, params)
-    return StepState(_start(algorithm, problem, server, memory), server, memory, t, jnp.int32(0))
+    return _begun(algorithm, problem, cohort, split_key(key), *start(algorithm, problem, key, params))
 
 
-def _start(algorithm: Algorithm, problem: Problem, server, memory):
-    b = algorithm.broadcast(server)
-    return jax.vmap(algorithm.start, in_axes=(None, 0), axis_size=problem.clients)(b, memory)
+def _begun(algorithm: Algorithm, problem: Problem, cohort: Cohort | None, keys: Keys, server, memory, t) -> StepState:
+    """A round begins: those who take part start from the broadcast."""
+    who, _ = taking_part(problem, cohort, keys, t)
+    own, b = memory_of(who, cohort, memory), algorithm.broadcast(server)
+    x = jax.vmap(algorithm.start, in_axes=(None, 0), axis_size=len(who.ids))(b, own)
+    return StepState(x, server, memory, t, jnp.int32(0))
 
 
 # --- rounds ------------------------------------------------------------------------------------------------------
@@ -216,37 +256,53 @@ def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
     return tails + 1
 
 
-def local_round(algorithm: Algorithm, problem: Problem, keys: Keys, t, length, b, h, i, data, count):
-    """The ``length`` local steps of client ``i`` from iteration ``t``, starting from the broadcast: its x."""
+def local_round(algorithm: Algorithm, problem: Problem, keys: Keys, t, length, b, h, who, data, count):
+    """The ``length`` local steps of a client from iteration ``t``, starting from the broadcast: its x."""
 
     def body(j, x):
-        return local_step(algorithm, problem, keys, t + j, b, x, h, i, data, count)
+        return local_step(algorithm, problem, keys, t + j, b, x, h, who, data, count)
 
     return lax.fori_loop(0, length, body, algorithm.start(b, h))
 
 
 def one_round(
-    algorithm: Algorithm, problem: Problem, schedule: Schedule, state: State, key: jax.Array, plan: Plan = VMAP
+    algorithm: Algorithm,
+    problem: Problem,
+    schedule: Schedule,
+    state: State,
+    key: jax.Array,
+    plan: Plan = VMAP,
+    cohort: Cohort | None = None,
 ):
-    """Local steps of all clients up to a communication, and that communication.
+    """Local steps of all who take part up to a communication, and that communication.
 
     Returns:
-      The next state, and the counts of what was sent ``up`` (n, 2) and ``down`` (2,), see
+      The next state, and the counts of what was sent ``up`` (C, 2) and ``down`` (2,), see
       :class:`sps_jax.communication.Count`.
     """
-    keys, clients = split_key(key), jnp.arange(problem.clients, dtype=jnp.int32)
+    who, some = taking_part(problem, cohort, split_key(key), state.t)
+    part = state._replace(memory=memory_of(who, cohort, state.memory))
+    after, counts = round_of(algorithm, some, who, problem.clients, schedule, part, key, plan)
+    return after._replace(memory=remember(who, cohort, state.memory, after.memory)), counts
+
+
+def round_of(
+    algorithm: Algorithm, some: Problem, who: Member, clients: int, schedule: Schedule, state: State, key, plan: Plan
+):
+    """:func:`one_round` of those who take part: ``some``, and the memory in ``state``, are of them alone."""
+    keys = split_key(key)
     length = round_length(schedule, keys.coin, state.t)
     t = state.t + length
-    turn = turns(problem, keys, t, length)
+    turn = turns(some, clients, keys, t, length)
 
-    def one(b, h, i, data, count):
-        x = local_round(algorithm, problem, keys, state.t, length, b, h, i, data, count)
-        message = send_one(algorithm, problem, keys, turn, t, b, x, h, i, data, count)
-        return message, ((x, message), jnp.stack(algorithm.uplink.count(message, turn(i))))
+    def one(b, h, who, data, count):
+        x = local_round(algorithm, some, keys, state.t, length, b, h, who, data, count)
+        message = send_one(algorithm, some, keys, turn, t, b, x, h, who, data, count)
+        return message, ((x, message), jnp.stack(algorithm.uplink.count(message, turn(who))))
 
-    own = (state.memory, clients, problem.data, problem.counts)
-    mean, (sent, up) = over_clients(plan, one, problem.weights, algorithm.broadcast(state.server), *own)
-    server, memory, down = answer(algorithm, plan, turn, state.server, mean, state.memory, sent, clients)
+    own = (state.memory, who, some.data, some.counts)
+    mean, (sent, up) = over_clients(plan, one, some.weights, algorithm.broadcast(state.server), *own)
+    server, memory, down = answer(algorithm, plan, turn, state.server, mean, state.memory, sent, who)
     return State(server, memory, t), {"up": up, "down": down}
 
 

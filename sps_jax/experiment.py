@@ -95,7 +95,7 @@ def run_blocks(
         "rounds": done,
         "iterations": iterations,
         "run_seconds": round(seconds, 3),
-        "client_steps_per_second": round(iterations * problem.clients / seconds, 1),
+        "client_steps_per_second": round(iterations * (block.shapes.cohort or problem.clients) / seconds, 1),
         "diverged_at_round": diverged,
         "compile_seconds": block.compile_seconds,
         **summary(block.plan, footprint(block.shapes, problem, block.plan)),

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from sps_jax.algorithms.base import Algorithm, transformed
+from sps_jax.cohort import Cohort
 from sps_jax.engine import Schedule
 from sps_jax.errors import unknown
 
@@ -23,12 +24,14 @@ class Setup(NamedTuple):
       options: its static keyword arguments, sorted pairs.
       transform: an optax transform of the local direction, or None.
       transform_on: see :func:`sps_jax.algorithms.transformed`.
+      cohort: who takes part in a round, None for all clients.
     """
 
     make: Callable[..., Algorithm]
     options: tuple[tuple[str, Hashable], ...] = ()
     transform: optax.GradientTransformation | None = None
     transform_on: str = "direction"
+    cohort: Cohort | None = None
 
     def build(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
         """The algorithm with these hyperparameters."""
@@ -44,6 +47,7 @@ def prepare(
     local_steps: int | None = None,
     transform: optax.GradientTransformation | None = None,
     transform_on: str = "direction",
+    cohort: int | Cohort | None = None,
 ) -> tuple[Setup, dict[str, jax.Array], Schedule]:
     """Check the choices of a simulation and part what is static from what is traced.
 
@@ -54,6 +58,7 @@ def prepare(
       dtype: of the parameters.
       local_steps: k, for the deterministic schedule; it stands for ``prob = 1/k``.
       transform, transform_on: an optax transform, see :func:`sps_jax.algorithms.transformed`.
+      cohort: how many clients take part in a round, or a :class:`sps_jax.cohort.Cohort`; None for all.
 
     Raises:
       ValueError: for a name that ``make`` does not take, a missing one, or a number out of its range.
@@ -84,7 +89,8 @@ def prepare(
     always = "prob" not in takes  # such a method communicates after every step
     steps = 1 if always else local_steps
     schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), None if steps is None else jnp.int32(steps))
-    return Setup(make, static, transform, transform_on), traced, schedule
+    cohort = cohort if cohort is None or isinstance(cohort, Cohort) else Cohort(cohort)
+    return Setup(make, static, transform, transform_on, cohort), traced, schedule
 
 
 def recorded(hyper: Mapping[str, jax.Array], schedule: Schedule) -> dict[str, float | int]:

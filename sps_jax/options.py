@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cohort import BY
 from sps_jax.communication import ENCODINGS
 from sps_jax.errors import unknown
 from sps_jax.problems import PROBLEMS
@@ -37,6 +38,8 @@ class Run:
       sparsity: fraction of the prunable weights set to zero.
       scope: of TopK: global, layerwise, or erk (layerwise with Erdos-Renyi-Kernel densities).
       prune_ends: whether the first and the last layer of a network are pruned too.
+      cohort: clients that take part in a round, drawn for it; default is all.
+      cohort_by: how they are drawn: uniform, or size (of their data).
       batch_size: examples of a local gradient, or full; default is the problem's own.
       rounds: communications.
       evaluate_every: rounds from one evaluation to the next.
@@ -59,6 +62,8 @@ class Run:
     sparsity: float = 0.9
     scope: str = "global"
     prune_ends: bool = True
+    cohort: int | None = None
+    cohort_by: str = "uniform"
     batch_size: str | None = None
     rounds: int = 200
     evaluate_every: int = 1
@@ -123,7 +128,13 @@ def check(options: Run) -> None:
 
 def check_names(options: Any) -> None:
     """Raise a ``ValueError`` for a name that is in no table."""
-    choices = (("problem", PROBLEMS), ("scope", SCOPES), ("encoding", ENCODINGS), ("precision", PRECISIONS))
+    choices = (
+        ("problem", PROBLEMS),
+        ("cohort_by", BY),
+        ("scope", SCOPES),
+        ("encoding", ENCODINGS),
+        ("precision", PRECISIONS),
+    )
     for name, allowed in choices:
         if getattr(options, name) not in allowed:
             raise unknown(name, getattr(options, name), allowed)

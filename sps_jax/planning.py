@@ -9,7 +9,7 @@ import psutil
 
 from sps_jax import tree
 from sps_jax.communication import Size
-from sps_jax.engine import refuse_weights, send_one, split_key, turns
+from sps_jax.engine import refuse_weights, send_one, split_key, taking_part, turns
 from sps_jax.hyperparameters import Setup
 from sps_jax.plan import Plan, clients_mesh
 from sps_jax.problem import Problem
@@ -31,7 +31,8 @@ class Footprint(NamedTuple):
       state: what the server and each client keep between rounds.
       messages: what of iterates and messages is kept until the server has answered.
       work: what the clients computed at once need beside: iterate, gradient and what the gradient's forward pass saves
-        (a network's activations), and where there are chunks a copy of what is theirs and of what they leave.
+        (a network's activations), and where there are chunks a copy of what is theirs and of what they leave; and a
+        copy of the data and memory of a cohort.
     """
 
     data: int
@@ -55,9 +56,11 @@ class Shapes(NamedTuple):
       iterate: x.
       message: what a client sends.
       awaiting: what of iterate and message a client needs when the answer comes.
-      saved: what the forward pass of a local gradient computes and keeps for the backward pass.
+      answer: what of the broadcast a client needs when the answer comes, beside starting from it.
       up: how a message is written.
       down: how a broadcast is written.
+      saved: what the forward pass of a local gradient computes and keeps for the backward pass.
+      cohort: how many take part in a round, None for all.
     """
 
     memory: Any
@@ -66,9 +69,11 @@ class Shapes(NamedTuple):
     iterate: Any
     message: Any
     awaiting: Any
-    saved: Any
+    answer: Any
     up: Size
     down: Size
+    saved: Any = None
+    cohort: int | None = None
 
 
 def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
@@ -87,13 +92,16 @@ def _shapes(setup: Setup, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ..
         refuse_weights(algorithm, problem)
         h, server = algorithm.init(problem.init(keys.init))
         b = algorithm.broadcast(server)
-        x, turn, t = algorithm.start(b, h), turns(problem, keys, 0, 1), jax.numpy.int32(0)
-        data, count = jax.tree.map(lambda a: a[0], (problem.data, problem.counts))
-        m = send_one(algorithm, problem, keys, turn, t, b, x, h, t, data, count)
-        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn(t)), (x, m))
-        return Shapes(h, server, b, x, m, awaiting, None, algorithm.uplink.size(m), algorithm.downlink.size(b))
+        who, some = taking_part(problem, setup.cohort, keys, 0)
+        x, turn = algorithm.start(b, h), turns(some, problem.clients, keys, 0, 1)
+        who, data, count = jax.tree.map(lambda a: a[0], (who, some.data, some.counts))
+        m = send_one(algorithm, some, keys, turn, 0, b, x, h, who, data, count)
+        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn(who)), (x, m))
+        answer = _read(lambda b: algorithm.receive(x, h, m, b, turn(who)), b)
+        return Shapes(h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b))
 
-    return jax.eval_shape(trace, hyper, problem)._replace(saved=_saved(problem))
+    cohort = None if setup.cohort is None else setup.cohort.size
+    return jax.eval_shape(trace, hyper, problem)._replace(saved=_saved(problem), cohort=cohort)
 
 
 def _saved(problem: Problem) -> list[Any]:
@@ -137,13 +145,15 @@ def at_work(of: Shapes, problem: Problem) -> int:
 
 def footprint(of: Shapes, problem: Problem, plan: Plan) -> Footprint:
     """What a simulation with these shapes on ``problem``, laid out by ``plan``, needs."""
-    n = problem.clients
+    n, part = problem.clients, of.cohort or problem.clients
     if plan.chunk is None:  # where full batches are the data
         work = n * (2 * tree.bytes(of.iterate) + tree.bytes(of.saved))
     else:
-        work = min(n, plan.chunk * plan.devices) * at_work(of, problem)
+        work = min(part, plan.chunk * plan.devices) * at_work(of, problem)
+    if of.cohort is not None:
+        work += part * (tree.bytes(problem.data) // n + tree.bytes(of.memory))
     state = tree.bytes(of.server) + n * tree.bytes(of.memory)
-    return Footprint(tree.bytes(problem), state, n * tree.bytes(of.awaiting), work)
+    return Footprint(tree.bytes(problem), state, part * tree.bytes(of.awaiting), work)
 
 
 def choose(
@@ -167,14 +177,15 @@ def choose(
       ValueError: for more devices than there are or that do not divide n, a chunk out of range, or a layout that does
         not fit in memory; it names the largest chunk that would.
     """
-    n, available = problem.clients, jax.devices()
-    fitting = [d for d in range(1, min(n, len(available)) + 1) if n % d == 0]
+    n, part, available = problem.clients, of.cohort or problem.clients, jax.devices()
+    fitting = [d for d in range(1, min(part, len(available)) + 1) if n % d == part % d == 0]
     if devices is not None and devices not in fitting:
         allowed = ", ".join(map(str, fitting))
-        raise ValueError(f"devices must divide the {n} clients and be here: {allowed}; not {devices}")
+        clients = f"{n} clients" if n == part else f"{n} clients and the {part} of a cohort"
+        raise ValueError(f"devices must divide the {clients} and be here: {allowed}; not {devices}")
     count = devices or fitting[-1]
     mesh = clients_mesh(available[:count]) if count > 1 else None
-    here = n // count
+    here = part // count
     if isinstance(chunk, int) and not 1 <= chunk <= here:
         raise ValueError(f"chunk must be between 1 and the {here} clients of a device, not {chunk}")
     on_cpu = available[0].platform == "cpu"
@@ -184,7 +195,8 @@ def choose(
     def needed(plan):
         return footprint(of, problem, plan).total
 
-    plans = [Plan(None if size == here else size, mesh) for size in range(wanted, 0, -1)]
+    all_at_once = here if of.cohort is None else None  # not with a cohort: evaluations go through all clients
+    plans = [Plan(None if size == all_at_once else size, mesh) for size in range(wanted, 0, -1)]
     if memory is None or needed(plans[0]) <= memory:
         return plans[0]
     fits = next((plan for plan in plans if needed(plan) <= memory), None)
@@ -215,7 +227,7 @@ def free_memory() -> int | None:
 
 
 def describe(plan: Plan, need: Footprint, clients: int) -> str:
-    """The layout in words."""
+    """The layout in words, ``clients`` taking part in a round."""
     here = clients // plan.devices
     how = f"{plan.chunk or here} of {here} clients at once"
     where = "1 device" if plan.devices == 1 else f"{plan.devices} devices, on each"

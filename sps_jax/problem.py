@@ -7,7 +7,7 @@ over n clients with :math:`m_i` examples each; :math:`w_i = 1/n` unless ``weight
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -68,6 +68,12 @@ class Problem:
     def clients(self) -> int:
         """n."""
         return self.counts.shape[0]
+
+    def only(self, ids: jax.Array) -> "Problem":
+        """The problem of these clients, (C,) of 0..n-1; what is known of all clients is left out."""
+        data, counts = jax.tree.map(lambda a: a[ids], (self.data, self.counts))
+        weights = None if self.weights is None else self.weights[ids] / jnp.sum(self.weights[ids])
+        return replace(self, data=data, counts=counts, weights=weights, smoothness=None, convexity=None)
 
     def client_loss(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> jax.Array:
         """f_i over all ``count`` examples of ONE client's padded ``data``."""

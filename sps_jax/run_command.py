@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from sps_jax import report, results
 from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cohort import Cohort
 from sps_jax.experiment import compile_blocks, run_blocks
 from sps_jax.hyperparameters import prepare, recorded
 from sps_jax.options import (
@@ -71,6 +72,7 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> tuple:
         problem.ridge.dtype,
         local_steps=options.local_steps,
         transform=clip(options, problem),
+        cohort=None if options.cohort is None else Cohort(options.cohort, options.cohort_by),
     )
 
 
@@ -80,7 +82,7 @@ def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options:
     of = shapes(setup, hyper, problem)
     plan = choose(of, problem, devices=devices, chunk=number("chunk", options.chunk, int, "all", "auto"))
     need = footprint(of, problem, plan)
-    print(f"{setup.make.__name__}: {describe(plan, need, problem.clients)}", file=sys.stderr)
+    print(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}", file=sys.stderr)
     return plan
 
 

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
+from sps_jax.cohort import Cohort
 from sps_jax.communication import Count, message_bits, total_bits
 from sps_jax.engine import Schedule, State, StepState, begin, observe, one_round, split_key, start, step
 from sps_jax.hyperparameters import Setup, prepare
@@ -32,7 +33,7 @@ def run_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Sche
       The final state and what was seen, arrays (R, ...): ``iteration``; ``up`` and ``down``, counts of what was sent;
       ``finite``, whether the server's state is; and :func:`observe`'s, meaningful where ``asked``.
     """
-    return _scan_rounds(setup.build(hyper), plan, problem, schedule, state, key, asked)
+    return _scan_rounds(setup, plan, problem, hyper, schedule, state, key, asked)
 
 
 @partial(jax.jit, static_argnames=("setup", "plan", "mesh", "one_coin"))
@@ -61,8 +62,8 @@ def run_points(setup: Setup, plan: Plan, mesh: Mesh, one_coin: bool, problem: Pr
         hyper, schedule, key = jax.tree.map(lambda a: a[0], own)
 
         def point(hyper, key):
-            algorithm = setup.build(hyper)
-            return _scan_rounds(algorithm, plan, problem, schedule, start(algorithm, problem, key), key, asked)[1]
+            first = start(setup.build(hyper), problem, key)
+            return _scan_rounds(setup, plan, problem, hyper, schedule, first, key, asked)[1]
 
         seen = jax.vmap(point, in_axes=(axes, None if one_coin else 0))(hyper, key)
         return jax.tree.map(lambda a: a[None], seen)
@@ -72,9 +73,11 @@ def run_points(setup: Setup, plan: Plan, mesh: Mesh, one_coin: bool, problem: Pr
     return jax.shard_map(on_one_device, mesh=mesh, check_vma=False, **specs)(problem, (hyper, schedule, key))
 
 
-def _scan_rounds(algorithm: Algorithm, plan: Plan, problem: Problem, schedule: Schedule, state: State, key, asked):
+def _scan_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Schedule, state: State, key, asked):
+    algorithm = setup.build(hyper)
+
     def body(state, asked):
-        state, seen = one_round(algorithm, problem, schedule, state, key, plan)
+        state, seen = one_round(algorithm, problem, schedule, state, key, plan, setup.cohort)
         seen |= {"iteration": state.t, "finite": tree.finite(state.server)}
         look = partial(observe, algorithm, problem, plan=plan)
         blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(look, state))
@@ -132,7 +135,8 @@ def tabulate(
     del columns["finite"]
     history = {"round": np.flatnonzero(asked) + 1} | {name: values[asked] for name, values in columns.items()}
     uplink = [total_bits(Count(*row.T), of.up, encoding) for row in up]
-    downlink = [clients * message_bits(Count(*row), of.down, encoding) for row in down]
+    each = 1 if of.cohort is None or not of.answer else 2  # an answer, and the next cohort starts from it
+    downlink = [each * clients * message_bits(Count(*row), of.down, encoding) for row in down]
     bits = {"uplink_bits": uplink, "downlink_bits": downlink}
     return history | {name: np.array(list(accumulate(each)))[asked] for name, each in bits.items()}
 
@@ -172,6 +176,7 @@ def simulate(
     evaluate_every: int = 1,
     transform: optax.GradientTransformation | None = None,
     transform_on: str = "direction",
+    cohort: int | Cohort | None = None,
     params: Tree | None = None,
     encoding: str = "cheapest",
     plan: Plan | None = None,
@@ -191,6 +196,8 @@ def simulate(
       evaluate_every: rounds from one evaluation to the next; the last round is always evaluated.
       transform: an optax transform of the local direction, ``optax.clip_by_global_norm(1.0)`` say.
       transform_on: ``"direction"`` or ``"gradient"``, see :func:`sps_jax.algorithms.transformed`.
+      cohort: how many clients take part in a round, drawn for it alike, or a :class:`sps_jax.cohort.Cohort`; None for
+        all of them.
       params: where to start, instead of the problem's own starting point.
       encoding: of the messages, see :mod:`sps_jax.communication`.
       plan: how it is laid out on the machine, never what is computed; None for :func:`sps_jax.planning.choose`'s.
@@ -208,6 +215,7 @@ def simulate(
         local_steps=local_steps,
         transform=transform,
         transform_on=transform_on,
+        cohort=cohort,
     )
     asked = asked_rounds(rounds, evaluate_every)
     of = shapes(setup, hyper, problem)
@@ -227,6 +235,7 @@ def iterate(
     local_steps: int | None = None,
     transform: optax.GradientTransformation | None = None,
     transform_on: str = "direction",
+    cohort: int | Cohort | None = None,
     params: Tree | None = None,
 ) -> tuple[StepState, jax.Array]:
     """Run an algorithm for a number of iterations, one :func:`sps_jax.engine.step` each, under one ``lax.scan``.
@@ -241,7 +250,7 @@ def iterate(
     """
     dtype = problem.ridge.dtype
     setup, hyper, schedule = prepare(
-        make, hyper, dtype, local_steps=local_steps, transform=transform, transform_on=transform_on
+        make, hyper, dtype, local_steps=local_steps, transform=transform, transform_on=transform_on, cohort=cohort
     )
     return _scan_steps(setup, problem, hyper, schedule, key, params, iterations)
 
@@ -249,5 +258,6 @@ def iterate(
 @partial(jax.jit, static_argnames=("setup", "iterations"))
 def _scan_steps(setup: Setup, problem: Problem, hyper, schedule: Schedule, key, params, iterations: int):
     algorithm = setup.build(hyper)
-    one = partial(step, algorithm, problem, schedule)
-    return lax.scan(lambda state, _: one(state, key), begin(algorithm, problem, key, params), length=iterations)
+    one = partial(step, algorithm, problem, schedule, cohort=setup.cohort)
+    first = begin(algorithm, problem, key, params, setup.cohort)
+    return lax.scan(lambda state, _: one(state, key), first, length=iterations)

@@ -17,6 +17,7 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sps_jax.algorithms.base import Algorithm
+from sps_jax.cohort import Cohort
 from sps_jax.engine import Schedule
 from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import Plan
@@ -79,6 +80,7 @@ def sweep(
     evaluate_every: int = 1,
     transform: optax.GradientTransformation | None = None,
     transform_on: str = "direction",
+    cohort: int | Cohort | None = None,
     encoding: str = "cheapest",
     points_chunk: int | None = None,
 ) -> Iterator[Outcome]:
@@ -90,7 +92,7 @@ def sweep(
       points: keyword arguments of the algorithm each, and with them ``seed`` (0 where it is not given) and, in place
         of ``prob``, ``local_steps``; see :func:`grid`.
       points_chunk: how many a device computes at once; None chooses by cache and memory.
-      rounds, evaluate_every, transform, transform_on, encoding: as for :func:`sps_jax.simulate`.
+      rounds, evaluate_every, transform, transform_on, cohort, encoding: as for :func:`sps_jax.simulate`.
 
     Yields:
       An :class:`Outcome` for each point as soon as it is there; in the order of ``points`` where these are of one kind.
@@ -103,8 +105,8 @@ def sweep(
         points = sps.grid(stepsize=[0.1, 0.5], sparsity=[0.9, 0.99], local_steps=10, seed=range(5))
         for point, history, diverged in sps.sweep(sps.sparse_proxskip, problem, points, rounds=100): ...
     """
-    transform_options = {"transform": transform, "transform_on": transform_on}
-    prepared = [_prepare(make, point, problem, **transform_options) for point in points]
+    common = {"transform": transform, "transform_on": transform_on, "cohort": cohort}
+    prepared = [_prepare(make, point, problem, **common) for point in points]
     settings = {"rounds": rounds, "evaluate_every": evaluate_every, "encoding": encoding, "points_chunk": points_chunk}
     outcomes = sweep_prepared(problem, prepared, **settings)
     return (outcome._replace(point=points[outcome.point]) for outcome in outcomes)
@@ -181,7 +183,7 @@ def _lay_out(of: Shapes, problem: Problem, devices: int, points_chunk: int | Non
         return plan, points_chunk
     most = 2**31 if fitting is None else max(1, fitting)
     if jax.devices()[0].platform == "cpu":
-        most = min(most, 1 if plan.chunk else max(1, CACHE // (problem.clients * at_work(of, problem))))
+        most = min(most, 1 if plan.chunk else max(1, CACHE // ((of.cohort or problem.clients) * at_work(of, problem))))
     return plan, most
 
 

@@ -44,13 +44,13 @@ def close(first, second, tolerance=1e-12):
 # --- two shapes of one computation -------------------------------------------------------------------------------
 
 
-def rounds_and_steps(name, options, local_steps, batch_size):
+def rounds_and_steps(name, options, local_steps, batch_size, cohort=None):
     """``simulate`` for some rounds and ``iterate`` for as many iterations end in the same state."""
     quadratic = least_squares(batch_size=batch_size)
     values = all_values(name, options, quadratic)
     if local_steps is not None:
         values.pop("prob", None)
-    run = {"problem": quadratic.problem, "hyper": values, "key": KEY, "local_steps": local_steps}
+    run = {"problem": quadratic.problem, "hyper": values, "key": KEY, "local_steps": local_steps, "cohort": cohort}
     by_rounds, history = simulate(ALGORITHMS[name], rounds=12, **run)
     by_steps, heads = iterate(ALGORITHMS[name], iterations=int(by_rounds.t), **run)
     assert heads[-1] and heads.sum() == 12 and by_steps.t == by_rounds.t == history["iteration"][-1]
@@ -71,6 +71,12 @@ def test_rounds_are_steps(name, options, local_steps, batch_size):
 @pytest.mark.parametrize("name", ["scaffold", "sparse_proxskip"])
 def test_rounds_are_steps_with_full_gradients(name, local_steps):
     rounds_and_steps(name, {}, local_steps, None)
+
+
+@x64
+@sample_of_methods
+def test_rounds_are_steps_of_a_cohort(name, options):
+    rounds_and_steps(name, options, None, 2, cohort=3)
 
 
 def sorting_topk(params, sparsity):

@@ -1,0 +1,219 @@
+"""Partial participation: who is drawn, what the others keep, and that the methods still do what they promise."""
+
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cohort import Cohort
+from sps_jax.engine import begin, split_key, taking_part
+from sps_jax.simulation import iterate, simulate
+
+KEY, N, C = jax.random.key(4), 4, 2
+x64 = pytest.mark.usefixtures("x64")
+
+
+@pytest.fixture(autouse=True)
+def least_squares(monkeypatch):
+    """The small problem of the methods' tests."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "algorithms")
+    import problems
+
+    return problems.least_squares
+
+
+@pytest.fixture
+def matrix(least_squares):
+    import problems
+
+    return problems.matrix
+
+
+# --- who is drawn ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "size"), [(5, 3), (9, 2), (1, 1), (4, 4)])
+def test_every_set_is_as_likely(n, size):
+    """20,000 draws: different clients, each set within five deviations of its share; few of many and many of few."""
+    draws = 20_000
+    counts = jnp.ones(n, jnp.int32)
+    drawn = jax.jit(jax.vmap(lambda key: Cohort(size).draw(key, counts)))(jax.random.split(KEY, draws))
+    assert drawn.dtype == jnp.int32 and drawn.shape == (draws, size)
+    sets = Counter(map(tuple, np.sort(drawn, axis=1).tolist()))
+    every = list(combinations(range(n), size))
+    assert set(sets) <= set(every)
+    share = draws / len(every)
+    assert all(abs(sets[one] - share) < 5 * np.sqrt(share) for one in every)
+
+
+def test_large_clients_are_drawn_more_often():
+    """First with a probability proportional to size, and nobody twice."""
+    counts = jnp.array([1, 2, 3, 4], jnp.int32)
+    drawn = jax.vmap(lambda key: Cohort(2, "size").draw(key, counts))(jax.random.split(KEY, 20_000))
+    assert (drawn[:, 0] != drawn[:, 1]).all()
+    np.testing.assert_allclose(np.bincount(drawn[:, 0]) / 20_000, counts / 10, atol=0.02)
+
+
+def test_few_of_a_million():
+    drawn = jax.jit(lambda key: Cohort(1000).draw(key, jnp.ones(1_000_000, jnp.int32)))(KEY)
+    assert len(set(drawn.tolist())) == 1000 and drawn.min() >= 0 and drawn.max() < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Cohort(0), "at least 1, not 0"),
+        (lambda: Cohort(2.5), "whole number of clients"),
+        (lambda: Cohort(2, "sizes"), "did you mean 'size'"),
+        (lambda: Cohort(5).draw(KEY, jnp.ones(4, jnp.int32)), "a cohort of 5 clients cannot be drawn from 4"),
+    ],
+)
+def test_what_cannot_be_drawn(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# --- what a round of a cohort is ---------------------------------------------------------------------------------
+
+
+def cohorts(problem, lengths):
+    """Who takes part in rounds of these lengths."""
+    starts = np.cumsum([0, *lengths[:-1]])
+    return [np.asarray(taking_part(problem, Cohort(C), split_key(KEY), t)[0].ids) for t in starts.tolist()]
+
+
+def proxskip(quadratic, b, lengths, gamma, p):
+    h = np.zeros((N, *b.shape))
+    for ids, steps in zip(cohorts(quadratic.problem, lengths), lengths, strict=True):
+        x = np.stack([b] * C)
+        for _ in range(steps):
+            x = x - gamma * (quadratic.H[ids] @ x - quadratic.c[ids] - h[ids])
+        b = x.mean(0)
+        h[ids] += p / gamma * (b - x)
+    return b, h
+
+
+def scaffold(quadratic, b, lengths, gamma, p):
+    c, own = np.zeros_like(b), np.zeros((N, *b.shape))
+    for ids, steps in zip(cohorts(quadratic.problem, lengths), lengths, strict=True):
+        x = np.stack([b] * C)
+        for _ in range(steps):
+            x = x - gamma * (quadratic.H[ids] @ x - quadratic.c[ids] - own[ids] + c)
+        new = own[ids] - c + (b - x) / (steps * gamma)
+        c = c + C / N * (new - own[ids]).mean(0)
+        own[ids], b = new, x.mean(0)
+    return b, own
+
+
+def feddyn(quadratic, b, lengths, gamma, p, alpha=0.1):
+    s, own = np.zeros_like(b), np.zeros((N, *b.shape))
+    for ids, steps in zip(cohorts(quadratic.problem, lengths), lengths, strict=True):
+        x = np.stack([b] * C)
+        for _ in range(steps):
+            x = x - gamma * (quadratic.H[ids] @ x - quadratic.c[ids] - own[ids] + alpha * (x - b))
+        own[ids] -= alpha * (x - b)
+        s = s - alpha * C / N * (x - b).mean(0)
+        b = x.mean(0) - s / alpha
+    return b, own
+
+
+@x64
+@pytest.mark.parametrize("twin", [proxskip, scaffold, feddyn])
+def test_against_numpy(twin, least_squares, matrix):
+    quadratic, lengths = least_squares(), [3] * 40
+    gamma, first = 0.5 / quadratic.L, quadratic.problem.init(KEY)
+    state, _ = simulate(
+        ALGORITHMS[twin.__name__],
+        quadratic.problem,
+        {"stepsize": gamma},
+        KEY,
+        rounds=40,
+        local_steps=3,
+        evaluate_every=40,
+        cohort=C,
+        params=first,
+    )
+    b, h = twin(quadratic, matrix(first), lengths, gamma, 1 / 3)
+    server = state.server if twin is proxskip else state.server[0]
+    np.testing.assert_allclose(matrix(server), b, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(matrix(state.memory), h, rtol=0, atol=1e-10)
+
+
+@x64
+def test_all_clients_as_a_cohort_are_all_clients(least_squares):
+    """The same round in another order."""
+    problem = least_squares().problem
+    run = {"problem": problem, "hyper": {"stepsize": 0.01}, "key": KEY, "rounds": 5, "local_steps": 3}
+    (one, first), (other, second) = (simulate(ALGORITHMS["proxskip"], **run, cohort=cohort) for cohort in (None, N))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), one, other)
+    np.testing.assert_allclose(first["train_loss"], second["train_loss"], rtol=1e-12)
+
+
+def test_absent_clients_keep_their_memory(least_squares):
+    problem = least_squares(dtype=np.float32).problem
+    state, _ = simulate(ALGORITHMS["proxskip"], problem, {"stepsize": 0.01}, KEY, rounds=1, local_steps=3, cohort=C)
+    (ids,) = cohorts(problem, [3])
+    assert np.flatnonzero(np.abs(state.memory["w"]).sum((1, 2))).tolist() == sorted(ids.tolist())
+
+
+@pytest.mark.parametrize(("name", "down"), [("fedavg", 1), ("scaffold", 1), ("proxskip", 2)])
+def test_only_the_cohort_sends_and_receives(name, down, least_squares):
+    """Dense messages of 18 numbers (SCAFFOLD: two): C a round up; down as many, and the answer where it is needed."""
+    problem, numbers = least_squares(dtype=np.float32).problem, 36 if name == "scaffold" else 18
+    run = {"rounds": 3, "local_steps": 2, "cohort": C, "encoding": "dense"}
+    _, history = simulate(ALGORITHMS[name], problem, {"stepsize": 0.01}, KEY, **run)
+    np.testing.assert_array_equal(history["uplink_bits"], np.arange(1, 4) * C * numbers * 32)
+    np.testing.assert_array_equal(history["downlink_bits"], np.arange(1, 4) * down * C * numbers * 32)
+
+
+# --- what stays true ---------------------------------------------------------------------------------------------
+
+ZERO_SUM = ["proxskip", "sparse_proxskip", "sparse_proxskip_local", "server_pruning_modified", "randprox_l1"]
+ZERO_SUM += ["fedcomloc_com", "compressed_scaffnew", "tamuna", "scaffold", "feddyn"]
+
+
+@x64
+@pytest.mark.parametrize("name", ZERO_SUM)
+def test_t5_sum_of_control_variates(name, least_squares):
+    """sum_i h_i over all n clients stays zero while 3 of them take part in a round."""
+    import problems
+
+    quadratic = least_squares()
+    values = problems.hyper(name, stepsize=0.3 / quadratic.L, prob=0.3, sparsity=0.7, l1=0.01)
+    run = {"rounds": 100, "evaluate_every": 50, "cohort": 3}
+    _, history = simulate(ALGORITHMS[name], quadratic.problem, values, KEY, **run)
+    assert history["control_sum"].max() < 1e-12
+
+
+@x64
+@pytest.mark.parametrize("name", ["proxskip", "tamuna", "feddyn"])
+def test_the_minimiser_is_reached(name, least_squares, matrix):
+    """Linear convergence to x*, though half of the clients are away."""
+    import problems
+
+    quadratic = least_squares(ridge=0.5)
+    values = problems.hyper(name, stepsize=0.5 / quadratic.L, prob=0.3, alpha=1.0)
+    state, _ = iterate(ALGORITHMS[name], quadratic.problem, values, KEY, iterations=20_000, cohort=C)
+    algorithm = ALGORITHMS[name](**values)
+    np.testing.assert_allclose(matrix(algorithm.model(state.server)), quadratic.optimum, rtol=0, atol=1e-8)
+
+
+def test_the_state_between_iterations_has_a_row_a_member(least_squares):
+    problem = least_squares(dtype=np.float32).problem
+    state = begin(ALGORITHMS["fedavg"](stepsize=0.1, prob=0.5), problem, KEY, cohort=Cohort(C))
+    assert state.x["w"].shape[0] == C
+
+
+def test_from_the_shell(tmp_path, shell):
+    few = ["run", "--rounds", "3", "--clients", "8", "--algorithm", "tamuna", "sparse_proxskip"]
+    done = shell(*few, "--cohort", "4", "--cohort-by", "size", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "of 2 clients at once" in done.stderr or "of 4 clients at once" in done.stderr
+    for more, message in ((["--cohort", "9"], "cannot be drawn from 8"), (["--cohort-by", "sizes"], "'size'")):
+        done = shell(*few, *more, "--out", tmp_path / "other")
+        assert done.returncode == 2 and message in done.stderr and not (tmp_path / "other").exists()
