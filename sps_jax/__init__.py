@@ -76,6 +76,7 @@ from sps_jax.problem import Problem, stack_clients
 from sps_jax.quantize import quantize
 from sps_jax.simulation import iterate, placed, simulate
 from sps_jax.sparsify import make_topk, straight_through, topk
+from sps_jax.streaming import stream
 from sps_jax.sweeping import grid, sweep
 
 __all__ = [
@@ -109,6 +110,7 @@ __all__ = [
     "stack_clients",
     "step",
     "straight_through",
+    "stream",
     "sweep",
     "topk",
     "total_bits",

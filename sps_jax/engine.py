@@ -116,8 +116,14 @@ def taking_part(problem: Problem, cohort: Cohort | None, keys: Keys, t) -> tuple
     if cohort is None:
         everybody = jnp.arange(problem.clients, dtype=jnp.int32)
         return Member(everybody, everybody), problem
-    ids = cohort.draw(fold_in(fold_in(keys.common, t), jnp.int32(-2)), problem.counts)
-    return Member(ids, jnp.arange(cohort.size, dtype=jnp.int32)), problem.only(ids)
+    who = drawn(cohort, keys, t, problem.counts)
+    return who, problem.only(who.ids)
+
+
+def drawn(cohort: Cohort, keys: Keys, t, counts: jax.Array) -> Member:
+    """The cohort of the round that begins at iteration ``t``, of clients with ``counts`` (n,) examples."""
+    ids = cohort.draw(fold_in(fold_in(keys.common, t), jnp.int32(-2)), counts)
+    return Member(ids, jnp.arange(cohort.size, dtype=jnp.int32))
 
 
 def memory_of(who: Member, cohort: Cohort | None, memory):
@@ -244,8 +250,12 @@ def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree |
     params = problem.init(split_key(key).init) if params is None else params
     h, server = algorithm.init(params)
     n = problem.clients
-    memory = jax.vmap(lambda i: algorithm.enroll(h, i, n))(jnp.arange(n, dtype=jnp.int32))
-    return State(server, memory, jnp.int32(0))
+    return State(server, enrolled(algorithm, h, jnp.arange(n, dtype=jnp.int32), n), jnp.int32(0))
+
+
+def enrolled(algorithm: Algorithm, h, ids: jax.Array, clients: int):
+    """The memory that these of n clients begin with, stacked."""
+    return jax.vmap(lambda i: algorithm.enroll(h, i, clients))(ids)
 
 
 def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
@@ -313,18 +323,35 @@ def observe(algorithm: Algorithm, problem: Problem, state: State, plan: Plan = V
     that of what the server broadcasts; and ``control_sum``, :math:`\\max|\\sum_i h_i| / \\max_i|h_i|` where the
     algorithm has control variates (with client weights, :math:`n \\sum_i w_i h_i`).
     """
-    model, b = algorithm.model(state.server), algorithm.broadcast(state.server)
-    seen = problem.evaluate(model, plan)
+    seen = observe_server(algorithm, problem, state.server, plan)
+    loss, total, each = client_means(algorithm, problem, state, plan)
+    return {"train_loss": loss} | seen | control_sum(problem.clients, total, each)
+
+
+def observe_server(algorithm: Algorithm, problem: Problem, server, plan: Plan) -> dict[str, jax.Array]:
+    """Of an evaluation what needs no client."""
+    model, b = algorithm.model(server), algorithm.broadcast(server)
+    seen = problem.evaluate_held(model, plan)
     for name, thing in (("density", model), ("average_density", b)):
         seen[name] = tree.nonzeros(thing).astype(problem.ridge.dtype) / tree.size(thing)
+    return seen
+
+
+def client_means(algorithm: Algorithm, problem: Problem, state: State, plan: Plan):
+    """Means over clients: f of the shipped model, the control variates, and the largest magnitude of each client's."""
 
     def control(server, h, _):
         variates = algorithm.control(h, server)
         return variates, jax.tree.map(lambda a: jnp.max(jnp.abs(a)), variates)
 
     # the counts have a clients axis where the memory is empty
-    total, each = over_clients(plan, control, problem.weights, state.server, state.memory, problem.counts)
-    if jax.tree.leaves(total):
-        total, each = problem.clients * tree.largest(total), tree.largest(each)
-        seen["control_sum"] = jnp.where(each > 0, total / jnp.where(each > 0, each, 1), 0)
-    return seen
+    mean, each = over_clients(plan, control, problem.weights, state.server, state.memory, problem.counts)
+    return problem.objective(algorithm.model(state.server), plan), mean, each
+
+
+def control_sum(clients: int, mean: Tree, each: Tree) -> dict[str, jax.Array]:
+    """``control_sum`` of n clients' control variates where there are some, see :func:`observe`."""
+    if not jax.tree.leaves(mean):
+        return {}
+    total, largest = clients * tree.largest(mean), tree.largest(each)
+    return {"control_sum": jnp.where(largest > 0, total / jnp.where(largest > 0, largest, 1), 0)}

@@ -115,7 +115,11 @@ class Problem:
 
     def evaluate(self, params: Tree, plan: Plan = VMAP) -> dict[str, jax.Array]:
         """``train_loss`` (f), and ``test_<metric>`` and ``validation_<metric>`` where there are such data: no ridge."""
-        seen = {"train_loss": self.objective(params, plan)}
+        return {"train_loss": self.objective(params, plan)} | self.evaluate_held(params, plan)
+
+    def evaluate_held(self, params: Tree, plan: Plan = VMAP) -> dict[str, jax.Array]:
+        """Of :meth:`evaluate` what is of examples that no client trains on."""
+        seen = {}
         for part, examples in (("validation", self.validation), ("test", self.test)):
             if examples is not None:
                 seen |= {f"{part}_{name}": mean for name, mean in self._means(examples, params, plan).items()}

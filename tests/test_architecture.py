@@ -25,6 +25,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "hyperparameters": 4,
     "planning": 4,
     "simulation": 4,
+    "streaming": 4,
     "sweeping": 4,
     "problems": 4,
     "results": 5,
@@ -47,6 +48,7 @@ CEILING = {"results": 1, "checkpoint": 1, "plotting": 1}  # they know arrays and
 NEIGHBOURS = {("simulation", name) for name in ("engine", "hyperparameters", "planning")}
 NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning", "hyperparameters")}
 NEIGHBOURS |= {("sweeping", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
+NEIGHBOURS |= {("streaming", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
 NEIGHBOURS |= {("run_command", name) for name in ("experiment", "options", "report")}
 NEIGHBOURS |= {("sweep_command", name) for name in ("options", "run_command", "sweep_options")}
 NEIGHBOURS |= {("sweep_options", "options"), ("cli", "sweep_options")}
@@ -120,12 +122,12 @@ def breaches(source: str, module: str, is_folder: bool = False) -> list[str]:
         beside = theirs == own and (same_folder or (module, target) in NEIGHBOURS)
         if not (theirs < own or beside) or theirs > CEILING.get(folder, own):
             found.append(f"{module} (floor {own}) imports {name} (floor {theirs})")
-    if module != "simulation":
+    if module not in ("simulation", "streaming"):
         for node in ast.walk(ast.parse(source)):
             attribute = isinstance(node, ast.Attribute) and node.attr == "jit"
             imported = isinstance(node, ast.ImportFrom) and any(alias.name == "jit" for alias in node.names)
             if attribute or imported:
-                found.append(f"{module}:{node.lineno} uses jit, which only simulation may")
+                found.append(f"{module}:{node.lineno} uses jit, which only simulation and streaming may")
     return found
 
 

@@ -1,5 +1,6 @@
 """Partial participation: who is drawn, what the others keep, and that the methods still do what they promise."""
 
+import dataclasses
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -13,6 +14,7 @@ from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.engine import begin, split_key, taking_part
 from sps_jax.simulation import iterate, simulate
+from sps_jax.streaming import stream
 
 KEY, N, C = jax.random.key(4), 4, 2
 x64 = pytest.mark.usefixtures("x64")
@@ -207,6 +209,51 @@ def test_the_state_between_iterations_has_a_row_a_member(least_squares):
     problem = least_squares(dtype=np.float32).problem
     state = begin(ALGORITHMS["fedavg"](stepsize=0.1, prob=0.5), problem, KEY, cohort=Cohort(C))
     assert state.x["w"].shape[0] == C
+
+
+# --- clients in host memory --------------------------------------------------------------------------------------
+
+
+@x64
+@pytest.mark.parametrize("weights", [None, (0.1, 0.2, 0.3, 0.4)], ids=["equal", "by size"])
+@pytest.mark.parametrize("name", ["fedavg", "sparse_proxskip", "scaffold", "fednova"])
+def test_streaming_gives_the_same_numbers(name, weights, least_squares):
+    """The states are equal, the records but for the order of their sums; data are memory-mapped or not."""
+    import problems
+
+    problem = least_squares(batch_size=2).problem
+    if weights is not None:
+        problem = dataclasses.replace(problem, weights=jnp.array(weights))
+    values = problems.hyper(name, stepsize=0.02, prob=0.4, sparsity=0.7)
+    run = {"rounds": 12, "evaluate_every": 5, "cohort": 3}
+    state, history = simulate(ALGORITHMS[name], problem, values, KEY, **run)
+    host = dataclasses.replace(problem, data=tuple(map(np.asarray, problem.data)))
+    streamed, seen = stream(ALGORITHMS[name], host, values, KEY, **run)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-13), streamed, state)
+    assert all(isinstance(a, np.ndarray) for a in jax.tree.leaves(streamed.memory))
+    assert seen.keys() == history.keys()
+    for column, values in history.items():
+        np.testing.assert_allclose(seen[column], values, rtol=1e-11, atol=1e-13, err_msg=column)
+
+
+def test_data_may_be_memory_mapped_and_only_the_cohort_is_loaded(least_squares, tmp_path):
+    problem = least_squares(dtype=np.float32).problem
+    mapped = []
+    for i, a in enumerate(problem.data):
+        np.save(tmp_path / f"{i}.npy", a)
+        mapped.append(np.load(tmp_path / f"{i}.npy", mmap_mode="r"))
+    run = {"rounds": 4, "local_steps": 2, "cohort": C}
+    args = (ALGORITHMS["proxskip"], dataclasses.replace(problem, data=tuple(mapped)), {"stepsize": 0.01}, KEY)
+    _, seen = stream(*args, **run)
+    _, history = simulate(ALGORITHMS["proxskip"], problem, {"stepsize": 0.01}, KEY, **run)
+    np.testing.assert_allclose(seen["train_loss"], history["train_loss"], rtol=1e-5)
+
+
+def test_a_streamed_run_that_diverges_keeps_what_it_had(least_squares):
+    problem = least_squares(dtype=np.float32).problem
+    run = {"rounds": 60, "local_steps": 20, "cohort": C, "evaluate_every": 7}
+    _, seen = stream(ALGORITHMS["fedavg"], problem, {"stepsize": 5.0}, KEY, **run)
+    assert len(seen["round"]) < 8 and np.isfinite(seen["train_loss"]).all()
 
 
 def test_from_the_shell(tmp_path, shell):

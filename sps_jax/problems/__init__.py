@@ -10,9 +10,11 @@ from sps_jax.problems.femnist import femnist
 from sps_jax.problems.libsvm import libsvm
 from sps_jax.problems.quadratic import quadratic
 from sps_jax.problems.shakespeare import shakespeare
+from sps_jax.problems.synthetic import synthetic_logistic
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {
-    make.__name__: make for make in (digits, femnist, blog_feedback, libsvm, cifar10, shakespeare, quadratic)
+    make.__name__: make
+    for make in (digits, femnist, blog_feedback, libsvm, cifar10, shakespeare, synthetic_logistic, quadratic)
 }
 
 __all__ = ["PROBLEMS", *PROBLEMS]

@@ -1,0 +1,97 @@
+"""Logistic regression on made-up clients, as many as one likes."""
+
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+
+from sps_jax.models import linear
+from sps_jax.problem import Problem
+from sps_jax.problems.losses import LOSSES, loss_of, metrics_of
+from sps_jax.problems.supervised import held_in
+
+BLOCK = 10_000
+"""Clients that are drawn at once."""
+
+
+def synthetic_logistic(
+    *,
+    clients: int = 100,
+    examples: int = 10,
+    features: int = 40,
+    heterogeneity: float = 0.5,
+    informative: float = 0.1,
+    ridge: float = 1e-2,
+    batch_size: int | None = None,
+    data_seed: int = 0,
+    precision: str = "float32",
+) -> Problem:
+    r"""Binary logistic regression on made-up clients, up to millions.
+
+    Client i draws :math:`a \sim N(\delta v_i, I)`, scaled to norm one, and :math:`y = 1` with the probability
+    :math:`\sigma(10 \langle w + \delta u_i, a \rangle)`; :math:`u_i, v_i, w \sim N(0, I)`, w with few nonzeros. The
+    first clients are the same however many there are; 10,000 test examples come from clients of their own. The
+    smoothness it tells is a bound: :math:`L_i \le 1/4 + \rho`.
+
+    Args:
+      clients: n.
+      examples: of each client.
+      features: d.
+      heterogeneity: delta >= 0; 0 makes all clients alike.
+      informative: fraction of the features on which w is not zero, in (0, 1].
+      ridge: rho >= 0.
+      batch_size: examples of a local gradient, None for all.
+      data_seed: of all that is drawn.
+      precision: float32, float64, or bfloat16 to compute in it with float32 parameters.
+    """
+    for name, value in (
+        ("clients", clients),
+        ("examples", examples),
+        ("features", features),
+        ("batch_size", batch_size),
+    ):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    for name, value in (("heterogeneity", heterogeneity), ("ridge", ridge)):
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name} must be finite and not negative, not {value:g}")
+    if not 0 < informative <= 1:
+        raise ValueError(f"informative must be in (0, 1], not {informative:g}")
+    dtype, w = held_in(precision), np.zeros(features, np.float32)
+    drawn = np.random.default_rng([data_seed, 0]).standard_normal(max(1, round(informative * features)))
+    w[: len(drawn)] = drawn
+    x = np.empty((clients, examples, features), dtype)
+    y = np.empty((clients, examples), dtype)
+    made = _blocks(w, examples, heterogeneity, [data_seed, 1])
+    for first in range(0, clients, BLOCK):
+        own = min(BLOCK, clients - first)
+        for a, block in zip((x, y), next(made), strict=True):
+            a[first : first + own] = block[:own]
+    held = next(_blocks(w, examples, heterogeneity, [data_seed, 2]))
+    test = tuple(a.reshape(BLOCK * examples, *a.shape[2:])[:10_000].astype(dtype) for a in held)
+    model = linear(features, 1, bias=False, dtype=precision)
+    return Problem(
+        data=(jnp.asarray(x), jnp.asarray(y)),
+        counts=jnp.full(clients, examples, jnp.int32),
+        test=tuple(map(jnp.asarray, test)),
+        ridge=jnp.asarray(ridge, dtype),
+        smoothness=jnp.full(clients, LOSSES["logistic"].curvature + ridge, dtype),
+        convexity=jnp.asarray(ridge, dtype) if ridge else None,
+        init=model.init,
+        loss=loss_of(model, "logistic"),
+        metrics=metrics_of(model, "logistic"),
+        batch_size=batch_size,
+    )
+
+
+def _blocks(w: np.ndarray, examples: int, heterogeneity: float, seed: list[int]) -> Iterator[tuple]:
+    """Examples of clients, (BLOCK, m, d) and (BLOCK, m), block after block without end."""
+    number = 0
+    while True:
+        draw = np.random.default_rng([*seed, number])
+        u, v = (heterogeneity * draw.standard_normal((BLOCK, len(w)), np.float32) for _ in range(2))
+        x = draw.standard_normal((BLOCK, examples, len(w)), np.float32) + v[:, None]
+        x /= np.linalg.norm(x, axis=2, keepdims=True)
+        chance = 1 / (1 + np.exp(-10 * np.einsum("nmd,nd->nm", x, w + u)))
+        yield x, (draw.random((BLOCK, examples), np.float32) < chance).astype(np.float32)
+        number += 1

@@ -1,0 +1,216 @@
+"""Simulations whose clients stay in host memory: only a round's cohort is on the device.
+
+Data and memory of all clients are NumPy arrays or memory-mapped files. While a cohort computes, a thread puts the next
+one's data onto the device; who that is depends on the key alone. The numbers are those of
+:func:`sps_jax.simulation.simulate`, but for the order in which an evaluation adds up clients.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sps_jax import tree
+from sps_jax.algorithms.base import Algorithm
+from sps_jax.cohort import Cohort
+from sps_jax.engine import (
+    Member,
+    Schedule,
+    State,
+    client_means,
+    control_sum,
+    drawn,
+    enrolled,
+    observe_server,
+    round_length,
+    round_of,
+    split_key,
+)
+from sps_jax.hyperparameters import Setup, prepare
+from sps_jax.plan import Plan, place
+from sps_jax.planning import choose, shapes
+from sps_jax.problem import Problem
+from sps_jax.simulation import asked_rounds, healthy_history
+from sps_jax.tree import Tree
+
+
+def stream(
+    make: Callable[..., Algorithm],
+    problem: Problem,
+    hyper: Mapping[str, Any],
+    key: jax.Array,
+    *,
+    rounds: int,
+    cohort: int | Cohort,
+    evaluate_every: int = 1,
+    params: Tree | None = None,
+    encoding: str = "cheapest",
+    plan: Plan | None = None,
+    **options: Any,
+) -> tuple[State, dict[str, np.ndarray]]:
+    """:func:`sps_jax.simulate` of a cohort a round, with all other clients in host memory.
+
+    Args:
+      problem: its ``data`` may be NumPy arrays or ``np.memmap``; they are read a cohort at a time.
+      cohort: how many clients take part in a round, or a :class:`sps_jax.cohort.Cohort`.
+      options: ``local_steps``, ``transform`` and ``transform_on``.
+      make, hyper, key, rounds, evaluate_every, params, encoding, plan: as for :func:`sps_jax.simulate`.
+
+    Returns:
+      The final state, its memory in NumPy arrays, and the history.
+
+    Raises:
+      ValueError: as :func:`sps_jax.simulate`.
+    """
+    prepared = prepare(make, hyper, problem.ridge.dtype, cohort=cohort, **options)
+    asked = asked_rounds(rounds, evaluate_every)
+    of = shapes(*prepared[:2], problem)
+    plan = cohort_plan(prepared, problem) if plan is None else plan
+    seen: list[dict[str, np.ndarray]] = []
+    for state, one in stream_rounds(prepared, plan, problem, key, asked, params):  # noqa: B007
+        seen.append(one)
+        if not one["finite"]:
+            break
+    return state, healthy_history(columns(seen), asked[: len(seen)], of, encoding)[0]
+
+
+def cohort_plan(prepared: tuple, problem: Problem, **choices: Any) -> Plan:
+    """A layout for what is on the device: the cohort. ``choices`` as for :func:`sps_jax.planning.choose`."""
+    setup, hyper, _ = prepared
+    size = setup.cohort.size
+    some = replace(problem, data=tuple(a[:size] for a in problem.data), counts=problem.counts[:size], weights=None)
+    return choose(shapes(setup, hyper, problem)._replace(cohort=None), some, **choices)
+
+
+def columns(seen: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What was seen round by round as arrays (R, ...), zeros where nothing was asked for."""
+    shapes = {"train_loss": np.zeros(())} | {name: value for one in seen for name, value in one.items()}
+    return {name: np.stack([one.get(name, np.zeros_like(like)) for one in seen]) for name, like in shapes.items()}
+
+
+def stream_rounds(
+    prepared: tuple, plan: Plan, problem: Problem, key: jax.Array, asked: np.ndarray, params: Tree | None = None
+) -> Iterator[tuple[State, dict[str, np.ndarray]]]:
+    """Round after round: the state, and what was seen, as by :func:`sps_jax.simulation.run_rounds`; no evaluation in
+    rounds that are not ``asked`` for one.
+    """
+    setup, hyper, schedule = prepared
+    n, counts = problem.clients, jnp.asarray(problem.counts)
+    params = jax.jit(problem.init)(split_key(key).init) if params is None else params
+    server, memory = _begin(setup, hyper, params, n)
+    precise = jax.config.jax_enable_x64
+
+    def load(who):
+        with jax.enable_x64(precise):  # a setting of each thread
+            return _load(plan, problem, who)
+
+    t = jnp.int32(0)
+    with ThreadPoolExecutor(1) as loader:
+        who, end = _cohort(setup, schedule, counts, key, t)
+        ahead = loader.submit(load, who)
+        for look in asked:
+            some, now, begun = ahead.result(), who, State(server, place(plan, _rows(memory, who)), t)
+            t, (who, end) = end, _cohort(setup, schedule, counts, key, end)
+            ahead = loader.submit(load, who)
+            (server, own, _), seen = _round(setup, plan, n, some, now, hyper, schedule, begun, key)
+            _put(memory, now, own)
+            state = State(server, memory, t)
+            seen |= {"iteration": t, "finite": tree.finite(server)}
+            if look:
+                seen |= _evaluate(setup, plan, hyper, problem, state)
+            yield state, jax.tree.map(np.asarray, seen)
+
+
+@partial(jax.jit, static_argnames="setup")
+def _cohort(setup: Setup, schedule: Schedule, counts: jax.Array, key: jax.Array, t: jax.Array):
+    """Who takes part in the round that begins at iteration ``t``, and the iteration at which it ends."""
+    keys = split_key(key)
+    return drawn(setup.cohort, keys, t, counts), t + round_length(schedule, keys.coin, t)
+
+
+@partial(jax.jit, static_argnames=("setup", "plan", "clients"))
+def _round(setup: Setup, plan: Plan, clients: int, some: Problem, who: Member, hyper, schedule, state: State, key):
+    return round_of(setup.build(hyper), some, who, clients, schedule, state, key, plan)
+
+
+@partial(jax.jit, static_argnames=("setup", "plan"))
+def _means(setup: Setup, plan: Plan, some: Problem, hyper, state: State):
+    return client_means(setup.build(hyper), some, state, plan)
+
+
+@partial(jax.jit, static_argnames=("setup", "plan"))
+def _observe_server(setup: Setup, plan: Plan, problem: Problem, hyper, server):
+    return observe_server(setup.build(hyper), problem, server, plan)
+
+
+@partial(jax.jit, static_argnames=("setup", "clients"))
+def _enrolled(setup: Setup, hyper, params: Tree, ids: jax.Array, clients: int):
+    algorithm = setup.build(hyper)
+    h, server = algorithm.init(params)
+    return server, enrolled(algorithm, h, ids, clients)
+
+
+def _begin(setup: Setup, hyper, params: Tree, n: int) -> tuple[Any, Tree]:
+    """The server's state and, on the host, every client's memory."""
+    server, some = _enrolled(setup, hyper, params, jnp.arange(1, dtype=jnp.int32), n)
+    memory = jax.tree.map(lambda a: np.empty((n, *a.shape[1:]), a.dtype), some)
+    for who, _ in _parts(n, setup.cohort.size):
+        _put(memory, who, _enrolled(setup, hyper, params, jnp.asarray(who.ids), n)[1])
+    return server, memory
+
+
+def _rows(stacked: Tree, who: Member) -> Tree:
+    ids = np.asarray(who.ids)
+    return jax.tree.map(lambda a: a[ids], stacked)
+
+
+def _put(memory: Tree, who: Member, own: Tree) -> None:
+    ids = np.asarray(who.ids)
+    for a, new in zip(jax.tree.leaves(memory), jax.tree.leaves(own), strict=True):
+        a[ids] = np.asarray(new)
+
+
+def _load(plan: Plan, problem: Problem, who: Member, weights: np.ndarray | None = None) -> Problem:
+    """The problem of these clients, on the device; ``weights`` in place of their own."""
+    held = replace(problem, data=(), weights=None, test=None, validation=None, smoothness=None, convexity=None)
+    if weights is None and problem.weights is not None:
+        own = np.asarray(problem.weights)[np.asarray(who.ids)]
+        weights = own / own.sum()
+    if weights is not None:
+        weights = weights.astype(problem.ridge.dtype)
+    data, counts = _rows((problem.data, np.asarray(problem.counts)), who)
+    data, counts, weights = place(plan, jax.tree.map(jnp.asarray, (data, counts, weights)))
+    return replace(held, data=data, counts=counts, weights=weights)
+
+
+def _parts(n: int, size: int) -> Iterator[tuple[Member, np.ndarray]]:
+    """All n clients, ``size`` at a time, and which of them count: the last ones are filled up."""
+    for first in range(0, n, size):
+        ids = np.arange(first, first + size, dtype=np.int32)
+        yield Member(np.minimum(ids, n - 1), np.arange(size, dtype=np.int32)), ids < n
+
+
+def _evaluate(setup: Setup, plan: Plan, hyper, problem: Problem, state: State) -> dict[str, Any]:
+    """:func:`sps_jax.engine.observe`, of as many clients at a time as a cohort has."""
+    n, dtype = problem.clients, problem.ridge.dtype
+    own = np.full(n, 1 / n) if problem.weights is None else np.asarray(problem.weights)
+    total, largest = None, 0.0
+    for who, real in _parts(n, setup.cohort.size):
+        weights = np.where(real, own[who.ids], 0)
+        share = weights.sum()
+        some = _load(plan, problem, who, weights / share)
+        part = state._replace(memory=place(plan, _rows(state.memory, who)))
+        *means, each = _means(setup, plan, some, hyper, part)
+        here = jax.tree.map(lambda a, share=share: share * np.asarray(a), means)
+        total = here if total is None else jax.tree.map(np.add, total, here)
+        largest = max([largest, *(np.max(a) for a in jax.tree.leaves(each))])
+    loss, mean = total
+    bare = replace(problem, data=(), weights=None, smoothness=None, convexity=None)
+    seen = {"train_loss": np.asarray(loss, dtype)} | _observe_server(setup, plan, bare, hyper, state.server)
+    mean, largest = jax.tree.map(jnp.asarray, (mean, np.asarray(largest, dtype)))
+    return seen | control_sum(n, mean, largest)
