@@ -59,6 +59,13 @@ def place(plan: Plan, stacked: Tree) -> Tree:
     return jax.device_put(stacked, NamedSharding(plan.mesh, PartitionSpec(AXIS)))
 
 
+def everywhere(plan: Plan, values: Tree) -> Tree:
+    """``values`` on every device of the plan, so that every process can read them; under jit."""
+    if plan.mesh is None:
+        return values
+    return lax.with_sharding_constraint(values, NamedSharding(plan.mesh, PartitionSpec()))
+
+
 def over_clients(
     plan: Plan, one: Callable, weights: jax.Array | None, shared: Any, *stacked: Any, update: bool = False
 ) -> tuple[Tree, Any]:

@@ -19,7 +19,7 @@ from sps_jax.cohort import Cohort
 from sps_jax.communication import Count, message_bits, total_bits
 from sps_jax.engine import Schedule, State, StepState, begin, observe, one_round, split_key, start, step
 from sps_jax.hyperparameters import Setup, prepare
-from sps_jax.plan import Plan, place
+from sps_jax.plan import Plan, everywhere, place
 from sps_jax.planning import Shapes, choose, shapes
 from sps_jax.problem import Problem
 from sps_jax.tree import Tree
@@ -83,7 +83,8 @@ def _scan_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Sc
         blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(look, state))
         return state, seen | lax.cond(asked, look, lambda _: blank, state)
 
-    return lax.scan(body, state, asked)
+    state, seen = lax.scan(body, state, asked)
+    return state, everywhere(plan, seen)
 
 
 def start_rounds(setup: Setup, problem: Problem, hyper, key, params=None) -> State:

@@ -1,0 +1,101 @@
+"""The same run on several devices, and on several processes of several devices each."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+RUN = """
+import json, sys
+devices, cohort, *process = map(int, sys.argv[1:])
+import jax
+jax.config.update("jax_num_cpu_devices", devices)
+jax.config.update("jax_enable_x64", True)
+if process:
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    port, count, own = process
+    jax.distributed.initialize(f"localhost:{port}", count, own)
+import sps_jax as sps
+from sps_jax.problems import digits
+problem = digits(clients=16, precision="float64")
+hyper = {"stepsize": 0.1, "prob": 0.2, "sparsity": 0.9}
+run = {"rounds": 6, "evaluate_every": 2, "cohort": cohort or None}
+_, history = sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), **run)
+print("devices", jax.device_count())
+print(json.dumps({name: column.tolist() for name, column in history.items()}))
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return one.getsockname()[1]
+
+
+def records(devices, cohort=0, processes=1):
+    """The history of every process."""
+    port = free_port()
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, str(devices), str(cohort)]
+            + ([str(port), str(processes), str(own)] if processes > 1 else []),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for own in range(processes)
+    ]
+    outs = [process.communicate(timeout=300) for process in started]
+    assert all(process.returncode == 0 for process in started), outs
+    assert all(f"devices {devices * processes}" in out for out, _ in outs)
+    return [json.loads(out.splitlines()[-1]) for out, _ in outs]
+
+
+def agree(one, other):
+    assert one.keys() == other.keys()
+    for column, values in one.items():
+        np.testing.assert_allclose(values, other[column], rtol=1e-10, atol=1e-10, err_msg=column)
+
+
+@pytest.mark.parametrize(
+    ("devices", "processes"),
+    [(4, 1), (2, 2), pytest.param(2, 1, marks=pytest.mark.slow), pytest.param(8, 1, marks=pytest.mark.slow)],
+)
+@pytest.mark.parametrize("cohort", [0, pytest.param(8, marks=pytest.mark.slow)])
+def test_the_same_records(devices, processes, cohort):
+    (alone,) = records(1, cohort)
+    for history in records(devices, cohort, processes):
+        agree(alone, history)
+
+
+ROUND = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import sps_jax as sps
+from sps_jax.engine import State, one_round, start
+from sps_jax.plan import place
+from sps_jax.problems import digits
+problem, plan = digits(clients=8), sps.Plan(2, sps.clients_mesh(jax.devices()))
+setup, hyper, schedule = sps.prepare(
+    sps.sparse_proxskip, {"stepsize": 0.1, "sparsity": 0.9}, problem.ridge.dtype, local_steps=5
+)
+algorithm, key = setup.build(hyper), jax.random.key(0)
+state = start(algorithm, problem, key)
+state = state._replace(memory=place(plan, state.memory))
+compiled = jax.jit(lambda *a: one_round(algorithm, a[0], schedule, a[1], key, plan)[0])
+print(compiled.lower(sps.placed(plan, problem), state).compile().as_text())
+"""
+
+
+def test_a_round_is_one_all_reduce_of_the_model():
+    """Read from the compiled program: 640 weights and 10 biases, once, and no other collective."""
+    done = subprocess.run([sys.executable, "-c", ROUND], capture_output=True, text=True, timeout=300, check=True)
+    operation = r"= (.*) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+    ((shapes, name),) = re.findall(operation, done.stdout)
+    assert name == "all-reduce"
+    sizes = [np.prod([int(n) for n in shape.split(",")]) for shape in re.findall(r"f32\[([\d,]+)\]", shapes)]
+    assert sum(sizes) == 650
