@@ -51,6 +51,9 @@ class Run:
       precision: float32, float64, or bfloat16 to compute in it with float32 parameters.
       devices: how many share the clients; auto for as many as there are (the cores of a CPU) and divide the clients.
       chunk: clients computed at once on a device: a number, all or auto.
+      coordinator: host:port of process 0, for a run on several processes; each has --devices.
+      num_processes: how many, on all hosts together.
+      process_id: which of them this is, from 0; only process 0 writes.
       out: output folder, new or empty; default is a fresh one under runs/.
     """
 
@@ -75,6 +78,9 @@ class Run:
     precision: str = "float32"
     devices: str = "auto"
     chunk: str = "auto"
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
     out: Path | None = None
 
 
@@ -182,7 +188,33 @@ def use_devices(options: Run) -> int | None:
         raise ValueError(f"devices must be at least 1, or 'auto', not {count}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", count or cores)
+    if join_processes(options):
+        return jax.device_count()
     return count
+
+
+def join_processes(options: Run) -> bool:
+    """Meet the other processes of the run where there are some; returns whether.
+
+    Raises:
+      ValueError: where only some of the three options are given, or they do not fit each other.
+    """
+    given = {name: getattr(options, name) for name in ("coordinator", "num_processes", "process_id")}
+    missing = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is None]
+    if len(missing) == 3:
+        return False
+    if missing:
+        raise ValueError(f"a run on several processes needs {' and '.join(missing)} too")
+    host, _, port = options.coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"--coordinator must be host:port, not {options.coordinator!r}")
+    if not 0 <= options.process_id < options.num_processes:
+        raise ValueError(f"--process-id must be from 0 to {options.num_processes - 1}, not {options.process_id}")
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        options.coordinator, options.num_processes, options.process_id, heartbeat_timeout_seconds=20
+    )
+    return True
 
 
 def build_problem(options: Run):

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -56,7 +57,18 @@ def place(plan: Plan, stacked: Tree) -> Tree:
     """``stacked``, arrays (n, ...), with n/D clients on each device of the plan."""
     if plan.mesh is None:
         return stacked
-    return jax.device_put(stacked, NamedSharding(plan.mesh, PartitionSpec(AXIS)))
+    sharding = NamedSharding(plan.mesh, PartitionSpec(AXIS))
+    if jax.process_count() == 1:
+        return jax.device_put(stacked, sharding)
+
+    def own_rows(a):  # every process has all of them, and puts those of its devices there
+        return (
+            a
+            if not a.is_fully_addressable
+            else jax.make_array_from_callback(a.shape, sharding, np.asarray(a).__getitem__)
+        )
+
+    return jax.tree.map(own_rows, jax.tree.map(jnp.asarray, stacked))
 
 
 def everywhere(plan: Plan, values: Tree) -> Tree:
