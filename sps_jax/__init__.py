@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from sps_jax.algorithms import ALGORITHMS, Algorithm, Turn, descend, pruned, transformed
+from sps_jax.algorithms import ALGORITHMS, Algorithm, Turn, descend, pruned, ramped, transformed
 from sps_jax.algorithms import (
     fedavg as fedavg,
 )
@@ -46,16 +46,19 @@ from sps_jax.plan import Plan, clients_mesh
 from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem, stack_clients
 from sps_jax.simulation import iterate, placed, simulate
-from sps_jax.sparsify import make_topk, straight_through, topk
+from sps_jax.sparsify import CRITERIA, STRUCTURES, Sparsifier, make_topk, straight_through, topk
 from sps_jax.sweeping import grid, sweep
 
 __all__ = [
     "ALGORITHMS",
+    "CRITERIA",
     "ENCODINGS",
     "Algorithm",
     "Plan",
     "Problem",
+    "STRUCTURES",
     "Schedule",
+    "Sparsifier",
     "State",
     "StepState",
     "Turn",
@@ -71,6 +74,7 @@ __all__ = [
     "prepare",
     "shapes",
     "pruned",
+    "ramped",
     "simulate",
     "stack_clients",
     "step",

@@ -247,12 +247,12 @@ def observe(algorithm: Algorithm, problem: Problem, state: State, plan: Plan = V
     """What an evaluation records, all scalars.
 
     The problem's losses and metrics of the shipped model; ``density``, its fraction of nonzeros; ``average_density``,
-    that of what the server broadcasts; and ``control_sum``, :math:`\\max|\\sum_i h_i| / \\max_i|h_i|` where the
-    algorithm has control variates (with client weights, :math:`n \\sum_i w_i h_i`).
+    that of the floats the server broadcasts; and ``control_sum``, :math:`\\max|\\sum_i h_i| / \\max_i|h_i|` where
+    the algorithm has control variates (with client weights, :math:`n \\sum_i w_i h_i`).
     """
     model, b = algorithm.model(state.server), algorithm.broadcast(state.server)
     seen = problem.evaluate(model, plan)
-    for name, thing in (("density", model), ("average_density", b)):
+    for name, thing in (("density", model), ("average_density", tree.floats(b))):
         seen[name] = tree.nonzeros(thing).astype(problem.ridge.dtype) / tree.size(thing)
 
     def control(server, h, _):
