@@ -124,7 +124,9 @@ def _check_range(name: str, value: Any) -> None:
 
 def _check_ramp(ramp: Mapping[str, Any]) -> None:
     for value in ramp.values():
-        if not isinstance(value, jax.core.Tracer) and not (np.ndim(value) == 0 and 1 <= value == int(value)):
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if not (_is_number(value) and np.ndim(value) == 0 and np.isfinite(value) and 1 <= value == int(value)):
             raise ValueError(f"{RAMP} must be an integer of at least 1, not {value}")
 
 

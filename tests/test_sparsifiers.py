@@ -91,7 +91,7 @@ def scores_of(criterion, params, gradient):
 
 
 CASES = [(criterion, spelled, "global") for criterion in CRITERIA for spelled in SPELLED]
-CASES += [("magnitude", spelled, "layerwise") for spelled in ("rows", "blocks:2x3", "groups:4")]
+CASES += [("magnitude", spelled, "layerwise") for spelled in ("rows", "blocks:2x3", "groups:33")]
 
 
 @pytest.mark.parametrize(("criterion", "spelled", "scope"), CASES)
@@ -411,7 +411,7 @@ def test_scaffold_with_blocks_and_a_ramp():
     assert each[0] > each[-1] and each[-1] <= 32 * (650 + 6 * 20 + 10) + 2 * (32 + 10)
 
 
-@pytest.mark.parametrize("rounds", [0, 1.5, -3])
+@pytest.mark.parametrize("rounds", [0, 1.5, -3, np.inf, np.nan, True, None, np.ones(2)])
 def test_wrong_rounds(rounds):
     values = {"stepsize": 0.1, "prob": 0.5, "sparsity": 0.9, "sparsity_rounds": rounds}
     with pytest.raises(ValueError, match="sparsity_rounds must be an integer of at least 1"):

@@ -23,6 +23,9 @@ from sps_jax.sparsify.scopes import kept
 from sps_jax.sparsify.topk import magnitude_bits, topk_mask
 
 Prunable = Callable[[tuple, jax.Array], bool]
+COMPARED = 32
+"""Entries of a group, at most, that are ranked by comparing all pairs: M comparisons an entry. A search takes more
+passes than that, each over all groups."""
 
 
 def parted(message: Any, prunable: Prunable) -> tuple[list[jax.Array], list[jax.Array]]:
@@ -147,12 +150,15 @@ class Groups(Entries):
             raise ValueError(f"structure {self.keep}:{self.size} has sparsity {wanted:g}, not {sparsity:g}")
 
     def choose(self, ranked, sparsity):
+        n = kept(sparsity, self.size)
+        if self.size > COMPARED:
+            return jax.vmap(topk_mask, in_axes=(0, None))(self._grouped(ranked, 0), n).ravel()[: ranked.size]
         bits = self._grouped(magnitude_bits(ranked), -1)
         one, other = bits[:, :, None], bits[:, None, :]
         index = np.arange(self.size)
         earlier = jnp.asarray(index[None, None, :] < index[None, :, None])
         before = (other > one) | ((other == one) & earlier)  # (groups, entry, another entry)
-        mask = jnp.sum(before, axis=2, dtype=jnp.int32) < kept(sparsity, self.size)
+        mask = jnp.sum(before, axis=2, dtype=jnp.int32) < n
         return mask.ravel()[: ranked.size]
 
     def code(self, prunable):
