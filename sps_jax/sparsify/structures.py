@@ -132,7 +132,8 @@ class Groups(Entries):
     sparsity has to :meth:`agree` with.
 
     A message sends as many positions in each group as its fullest group has nonzeros, ceil(log2 M) bits each; a group
-    with fewer tells its last one again. Leaves that are not pruned are sent whole.
+    with fewer tells its last one again, one without any sends a zero. Leaves that are not pruned are sent whole. Under
+    ``entropy`` the positions cost too little where groups differ, as in the mean of clients' different masks.
     """
 
     size: int
