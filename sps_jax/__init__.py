@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from sps_jax.algorithms import ALGORITHMS, Algorithm, Turn, descend, pruned, transformed
+from sps_jax.algorithms import ALGORITHMS, Algorithm, Turn, descend, pruned, ramped, transformed
 from sps_jax.algorithms import (
     compressed_scaffnew as compressed_scaffnew,
 )
@@ -75,12 +75,13 @@ from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem, stack_clients
 from sps_jax.quantize import quantize
 from sps_jax.simulation import iterate, placed, simulate
-from sps_jax.sparsify import make_topk, straight_through, topk
+from sps_jax.sparsify import CRITERIA, STRUCTURES, Sparsifier, make_topk, straight_through, topk
 from sps_jax.streaming import stream
 from sps_jax.sweeping import grid, sweep
 
 __all__ = [
     "ALGORITHMS",
+    "CRITERIA",
     "ENCODINGS",
     "Algorithm",
     "Code",
@@ -88,8 +89,10 @@ __all__ = [
     "Count",
     "Plan",
     "Problem",
+    "STRUCTURES",
     "Schedule",
     "Size",
+    "Sparsifier",
     "State",
     "StepState",
     "Turn",
@@ -106,6 +109,7 @@ __all__ = [
     "shapes",
     "pruned",
     "quantize",
+    "ramped",
     "simulate",
     "stack_clients",
     "step",

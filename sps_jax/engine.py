@@ -320,8 +320,8 @@ def observe(algorithm: Algorithm, problem: Problem, state: State, plan: Plan = V
     """What an evaluation records, all scalars.
 
     The problem's losses and metrics of the shipped model; ``density``, its fraction of nonzeros; ``average_density``,
-    that of what the server broadcasts; and ``control_sum``, :math:`\\max|\\sum_i h_i| / \\max_i|h_i|` where the
-    algorithm has control variates (with client weights, :math:`n \\sum_i w_i h_i`).
+    that of the floats the server broadcasts; and ``control_sum``, :math:`\\max|\\sum_i h_i| / \\max_i|h_i|` where
+    the algorithm has control variates (with client weights, :math:`n \\sum_i w_i h_i`).
     """
     seen = observe_server(algorithm, problem, state.server, plan)
     loss, total, each = client_means(algorithm, problem, state, plan)
@@ -332,7 +332,7 @@ def observe_server(algorithm: Algorithm, problem: Problem, server, plan: Plan) -
     """Of an evaluation what needs no client."""
     model, b = algorithm.model(server), algorithm.broadcast(server)
     seen = problem.evaluate_held(model, plan)
-    for name, thing in (("density", model), ("average_density", b)):
+    for name, thing in (("density", model), ("average_density", tree.floats(b))):
         seen[name] = tree.nonzeros(thing).astype(problem.ridge.dtype) / tree.size(thing)
     return seen
 

@@ -11,9 +11,13 @@ import numpy as np
 import optax
 
 from sps_jax.algorithms.base import Algorithm, transformed
+from sps_jax.algorithms.ramped import ramped
 from sps_jax.cohort import Cohort
 from sps_jax.engine import Schedule
 from sps_jax.errors import unknown
+
+RAMP = "sparsity_rounds"
+"""A hyperparameter of all methods that take a ``sparsity``, see :func:`sps_jax.algorithms.ramped.ramped`."""
 
 
 class Setup(NamedTuple):
@@ -34,7 +38,13 @@ class Setup(NamedTuple):
     cohort: Cohort | None = None
 
     def build(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
-        """The algorithm with these hyperparameters."""
+        """The algorithm with these hyperparameters; where ``sparsity_rounds`` is among them, its sparsity grows."""
+        if RAMP not in hyper:
+            return self._build(hyper)
+        own = {name: value for name, value in hyper.items() if name != RAMP}
+        return ramped(lambda s: self._build(own | {"sparsity": s}), hyper["sparsity"], hyper[RAMP])
+
+    def _build(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
         algorithm = self.make(**hyper, **dict(self.options))
         return algorithm if self.transform is None else transformed(algorithm, self.transform, self.transform_on)
 
@@ -54,17 +64,19 @@ def prepare(
     Args:
       make: a factory of the table ``ALGORITHMS``, or one's own.
       hyper: its keyword arguments. Real numbers are traced, as scalars of ``dtype``, but for parameters annotated as
-        ``int``; the rest is static.
+        ``int``; the rest is static. With ``sparsity_rounds``, T, the sparsity grows from zero in the first T rounds.
       dtype: of the parameters.
       local_steps: k, for the deterministic schedule; it stands for ``prob = 1/k``.
       transform, transform_on: an optax transform, see :func:`sps_jax.algorithms.transformed`.
       cohort: how many clients take part in a round, or a :class:`sps_jax.cohort.Cohort`; None for all.
 
     Raises:
-      ValueError: for a name that ``make`` does not take, a missing one, or a number out of its range.
+      ValueError: for a name that ``make`` does not take, a missing one, a number out of its range, or a sparsity that
+        contradicts the sparsifier.
     """
     takes = inspect.signature(make).parameters
     hyper = dict(hyper)
+    ramp = {RAMP: hyper.pop(RAMP)} if RAMP in hyper and "sparsity" in takes else {}
     if local_steps is not None:
         if "prob" in hyper:
             raise ValueError("give prob (the coin) or local_steps (k fixed steps, which means prob = 1/k), not both")
@@ -84,8 +96,10 @@ def prepare(
     for name, value in numbers.items():
         _check_range(name, value)
     traced = {name: value for name, value in numbers.items() if takes[name].annotation not in (int, int | None)}
+    _check_ramp(ramp)
+    _check_sparsifier(hyper)
     static = tuple(sorted((name, value) for name, value in hyper.items() if name not in traced))
-    traced = {name: jnp.asarray(value, dtype) for name, value in traced.items()}
+    traced = {name: jnp.asarray(value, dtype) for name, value in (traced | ramp).items()}
     always = "prob" not in takes  # such a method communicates after every step
     steps = 1 if always else local_steps
     schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), None if steps is None else jnp.int32(steps))
@@ -128,3 +142,17 @@ def _check_range(name: str, value: Any) -> None:
     allowed, words = RANGES.get(name, (lambda v: 0 <= v < np.inf, "finite and not negative"))
     if not allowed(float(value)):
         raise ValueError(f"{name} must be {words}, not {float(value):g}")
+
+
+def _check_ramp(ramp: Mapping[str, Any]) -> None:
+    for value in ramp.values():
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if not (_is_number(value) and np.ndim(value) == 0 and np.isfinite(value) and 1 <= value == int(value)):
+            raise ValueError(f"{RAMP} must be an integer of at least 1, not {value}")
+
+
+def _check_sparsifier(hyper: Mapping[str, Any]) -> None:
+    sparsity, agree = hyper.get("sparsity"), getattr(hyper.get("prune"), "agree", None)
+    if agree is not None and sparsity is not None and not isinstance(sparsity, jax.core.Tracer):
+        agree(float(sparsity))

@@ -19,7 +19,7 @@ from sps_jax.communication import ENCODINGS
 from sps_jax.errors import unknown
 from sps_jax.problems import PROBLEMS
 from sps_jax.problems.supervised import PRECISIONS
-from sps_jax.sparsify import SCOPES, inner_matrices, make_topk, matrices
+from sps_jax.sparsify import CRITERIA, SCOPES, Sparsifier, inner_matrices, matrices
 
 MAKERS = (*PROBLEMS.values(), *ALGORITHMS.values())
 BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "fedavg_client_pruning", "proxskip")
@@ -36,7 +36,10 @@ class Run:
       prob: p, probability of communicating after a step. Default 0.1, unless --local-steps is given.
       local_steps: k, fixed number of local steps instead of the coin.
       sparsity: fraction of the prunable weights set to zero.
-      scope: of TopK: global, layerwise, or erk (layerwise with Erdos-Renyi-Kernel densities).
+      sparsity_rounds: T, the sparsity grows from 0 in so many rounds, by the cubic law. Default is none.
+      criterion: what weights are ranked by: magnitude, weight_gradient or random.
+      structure: what stays together: entries, rows, filters, blocks:RxC, groups:M or N:M (blocks:4x4, 2:4).
+      scope: of the ranking: global, layerwise, or erk (layerwise with Erdos-Renyi-Kernel densities).
       prune_ends: whether the first and the last layer of a network are pruned too.
       cohort: clients that take part in a round, drawn for it; default is all.
       cohort_by: how they are drawn: uniform, or size (of their data).
@@ -63,6 +66,9 @@ class Run:
     prob: float | None = None
     local_steps: int | None = None
     sparsity: float = 0.9
+    sparsity_rounds: int | None = None
+    criterion: str = "magnitude"
+    structure: str = "entries"
     scope: str = "global"
     prune_ends: bool = True
     cohort: int | None = None
@@ -133,17 +139,12 @@ def check(options: Run) -> None:
 
 
 def check_names(options: Any) -> None:
-    """Raise a ``ValueError`` for a name that is in no table."""
-    choices = (
-        ("problem", PROBLEMS),
-        ("cohort_by", BY),
-        ("scope", SCOPES),
-        ("encoding", ENCODINGS),
-        ("precision", PRECISIONS),
-    )
-    for name, allowed in choices:
+    """Raise a ``ValueError`` for a name that is in no table, or names that do not go together."""
+    choices = {"problem": PROBLEMS, "criterion": CRITERIA, "scope": SCOPES, "encoding": ENCODINGS}
+    for name, allowed in (choices | {"cohort_by": BY, "precision": PRECISIONS}).items():
         if getattr(options, name) not in allowed:
             raise unknown(name, getattr(options, name), allowed)
+    sparsifier(options)
     for name in options.algorithm:
         if name not in ALGORITHMS:
             raise unknown("algorithm", name, ALGORITHMS)
@@ -164,6 +165,10 @@ def refuse_strangers(options: Run) -> None:
         if getattr(options, name) is not None and not any(name in inspect.signature(make).parameters for make in used):
             chosen = ", ".join([options.problem, *options.algorithm])
             raise ValueError(f"--{name.replace('_', '-')} is an option of none of {chosen}")
+    if options.sparsity_rounds is not None and not any(
+        "sparsity" in inspect.signature(make).parameters for make in used
+    ):
+        raise ValueError(f"--sparsity-rounds is for a method with a sparsity, none of {', '.join(options.algorithm)}")
 
 
 def number(option: str, text: str, kind: type, *words: str) -> Any:
@@ -239,12 +244,19 @@ def hyperparameters(options: Run, name: str, problem) -> dict[str, Any]:
     if "prob" in takes and options.prob is None and options.local_steps is None:
         hyper["prob"] = 0.1
     if "prune" in takes:
-        hyper["prune"] = make_topk(options.scope, prunable(options))
+        hyper["prune"] = sparsifier(options)
+    if "sparsity" in takes and options.sparsity_rounds is not None:
+        hyper["sparsity_rounds"] = options.sparsity_rounds
     return hyper
 
 
+def sparsifier(options: Run) -> Sparsifier:
+    """What the options prune by."""
+    return Sparsifier(options.criterion, options.structure, options.scope, prunable(options))
+
+
 def prunable(options: Run) -> Callable[[tuple, jax.Array], bool]:
-    """Which leaves are pruned, as :func:`sps_jax.sparsify.topk` asks for."""
+    """Which leaves are pruned, as :class:`sps_jax.sparsify.Sparsifier` asks for."""
     return matrices if options.prune_ends else inner_matrices
 
 

@@ -190,7 +190,8 @@ def simulate(
       make: the algorithm, a function of the table ``ALGORITHMS`` or one's own.
       problem: stacked client data with a loss.
       hyper: the algorithm's keyword arguments, ``dict(stepsize=0.1, prob=0.1, sparsity=0.9)``. Changing a number
-        does not recompile.
+        does not recompile. Where it takes a sparsity, ``sparsity_rounds=T`` lets that grow in the first T rounds, see
+        :func:`sps_jax.algorithms.ramped.cubic`.
       key: a JAX random key.
       rounds: communications.
       local_steps: k, local steps between communications; without it a coin with ``hyper["prob"]`` decides.

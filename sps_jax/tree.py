@@ -55,6 +55,11 @@ def add_exactly(total: tuple[Tree, Tree], term: Tree) -> tuple[Tree, Tree]:
     return sums, jax.tree.map(jnp.add, total[1], errors)
 
 
+def floats(tree: Tree) -> list[jax.Array]:
+    """The leaves of floating dtype: neither counters nor masks."""
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
 def nonzeros(tree: Tree) -> jax.Array:
     """Number of nonzero entries, an int32 scalar; counted on vectors, which XLA:CPU does faster than on rows."""
     return sum((jnp.sum(a.ravel() != 0, dtype=jnp.int32) for a in jax.tree.leaves(tree)), start=jnp.int32(0))

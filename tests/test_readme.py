@@ -8,6 +8,7 @@ import pytest
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.problems import PROBLEMS
+from sps_jax.sparsify import CRITERIA, STRUCTURES
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -21,10 +22,13 @@ def test_python_example_runs(capsys):
     assert control < 1e-3
 
 
-@pytest.mark.parametrize(("heading", "table"), [("Methods", ALGORITHMS), ("Problems", PROBLEMS)])
-def test_tables_name_what_there_is(heading, table):
+TABLES = {"Methods": ALGORITHMS, "Sparsifiers": [*CRITERIA, *STRUCTURES], "Problems": PROBLEMS}
+
+
+@pytest.mark.parametrize("heading", TABLES)
+def test_tables_name_what_there_is(heading):
     section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
-    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(table)
+    assert re.findall(r"^\| `([\w:]+)` \|", section, re.MULTILINE) == list(TABLES[heading])
 
 
 def test_speed_table_is_of_the_committed_figures(monkeypatch):

@@ -14,6 +14,7 @@ from sps_jax.algorithms.fedprox import fedprox
 from sps_jax.algorithms.gd import gd
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.algorithms.pruning import pruned
+from sps_jax.algorithms.ramped import ramped
 from sps_jax.algorithms.randprox_l1 import randprox_l1
 from sps_jax.algorithms.randprox_server import randprox_server
 from sps_jax.algorithms.scaffold import scaffold
@@ -52,4 +53,4 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     )
 }
 
-__all__ = ["ALGORITHMS", "Algorithm", "Turn", "descend", "pruned", "transformed", *ALGORITHMS]
+__all__ = ["ALGORITHMS", "Algorithm", "Turn", "descend", "pruned", "ramped", "transformed", *ALGORITHMS]

@@ -26,9 +26,9 @@ def pruned(
 
     Args:
       base: a method whose clients' x is a model: :func:`fedavg`, :func:`proxskip`, :func:`scaffold`, ...
-      prune: C, a sparsifier ``prune(params, sparsity) -> params``. One that has a true ``wants_gradient`` is given the
-        gradient at params as a third argument where there is one: at the clients, before the gradient and the message.
-        Its ``code``, where it has one, says how its positions are written.
+      prune: C, a :class:`sps_jax.Sparsifier` or another ``prune(params, sparsity) -> params``. One that has a true
+        ``wants_gradient`` is given the gradient at params as a third argument where there is one: at the clients,
+        before the gradient and the message. Its ``code``, where it has one, says how its positions are written.
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       gradient: straight-through, the gradient is taken at C(x) and applied to x.
       iterate: hard, x = C(x) after every local step.

@@ -1,10 +1,21 @@
-"""What sets entries to zero. A sparsifier is a function ``prune(params, sparsity) -> params`` of one model."""
+"""What sets entries to zero: functions ``prune(params, sparsity) -> params`` of one model.
 
+A criterion ranks (``criteria``), a structure says what stays together (``structures``), a scope among which of them
+the ranking is (``scopes``); a :class:`Sparsifier` has one of each.
+"""
+
+from sps_jax.sparsify.criteria import CRITERIA
+from sps_jax.sparsify.scopes import SCOPES, erk_densities, inner_matrices, kept, matrices
+from sps_jax.sparsify.sparsifier import Sparsifier, make_topk, topk
 from sps_jax.sparsify.straight_through import straight_through
-from sps_jax.sparsify.topk import SCOPES, erk_densities, inner_matrices, kept, make_topk, matrices, topk, topk_mask
+from sps_jax.sparsify.structures import STRUCTURES
+from sps_jax.sparsify.topk import topk_mask
 
 __all__ = [
+    "CRITERIA",
     "SCOPES",
+    "STRUCTURES",
+    "Sparsifier",
     "erk_densities",
     "inner_matrices",
     "kept",

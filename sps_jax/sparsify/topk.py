@@ -12,35 +12,13 @@ entry is one of many equal ones, a second search of the same kind tells them apa
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-
-from sps_jax.errors import unknown
-from sps_jax.tree import Tree
-
-SCOPES = ("global", "layerwise", "erk")
-
-
-def matrices(path: tuple, leaf: jax.Array) -> bool:
-    """The leaves that are pruned by default: those with more than one axis, so neither biases nor norms."""
-    return leaf.ndim > 1
-
-
-def inner_matrices(path: tuple, leaf: jax.Array) -> bool:
-    """Of these, the leaves outside the first and the last layer, which bear the names ``first`` and ``last``."""
-    return matrices(path, leaf) and not {"first", "last"} & {getattr(key, "key", None) for key in path}
-
-
-def kept(sparsity: jax.Array | float, entries: int) -> jax.Array:
-    """K = max(1, round((1 - sparsity) entries)) as int32, halves to even, in the precision of ``sparsity``."""
-    sparsity = jnp.asarray(sparsity, jnp.result_type(float) if isinstance(sparsity, float | int) else None)
-    return jnp.maximum(1, jnp.round((1 - sparsity) * entries)).astype(jnp.int32)
 
 
 def magnitude_bits(x: jax.Array) -> jax.Array:
@@ -156,89 +134,3 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
     ties = Bounds(zero, d, many + found.above_low - found.above_high, many)
     dropped = narrowed(ties, by_index, many + k - found.above_high).low
     return bits > found.low + (lax.iota(jnp.int32, x.size) >= d - dropped).astype(word)
-
-
-def prune_array(x: jax.Array, sparsity: jax.Array | float) -> jax.Array:
-    """``x`` with all but its ``kept(sparsity, x.size)`` largest magnitudes set to zero."""
-    mask = topk_mask(x.ravel(), kept(sparsity, x.size))
-    return jnp.where(mask.reshape(x.shape), x, jnp.zeros_like(x))
-
-
-def erk_densities(shapes: Sequence[tuple[int, ...]], density: jax.Array) -> jax.Array:
-    r"""(L,) densities of layers of these shapes whose weights together have ``density``: Erdos-Renyi-Kernel.
-
-    Layer l keeps :math:`\min(1, \epsilon \sum_i s_{li} / \prod_i s_{li})` of its weights, :math:`s_l` its shape,
-    the scale epsilon such that the total is right (Evci et al. 2020, arXiv 1911.11134, section 3).
-    """
-    sizes = np.array([math.prod(shape) for shape in shapes], np.float64)
-    raw = np.array([sum(shape) for shape in shapes]) / sizes
-    sizes, raw = (jnp.asarray(a, density.dtype) for a in (sizes, raw))
-
-    def scaled(full):
-        left = density * jnp.sum(sizes) - jnp.sum(jnp.where(full, sizes, 0))
-        free = jnp.sum(jnp.where(full, 0, sizes * raw))
-        return jnp.where(full, 1, raw * left / jnp.where(free > 0, free, 1))
-
-    def body(_, full):
-        return full | (scaled(full) >= 1)  # each pass fills at least one layer more, or none ever again
-
-    full = lax.fori_loop(0, len(shapes), body, jnp.zeros(len(shapes), bool))
-    return scaled(full)
-
-
-def topk(
-    params: Tree,
-    sparsity: jax.Array | float,
-    *,
-    scope: str = "global",
-    prunable: Callable[[tuple, jax.Array], bool] = matrices,
-) -> Tree:
-    r"""Keep the entries of largest magnitude of ``params``, set the others to zero.
-
-    :math:`K = \max(1, \mathrm{round}((1 - s) d))` of the d prunable entries are kept, exactly, ties in favour of the
-    lowest flat index (leaf order of the pytree, then row-major).
-
-    Args:
-      params: pytree of floating arrays of ONE model.
-      sparsity: s in [0, 1); may be traced.
-      scope: ``"global"`` ranks all prunable leaves as one vector, ``"layerwise"`` each leaf by itself, ``"erk"`` too,
-        with the densities of :func:`erk_densities`, so that K is the sum of the leaves' own, each rounded.
-      prunable: of a leaf's key path and the leaf, whether it is pruned; other leaves pass unchanged.
-
-    Returns:
-      A pytree of the same structure, shapes and dtypes.
-
-    Raises:
-      ValueError: for an unknown scope.
-    """
-    if scope not in SCOPES:
-        raise unknown("scope", scope, SCOPES)
-    paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    leaves = [leaf for _, leaf in paths]
-    chosen = [i for i, (path, leaf) in enumerate(paths) if prunable(path, leaf)]
-    if scope == "layerwise":
-        for i in chosen:
-            leaves[i] = prune_array(leaves[i], sparsity)
-    elif scope == "erk" and chosen:
-        sparsity = jnp.asarray(sparsity, jnp.result_type(float) if isinstance(sparsity, float | int) else None)
-        densities = erk_densities([leaves[i].shape for i in chosen], 1 - sparsity)
-        for i, density in zip(chosen, densities, strict=True):
-            leaves[i] = prune_array(leaves[i], 1 - density)
-    elif chosen:
-        flat = prune_array(jnp.concatenate([leaves[i].ravel() for i in chosen]), sparsity)
-        ends = [sum(leaves[i].size for i in chosen[: j + 1]) for j in range(len(chosen) - 1)]
-        for i, part in zip(chosen, jnp.split(flat, ends), strict=True):
-            leaves[i] = part.reshape(leaves[i].shape)
-    return jax.tree.unflatten(structure, leaves)
-
-
-def make_topk(scope: str = "global", prunable: Callable[[tuple, jax.Array], bool] = matrices) -> Callable:
-    """``topk`` with its options fixed. Equal options give the same object, so a jitted program is found again."""
-    if scope not in SCOPES:
-        raise unknown("scope", scope, SCOPES)
-    return _make_topk(scope, prunable)
-
-
-@cache
-def _make_topk(scope: str, prunable: Callable[[tuple, jax.Array], bool]) -> Callable:
-    return partial(topk, scope=scope, prunable=prunable)

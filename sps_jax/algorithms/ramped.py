@@ -1,0 +1,88 @@
+"""A sparsity that grows over the rounds, over any method that takes one."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from sps_jax.algorithms.base import Algorithm
+from sps_jax.communication import Code
+
+
+def cubic(sparsity: jax.Array, rounds: jax.Array, t: jax.Array) -> jax.Array:
+    r""":math:`s_t = s (1 - (1 - t/T)^3)` after t communications, from T on s (Zhu and Gupta 2017, arXiv 1710.01878).
+
+    Args:
+      sparsity: s, a floating scalar.
+      rounds: T >= 1, a scalar of the same dtype.
+      t: int32.
+    """
+    left = 1 - jnp.minimum(t.astype(sparsity.dtype) / rounds, 1)
+    return sparsity * (1 - left**3)
+
+
+def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: jax.Array) -> Algorithm:
+    """The method ``make(s)`` with s grown from 0 to ``sparsity`` in ``rounds`` communications, see :func:`cubic`.
+
+    Round t, from 0, is run with :math:`s_t` by the clients and the server, what the server broadcasts at its begin
+    included, and so is the model that is evaluated there. Server state, broadcast and x are pairs with t: everybody
+    can count, so its bits are not counted.
+
+    Args:
+      make: of a sparsity in place of the last, a floating scalar. What it gives differs in numbers only.
+      sparsity, rounds: s and T, scalars of one floating dtype.
+    """
+
+    def at(t):
+        return make(cubic(sparsity, rounds, t))
+
+    def init(params):
+        h, server = at(jnp.int32(0)).init(params)
+        return h, (server, jnp.int32(0))
+
+    def broadcast(state):
+        server, t = state
+        return at(t).broadcast(server), t
+
+    def start(b, h):
+        b, t = b
+        return at(t).start(b, h), t
+
+    def direction(x, h, b, gradient, key):
+        (x, _), (b, t) = x, b
+        return at(t).direction(x, h, b, gradient, key)
+
+    def move(x, d):
+        x, t = x
+        return at(t).move(x, d), t
+
+    def send(x, h, b, gradient, turn):
+        (x, _), (b, t) = x, b
+        return at(t).send(x, h, b, gradient, turn)
+
+    def serve(state, mean, turn):
+        server, t = state
+        return at(t + 1).serve(server, mean, turn), t + 1
+
+    def receive(x, h, m, b, turn):
+        (x, t), (b, _) = x, b
+        return at(t).receive(x, h, m, b, turn)
+
+    first = at(jnp.int32(0))
+    return Algorithm(
+        move=move,
+        init=init,
+        enroll=first.enroll,
+        broadcast=broadcast,
+        start=start,
+        direction=direction,
+        send=send,
+        serve=serve,
+        receive=receive,
+        model=lambda state: at(state[1]).model(state[0]),
+        with_model=lambda state, params: (at(state[1]).with_model(state[0], params), state[1]),
+        control=lambda h, state: at(state[1]).control(h, state[0]),
+        uplink=first.uplink,
+        weighted=first.weighted,
+        downlink=Code(lambda b, turn: first.downlink.count(b[0], turn), lambda b: first.downlink.size(b[0])),
+    )

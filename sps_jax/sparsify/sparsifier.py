@@ -1,0 +1,150 @@
+"""A sparsifier: what is ranked, which entries stay together, and among which of them the ranking is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sps_jax.communication import SHARED_POSITIONS, Code
+from sps_jax.errors import unknown
+from sps_jax.sparsify import structures
+from sps_jax.sparsify.criteria import CRITERIA
+from sps_jax.sparsify.scopes import SCOPES, as_scalar, erk_densities, kept, matrices
+from sps_jax.sparsify.structures import Entries
+from sps_jax.sparsify.topk import topk_mask
+from sps_jax.tree import Tree
+
+
+@dataclass(frozen=True)
+class Sparsifier:
+    r"""Keep the blocks of entries with the largest scores, set the others to zero: ``prune(params, sparsity)``.
+
+    :math:`K = \max(1, \mathrm{round}((1 - s) d))` of the d blocks of the prunable leaves are kept, exactly, ties in
+    favour of the lowest index (leaf order of the pytree, then row-major). Equal options give equal sparsifiers, so
+    that a jitted program is found again.
+
+    Attributes:
+      criterion: what ranks, a name of :data:`CRITERIA` or a function of one's own, see
+        :mod:`sps_jax.sparsify.criteria`.
+      structure: what is kept or dropped together, a name of :data:`STRUCTURES`: ``"entries"``, ``"rows"``,
+        ``"filters"``, ``"blocks:4x4"``, ``"groups:4"``, ``"2:4"``; see :mod:`sps_jax.sparsify.structures`.
+      scope: ``"global"`` ranks the blocks of all prunable leaves together, ``"layerwise"`` those of each leaf by
+        itself, ``"erk"`` too, with the densities of :func:`erk_densities`, so that K is the sum of the leaves' own,
+        each rounded. Groups and N:M rank in each group, whatever the scope.
+      prunable: of a leaf's key path and the leaf, whether it is pruned; other leaves pass unchanged.
+
+    Raises:
+      ValueError: for a name of no criterion, structure or scope, or ``"erk"`` with groups.
+
+    >>> import jax.numpy as jnp
+    >>> Sparsifier(structure="rows")(jnp.array([[1.0, -1.0], [0.0, 3.0]]), 0.5).tolist()
+    [[0.0, 0.0], [0.0, 3.0]]
+    """
+
+    criterion: str | Callable[[Tree, Tree | None], Tree] = "magnitude"
+    structure: str | Entries = "entries"
+    scope: str = "global"
+    prunable: Callable[[tuple, jax.Array], bool] = matrices
+
+    def __post_init__(self):
+        if isinstance(self.criterion, str):
+            if self.criterion not in CRITERIA:
+                raise unknown("criterion", self.criterion, CRITERIA)
+            object.__setattr__(self, "criterion", CRITERIA[self.criterion])
+        if isinstance(self.structure, str):
+            object.__setattr__(self, "structure", structures.structure(self.structure))
+        if self.scope not in SCOPES:
+            raise unknown("scope", self.scope, SCOPES)
+        self.structure.check(self.scope)
+
+    @property
+    def wants_gradient(self) -> bool:
+        """Whether the criterion uses a gradient where there is one."""
+        return getattr(self.criterion, "wants_gradient", False)
+
+    @property
+    def code(self) -> Code:
+        """How messages with such zeros are written, any pytrees with leaves that are pruned or not."""
+        return SHARED_POSITIONS if getattr(self.criterion, "shared", False) else self.structure.code(self.prunable)
+
+    def agree(self, sparsity: float) -> None:
+        """Raise a ``ValueError`` where N:M was spelled and another N follows from ``sparsity``."""
+        self.structure.agree(sparsity)
+
+    def __call__(self, params: Tree, sparsity: jax.Array | float, gradient: Tree | None = None) -> Tree:
+        """``params`` with zeros.
+
+        Args:
+          params: pytree of floating arrays of ONE model.
+          sparsity: s in [0, 1), of the blocks; may be traced.
+          gradient: a pytree like ``params``, or None.
+
+        Returns:
+          A pytree of the same structure, shapes and dtypes.
+
+        Raises:
+          ValueError: for a Python number that N:M does not agree with.
+        """
+        if isinstance(sparsity, float | int):
+            self.agree(sparsity)
+        paths, treedef = jax.tree_util.tree_flatten_with_path(params)
+        leaves = [leaf for _, leaf in paths]
+        chosen = [i for i, (path, leaf) in enumerate(paths) if self.prunable(path, leaf)]
+        if not chosen:
+            return params
+        slopes = None if gradient is None else jax.tree.leaves(gradient)
+        scores = self.criterion([leaves[i] for i in chosen], slopes and [slopes[i] for i in chosen])
+        for i, mask in zip(chosen, self._masks(scores, as_scalar(sparsity)), strict=True):
+            leaves[i] = jnp.where(mask, leaves[i], jnp.zeros_like(leaves[i]))
+        return jax.tree.unflatten(treedef, leaves)
+
+    def _masks(self, scores: list[jax.Array], sparsity: jax.Array) -> list[jax.Array]:
+        """Of each leaf with these scores, which entries are kept."""
+        shapes = [score.shape for score in scores]
+        ranked = [self.structure.ranked(score) for score in scores]
+        if self.scope == "global" and not isinstance(self.structure, structures.Groups):
+            ends = np.cumsum([len(each) for each in ranked])
+            mask = topk_mask(jnp.concatenate(ranked), kept(sparsity, int(ends[-1])))
+            masks = jnp.split(mask, ends[:-1])
+        else:
+            sparsities = [sparsity] * len(shapes)
+            if self.scope == "erk":
+                sparsities = [1 - density for density in erk_densities(shapes, 1 - sparsity)]
+            masks = [self.structure.choose(each, s) for each, s in zip(ranked, sparsities, strict=True)]
+        return [self.structure.spread(mask, shape) for mask, shape in zip(masks, shapes, strict=True)]
+
+
+def topk(
+    params: Tree,
+    sparsity: jax.Array | float,
+    *,
+    scope: str = "global",
+    prunable: Callable[[tuple, jax.Array], bool] = matrices,
+) -> Tree:
+    """Keep the entries of largest magnitude of ``params``, set the others to zero: the plain :class:`Sparsifier`.
+
+    Args:
+      params: pytree of floating arrays of ONE model.
+      sparsity: s in [0, 1); may be traced.
+      scope, prunable: see :class:`Sparsifier`.
+
+    Returns:
+      A pytree of the same structure, shapes and dtypes.
+
+    Raises:
+      ValueError: for an unknown scope.
+    """
+    return Sparsifier(scope=scope, prunable=prunable)(params, sparsity)
+
+
+def make_topk(scope: str = "global", prunable: Callable[[tuple, jax.Array], bool] = matrices) -> Sparsifier:
+    """:func:`topk` with its options fixed. Equal options give the same object."""
+    return _make_topk(scope, prunable)
+
+
+@cache
+def _make_topk(scope: str, prunable: Callable[[tuple, jax.Array], bool]) -> Sparsifier:
+    return Sparsifier(scope=scope, prunable=prunable)
