@@ -29,7 +29,8 @@ def sweep_type() -> type:
     several = [(name, tuple[str, ...], ("auto",) if name == "stepsize" else ()) for name in lists()]
     single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in lists()]
     others = [("points_chunk", str, "auto")]
-    others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto"), ("target", Suppress[None], None)]
+    others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto")]
+    others += [(name, Suppress[None], None) for name in ("target", "checkpoint_every")]
     helps = own | {
         "points_chunk": (str, "points that a device computes at once: a number or auto."),
         "validation": (float, f"fraction of each client's examples kept apart, to choose points by. [{VALIDATION}]"),
