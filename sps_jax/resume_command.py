@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from sps_jax import journal
 from sps_jax.options import Run, command_type
-from sps_jax.run_command import complete_with_checkpoints, conclude, configuration, get_ready
+from sps_jax.run_command import complete_with_checkpoints, conclude, configuration, get_ready, layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ def resume(options: Resume) -> int:
         print(f"sps-jax: all {len(ended)} runs in {out} are finished; table and picture are made anew", file=sys.stderr)
         return conclude(settings, ended, out)
     job = get_ready(settings)
-    warn_of_versions(begun["versions"], configuration(settings)["versions"])
+    warn(begun, configuration(settings) | {"layout": layout(job)})
     return complete_with_checkpoints(job, out, begun, again=True)
 
 
@@ -60,8 +60,10 @@ def typed(kind: Any, value: Any) -> Any:
     return Path(value) if isinstance(value, str) and Path in (kind, *typing.get_args(kind)) else value
 
 
-def warn_of_versions(before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Say on standard error which packages are others than when the run began."""
-    other = [f"{name} {before[name]} (now {now.get(name)})" for name in before if before[name] != now.get(name)]
-    if other:
-        print(f"sps-jax: warning: begun with {', '.join(other)}; last bits may differ", file=sys.stderr)
+def warn(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say on standard error what is not as it was when the run began: packages, device, layout."""
+    for what in ("versions", "device", "layout"):
+        was = before.get(what, {})
+        other = [f"{name} {was[name]} (now {now[what].get(name)})" for name in was if was[name] != now[what].get(name)]
+        if other:
+            print(f"sps-jax: warning: begun with {', '.join(other)}; last bits may differ", file=sys.stderr)

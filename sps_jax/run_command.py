@@ -61,7 +61,7 @@ def run(options: Run) -> int:
     out = fresh_folder(options)
     config = configuration(options) | {"pruned": job.pruned}
     if options.checkpoint_every is not None:
-        journal.begin(out, config)
+        journal.begin(out, config | {"layout": layout(job)})
     results.write_json(out / "config.json", config)
     if options.checkpoint_every is not None:
         return complete_with_checkpoints(job, out, journal.begun(out))
@@ -80,6 +80,11 @@ def get_ready(options: Run) -> Job:
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
     plans = {name: lay_out_run(prepared[name], problem, devices, options) for name in prepared}
     return Job(options, problem, pruned, prepared, plans)
+
+
+def layout(job: Job) -> dict[str, str]:
+    """How each algorithm is laid out, in words."""
+    return {name: f"{plan.devices} devices, chunk {plan.chunk or 'all'}" for name, plan in job.plans.items()}
 
 
 def complete_with_checkpoints(job: Job, out: Path, begun: Mapping[str, Any], again: bool = False) -> int:
