@@ -39,7 +39,7 @@ def compile_rounds(options: Run, name: str, problem, devices: int | None, test: 
             block = compile_blocks(prepared, lay_out_run(prepared, problem, devices, options), problem, key, 1, 1)
         print(f"{name}, step size {stepsize:g}: {rounds} rounds", file=sys.stderr, flush=True)
         settings = {"rounds": rounds, "evaluate_every": evaluate_every, "encoding": options.encoding}
-        return recorded(*prepared[1:]), *run_blocks(prepared, block, key, progress=lambda _: None, **settings)
+        return recorded(*prepared[1:]), *run_blocks(prepared, block, key, **settings)
 
     return run
 

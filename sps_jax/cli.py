@@ -5,6 +5,7 @@ import sys
 import tyro
 
 from sps_jax.options import command_type
+from sps_jax.resume_command import Resume, resume
 from sps_jax.run_command import run
 from sps_jax.show_command import Plot, Table, plot, table
 from sps_jax.sweep_command import sweep
@@ -12,8 +13,8 @@ from sps_jax.sweep_options import sweep_type
 
 
 def command(arguments: list[str]) -> int:
-    """Parse and run; user errors become one message and status 2."""
-    types = {"run": command_type(), "sweep": sweep_type(), "table": Table, "plot": Plot}
+    """Parse and run; user errors become one message and status 2, a disk's status 1."""
+    types = {"run": command_type(), "resume": Resume, "sweep": sweep_type(), "table": Table, "plot": Plot}
     options = tyro.extras.subcommand_cli_from_dict(
         types,
         prog="sps-jax",
@@ -21,10 +22,14 @@ def command(arguments: list[str]) -> int:
         args=arguments or ["--help"],
     )
     try:
-        return {types["run"]: run, types["sweep"]: sweep, Table: table, Plot: plot}[type(options)](options)
+        work = {types["run"]: run, Resume: resume, types["sweep"]: sweep, Table: table, Plot: plot}
+        return work[type(options)](options)
     except (ValueError, FileNotFoundError) as error:
         print(f"sps-jax: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"sps-jax: error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("sps-jax: interrupted; what was finished is kept", file=sys.stderr)
         return 130

@@ -1,25 +1,31 @@
 """One algorithm on one problem from one seed, in blocks of rounds: progress, divergence, records."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sps_jax.engine import State
 from sps_jax.plan import Plan
 from sps_jax.planning import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
 from sps_jax.results import records
-from sps_jax.simulation import asked_rounds, diverged_at, healthy_history, lay_out, run_rounds, start_rounds
+from sps_jax.simulation import Past, asked_rounds, diverged_at, lay_out, run_rounds, start_rounds, tabulate
 
 Row = dict[str, Any]
 
 
-def block_length(rounds: int, blocks: int = 20) -> int:
-    """The largest divisor of ``rounds`` that makes at least ``blocks`` blocks (1 where there are fewer rounds)."""
-    return next(length for length in range(max(1, rounds // blocks), 0, -1) if rounds % length == 0)
+def block_length(rounds: int, checkpoint_every: int | None = None, blocks: int = 20) -> int:
+    """The largest divisor of ``rounds`` that makes at least ``blocks`` blocks (1 where there are fewer rounds).
+
+    With ``checkpoint_every`` it divides that too, so that all blocks are of one length and one of them ends there.
+    """
+    common = math.gcd(rounds, checkpoint_every or rounds)
+    return next(length for length in range(max(1, rounds // blocks), 0, -1) if common % length == 0)
 
 
 class Block(NamedTuple):
@@ -42,11 +48,37 @@ class Block(NamedTuple):
     compile_seconds: float
 
 
-def compile_blocks(prepared: tuple, plan: Plan, problem: Problem, key: jax.Array, rounds: int, evaluate_every: int):
+class Standing(NamedTuple):
+    """Where a run is between two blocks: all there is to know to go on.
+
+    Attributes:
+      state: of the simulation; the next block takes its memory over.
+      past: the rounds done and the bits sent.
+      iterations: done in them.
+      seconds: that they took.
+      diverged: the first round whose numbers are not finite, which ended the run; None while there is none.
+    """
+
+    state: State
+    past: Past = Past()
+    iterations: int = 0
+    seconds: float = 0.0
+    diverged: int | None = None
+
+
+def compile_blocks(
+    prepared: tuple,
+    plan: Plan,
+    problem: Problem,
+    key: jax.Array,
+    rounds: int,
+    evaluate_every: int,
+    checkpoint_every: int | None = None,
+) -> Block:
     """The :class:`Block` of ``prepared`` (from :func:`sps_jax.hyperparameters.prepare`)."""
     setup, hyper, schedule = prepared
     of = shapes(setup, hyper, problem)
-    length = block_length(rounds)
+    length = block_length(rounds, checkpoint_every)
     asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[:length])
     problem, state = lay_out(plan, problem, start_rounds(setup, problem, hyper, key))
     began = time.perf_counter()
@@ -54,50 +86,67 @@ def compile_blocks(prepared: tuple, plan: Plan, problem: Problem, key: jax.Array
     return Block(run, plan, problem, of, length, round(time.perf_counter() - began, 3))
 
 
-def run_blocks(
-    prepared: tuple,
-    block: Block,
-    key: jax.Array,
-    *,
-    rounds: int,
-    evaluate_every: int,
-    encoding: str,
-    progress: Callable[[int], Any],
-) -> tuple[list[Row], Row]:
-    """Run all rounds, or up to the first whose numbers are not finite.
+def start_run(prepared: tuple, block: Block, key: jax.Array) -> Standing:
+    """Where a run begins."""
+    setup, hyper, _ = prepared
+    return Standing(start_rounds(setup, block.problem, hyper, key))
+
+
+def go_on(
+    prepared: tuple, block: Block, key: jax.Array, start: Standing, *, rounds: int, evaluate_every: int, encoding: str
+) -> Iterator[tuple[Standing, list[Row]]]:
+    """Run what is left of ``rounds``, a multiple of the block's, or up to the first whose numbers are not finite.
+
+    Yields:
+      After each block where the run is then, and the records of the evaluations in it. The time that the caller takes
+      between two blocks counts among the seconds of the run.
+    """
+    _, hyper, schedule = prepared
+    asked, began, problem = asked_rounds(rounds, evaluate_every), time.perf_counter() - start.seconds, block.problem
+    at = start._replace(state=lay_out(block.plan, problem, start.state)[1])
+    while at.past.rounds < rounds and at.diverged is None:
+        some = asked[at.past.rounds :][: block.length]
+        state, seen = block.run(problem, hyper, schedule, at.state, key, jnp.asarray(some))
+        seen = jax.tree.map(np.asarray, seen)
+        bad = diverged_at(seen, some)
+        done = block.length if bad is None else bad - 1
+        past, iterations, rows = at.past, at.iterations, []
+        if done:
+            last = np.arange(done) == done - 1  # it is asked for the totals alone where it was not evaluated
+            seen = {name: values[:done] for name, values in seen.items()}
+            rows = records(tabulate(seen, some[:done] | last, block.shapes, encoding, past))
+            past = Past(past.rounds + done, rows[-1]["uplink_bits"], rows[-1]["downlink_bits"])
+            iterations = int(seen["iteration"][-1])
+            rows = rows if some[done - 1] else rows[:-1]
+        diverged = None if bad is None else past.rounds + 1
+        at = Standing(state, past, iterations, time.perf_counter() - began, diverged)
+        yield at, rows
+
+
+def summarise(block: Block, end: Standing) -> Row:
+    """What is said of a whole run.
+
+    ``rounds``, ``iterations``, ``run_seconds``, ``client_steps_per_second``, ``diverged_at_round`` (None if it did
+    not), ``compile_seconds`` and the layout.
+    """
+    return {
+        "rounds": end.past.rounds,
+        "iterations": end.iterations,
+        "run_seconds": round(end.seconds, 3),
+        "client_steps_per_second": round(
+            end.iterations * (block.shapes.cohort or block.problem.clients) / end.seconds, 1
+        ),
+        "diverged_at_round": end.diverged,
+        "compile_seconds": block.compile_seconds,
+        **summary(block.plan, footprint(block.shapes, block.problem, block.plan)),
+    }
+
+
+def run_blocks(prepared: tuple, block: Block, key: jax.Array, **settings: Any) -> tuple[list[Row], Row]:
+    """A run from its first round: the records of its evaluations, in order, and :func:`summarise`'s.
 
     Args:
-      rounds: a multiple of the block's.
-      progress: called with the number of rounds just done.
-
-    Returns:
-      The records of the evaluations, in order, and a summary: ``rounds``, ``iterations``, ``run_seconds``,
-      ``client_steps_per_second``, ``diverged_at_round`` (None if it did not), ``compile_seconds`` and the layout.
+      settings: as :func:`go_on` takes them.
     """
-    setup, hyper, schedule = prepared
-    problem = block.problem
-    asked, length = asked_rounds(rounds, evaluate_every), block.length
-    _, state = lay_out(block.plan, problem, start_rounds(setup, problem, hyper, key))
-    blocks, began = [], time.perf_counter()
-    for first in range(0, rounds, length):
-        some = asked[first : first + length]
-        state, seen = block.run(problem, hyper, schedule, state, key, jnp.asarray(some))
-        blocks.append(jax.tree.map(np.asarray, seen))
-        progress(length)
-        if diverged_at(blocks[-1], some) is not None:
-            break
-    seconds = time.perf_counter() - began
-    seen = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    history, diverged = healthy_history(seen, asked[: len(seen["iteration"])], block.shapes, encoding)
-    done = len(seen["iteration"]) if diverged is None else diverged - 1
-    iterations = int(seen["iteration"][done - 1]) if done else 0
-    totals = {
-        "rounds": done,
-        "iterations": iterations,
-        "run_seconds": round(seconds, 3),
-        "client_steps_per_second": round(iterations * (block.shapes.cohort or problem.clients) / seconds, 1),
-        "diverged_at_round": diverged,
-        "compile_seconds": block.compile_seconds,
-        **summary(block.plan, footprint(block.shapes, problem, block.plan)),
-    }
-    return records(history), totals
+    steps = list(go_on(prepared, block, key, start_run(prepared, block, key), **settings))
+    return [row for _, rows in steps for row in rows], summarise(block, steps[-1][0])

@@ -58,6 +58,7 @@ class Run:
       num_processes: how many, on all hosts together.
       process_id: which of them this is, from 0; only process 0 writes.
       out: output folder, new or empty; default is a fresh one under runs/.
+      checkpoint_every: rounds from one checkpoint to the next; `sps-jax resume` goes on from the last. Default is none.
     """
 
     problem: str = "digits"
@@ -88,6 +89,7 @@ class Run:
     num_processes: int | None = None
     process_id: int | None = None
     out: Path | None = None
+    checkpoint_every: int | None = None
 
 
 @cache
@@ -128,8 +130,8 @@ def with_fields(name: str, base: type, helps: dict[str, tuple[Any, str]], fields
 def check(options: Run) -> None:
     """Raise a ``ValueError`` for names and numbers that can be judged before anything is loaded."""
     check_names(options)
-    for name in ("rounds", "evaluate_every", "seeds"):
-        if getattr(options, name) < 1:
+    for name in ("rounds", "evaluate_every", "seeds", "checkpoint_every"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
     if options.seed < 0:
         raise ValueError(f"seed must not be negative, not {options.seed}")

@@ -42,6 +42,18 @@ def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
         file.write(text)
 
 
+def sync(path: Path) -> None:
+    """Return when what was written to ``path`` outlives a loss of power."""
+    with path.open("ab") as file:
+        os.fsync(file.fileno())
+
+
+def cut_torn(path: Path) -> None:
+    """Cut off a last line that was not written to its end, so that another can be put behind the others."""
+    if path.exists():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The records of a file, none where there is none; a last line that was cut off is left out."""
     if not path.exists():

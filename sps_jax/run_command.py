@@ -2,20 +2,23 @@
 
 import dataclasses
 import datetime
+import itertools
 import os
 import platform
+import shlex
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from tqdm import tqdm
 
-from sps_jax import report, results
+from sps_jax import journal, report, results
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
-from sps_jax.experiment import compile_blocks, run_blocks
+from sps_jax.experiment import compile_blocks, go_on, start_run, summarise
 from sps_jax.hyperparameters import prepare, recorded
 from sps_jax.options import (
     Run,
@@ -31,10 +34,42 @@ from sps_jax.options import (
 from sps_jax.plan import Plan
 from sps_jax.planning import choose, describe, footprint, shapes
 from sps_jax.problem import Problem
+from sps_jax.stopping import Stopped, wishes
+
+
+class Job(NamedTuple):
+    """A run that can begin.
+
+    Attributes:
+      options: what the user wants.
+      problem: what is simulated.
+      pruned: what of the model is pruned.
+      prepared: of each algorithm, by name, see :func:`prepare_algorithm`.
+      plans: how each is laid out.
+    """
+
+    options: Run
+    problem: Problem
+    pruned: dict[str, Any]
+    prepared: dict[str, tuple]
+    plans: dict[str, Plan]
 
 
 def run(options: Run) -> int:
     """Run what the options say; returns the exit status."""
+    job = get_ready(options)
+    out = fresh_folder(options)
+    config = configuration(options) | {"pruned": job.pruned}
+    if options.checkpoint_every is not None:
+        journal.begin(out, config | {"layout": layout(job)})
+    results.write_json(out / "config.json", config)
+    if options.checkpoint_every is not None:
+        return complete_with_checkpoints(job, out, journal.begun(out))
+    return conclude(options, run_all(job, journal.Whole(out)), out)
+
+
+def get_ready(options: Run) -> Job:
+    """Check, load and lay out; nothing is written."""
     check(options)
     refuse_strangers(options)
     jax.config.update("jax_enable_x64", options.precision == "float64")
@@ -44,9 +79,41 @@ def run(options: Run) -> int:
     pruned = pruned_leaves(options, problem)
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
     plans = {name: lay_out_run(prepared[name], problem, devices, options) for name in prepared}
-    out = fresh_folder(options)
-    results.write_json(out / "config.json", configuration(options) | {"pruned": pruned})
-    runs, summaries = run_all(options, problem, prepared, plans, out)
+    return Job(options, problem, pruned, prepared, plans)
+
+
+def layout(job: Job) -> dict[str, str]:
+    """How each algorithm is laid out, in words."""
+    return {name: f"{plan.devices} devices, chunk {plan.chunk or 'all'}" for name, plan in job.plans.items()}
+
+
+def complete_with_checkpoints(job: Job, out: Path, begun: Mapping[str, Any], again: bool = False) -> int:
+    """Run what is not there yet, in a way that can be taken up; returns the exit status.
+
+    Args:
+      begun: from :func:`sps_jax.journal.begun`.
+      again: whether it is taken up.
+    """
+    how = f"go on with: sps-jax resume {shlex.quote(str(out))}"
+    first = "sps-jax: finishing the round and saving; Ctrl-C again stops at once"
+    try:
+        with journal.alone(out), wishes(first, f"sps-jax: stopped at once; {how}") as wish:
+            with journal.Journal(out, begun, wish, again) as keeper:
+                summaries = run_all(job, keeper)
+            return conclude(job.options, summaries, out)
+    except Stopped as stopped:
+        print(f"sps-jax: stopped by {stopped}, all is saved; {how}", file=sys.stderr)
+        return stopped.status
+    except OSError as error:
+        print(f"sps-jax: error: {error}; what was saved before is whole. Then {how}", file=sys.stderr)
+        return 1
+
+
+def conclude(options: Run, summaries: list[report.Record], out: Path) -> int:
+    """Compare the runs whose records are in ``out``: table, picture, warnings; returns the exit status."""
+    runs: dict[tuple[str, int], list[report.Record]] = {(s["algorithm"], s["seed"]): [] for s in summaries}
+    for record in results.read_jsonl(out / "metrics.jsonl"):
+        runs[record["algorithm"], record["seed"]].append(record)
     summaries = report.compare(runs, summaries, options.target)
     report.write(runs, summaries, f"{options.problem}, sparsity {options.sparsity:g}", out)
     print(report.table(summaries))
@@ -94,37 +161,35 @@ def keep_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def run_all(options: Run, problem: Problem, prepared: dict[str, tuple], plans: dict[str, Plan], out: Path):
-    """Every algorithm with every seed, one compilation an algorithm; ``metrics.jsonl`` grows by whole runs.
+def run_all(job: Job, keeper: journal.Whole | journal.Journal) -> list[report.Record]:
+    """Every algorithm with every seed but those that ``keeper`` has, one compilation an algorithm.
 
     Returns:
-      (algorithm, seed) -> its records, and a summary of each run.
+      A summary of each run; the records are on disk.
     """
-    runs: dict[tuple[str, int], list[report.Record]] = {}
-    summaries: list[report.Record] = []
-    total = len(prepared) * options.seeds * options.rounds
-    with tqdm(total=total, unit="round", disable=None, leave=False) as bar:
-        for name, choice in prepared.items():
+    options = job.options
+    settings = {name: getattr(options, name) for name in ("rounds", "evaluate_every")}
+    runs = list(itertools.product(job.prepared, range(options.seed, options.seed + options.seeds)))
+    left = runs[len(keeper.finished) :]
+    done = options.rounds * len(keeper.finished)
+    with tqdm(total=options.rounds * len(runs), initial=done, unit="round", disable=None, leave=False) as bar:
+        for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
-            key = jax.random.key(options.seed)
-            block = compile_blocks(choice, plans[name], problem, key, options.rounds, options.evaluate_every)
+            choice, key = job.prepared[name], jax.random.key(options.seed)
+            block = compile_blocks(
+                choice, job.plans[name], job.problem, key, **settings, checkpoint_every=options.checkpoint_every
+            )
             bar.set_description(name)
-            for seed in range(options.seed, options.seed + options.seeds):
-                records, summary = run_blocks(
-                    choice,
-                    block,
-                    jax.random.key(seed),
-                    rounds=options.rounds,
-                    evaluate_every=options.evaluate_every,
-                    encoding=options.encoding,
-                    progress=bar.update,
-                )
-                names = {"algorithm": name, "problem": options.problem, "seed": seed}
-                hyper = recorded(*choice[1:])
-                runs[name, seed] = [names | record | hyper for record in records]
-                summaries.append(names | hyper | summary)
-                results.write_jsonl(out / "metrics.jsonl", (record for each in runs.values() for record in each))
-    return runs, summaries
+            for _, seed in group:
+                names, hyper = {"algorithm": name, "problem": options.problem, "seed": seed}, recorded(*choice[1:])
+                key = jax.random.key(seed)
+                start = keeper.standing(names, start_run(choice, block, key))
+                bar.update(start.past.rounds)
+                for at, rows in go_on(choice, block, key, start, **settings, encoding=options.encoding):
+                    keeper.add(names, [names | row | hyper for row in rows], at)
+                    bar.update(block.length)
+                keeper.finish(names | hyper | summarise(block, at))
+    return keeper.finished
 
 
 def configuration(options: Run) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,19 +112,29 @@ def lay_out(plan: Plan, problem: Problem, state: State) -> tuple[Problem, State]
     return placed(plan, problem), state._replace(memory=place(plan, state.memory))
 
 
+class Past(NamedTuple):
+    """What was before some rounds of a simulation: how many rounds, and bits, totals over all clients."""
+
+    rounds: int = 0
+    uplink_bits: int | float = 0
+    downlink_bits: int | float = 0
+
+
 def tabulate(
     seen: Mapping[str, np.ndarray],
     asked: np.ndarray,
     of: Shapes,
     encoding: str = "cheapest",
+    past: Past = Past(),  # noqa: B008 (immutable)
 ) -> dict[str, np.ndarray]:
-    """The history of a simulation from its first round: one row per evaluated communication.
+    """The history of a simulation: one row per evaluated communication.
 
     Args:
-      seen: from :func:`run_rounds`, all rounds so far.
+      seen: from :func:`run_rounds`, R rounds.
       asked: (R,), which were evaluated.
       of: from :func:`sps_jax.planning.shapes`.
       encoding: see :mod:`sps_jax.communication`.
+      past: the rounds before them.
 
     Returns:
       Columns of equal length: ``round`` (from 1), ``iteration``, ``uplink_bits`` and ``downlink_bits`` (totals over
@@ -134,12 +144,15 @@ def tabulate(
     clients = columns["up"].shape[1]
     up, down = columns.pop("up"), columns.pop("down")
     del columns["finite"]
-    history = {"round": np.flatnonzero(asked) + 1} | {name: values[asked] for name, values in columns.items()}
+    history = {"round": past.rounds + np.flatnonzero(asked) + 1} | {
+        name: values[asked] for name, values in columns.items()
+    }
     uplink = [total_bits(Count(*row.T), of.up, encoding) for row in up]
     each = 1 if of.cohort is None or not of.answer else 2  # an answer, and the next cohort starts from it
     downlink = [each * clients * message_bits(Count(*row), of.down, encoding) for row in down]
-    bits = {"uplink_bits": uplink, "downlink_bits": downlink}
-    return history | {name: np.array(list(accumulate(each)))[asked] for name, each in bits.items()}
+    bits = {"uplink_bits": (past.uplink_bits, uplink), "downlink_bits": (past.downlink_bits, downlink)}
+    totals = {name: list(accumulate(each, initial=before))[1:] for name, (before, each) in bits.items()}
+    return history | {name: np.array(total)[asked] for name, total in totals.items()}
 
 
 def diverged_at(seen: Mapping[str, np.ndarray], asked: np.ndarray) -> int | None:

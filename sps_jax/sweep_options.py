@@ -30,7 +30,8 @@ def sweep_type() -> type:
     single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in lists()]
     others = [("points_chunk", str, "auto")]
     others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto")]
-    others += [(name, Suppress[None], None) for name in ("target", "coordinator", "num_processes", "process_id")]
+    alone = ("target", "checkpoint_every", "coordinator", "num_processes", "process_id")
+    others += [(name, Suppress[None], None) for name in alone]
     helps = own | {
         "points_chunk": (str, "points that a device computes at once: a number or auto."),
         "validation": (float, f"fraction of each client's examples kept apart, to choose points by. [{VALIDATION}]"),

@@ -11,6 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {  # a module, or a folder with all its modules but those named by themselves
     "tree": 0,
     "errors": 0,
+    "stopping": 0,
     "cohort": 1,
     "communication": 1,
     "quantize": 2,
@@ -34,7 +35,9 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "report": 6,
     "options": 6,
     "experiment": 6,
+    "journal": 6,
     "run_command": 6,
+    "resume_command": 6,
     "sweep_command": 6,
     "sweep_options": 6,
     "comparison": 6,
@@ -49,13 +52,14 @@ NEIGHBOURS = {("simulation", name) for name in ("engine", "hyperparameters", "pl
 NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning", "hyperparameters")}
 NEIGHBOURS |= {("sweeping", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
 NEIGHBOURS |= {("streaming", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
-NEIGHBOURS |= {("run_command", name) for name in ("experiment", "options", "report")}
+NEIGHBOURS |= {("run_command", name) for name in ("experiment", "journal", "options", "report")}
+NEIGHBOURS |= {("resume_command", name) for name in ("journal", "options", "run_command")}
+NEIGHBOURS |= {("journal", "experiment")}
 NEIGHBOURS |= {("sweep_command", name) for name in ("options", "run_command", "sweep_options")}
 NEIGHBOURS |= {("sweep_options", "options"), ("cli", "sweep_options")}
 NEIGHBOURS |= {("show_command", "comparison")}
-NEIGHBOURS |= {("cli", name) for name in ("options", "run_command", "show_command", "sweep_command")} | {
-    ("__main__", "cli")
-}
+NEIGHBOURS |= {("cli", name) for name in ("options", "resume_command", "run_command", "show_command", "sweep_command")}
+NEIGHBOURS |= {("__main__", "cli")}
 NEIGHBOURS |= {(name, "") for name in ("experiment", "run_command", "__main__")}  # for the version
 RESERVED = {"tensorflow_datasets": "datasets", "flax": "models", "matplotlib": "plotting"}
 

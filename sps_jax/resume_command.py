@@ -1,0 +1,69 @@
+"""``sps-jax resume``: go on with a run that has checkpoints."""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from sps_jax import journal
+from sps_jax.options import Run, command_type
+from sps_jax.run_command import complete_with_checkpoints, conclude, configuration, get_ready, layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Go on with a run that was cut off, as if it had not been; a whole one gets its table and picture anew.
+
+    Attributes:
+      folder: what `sps-jax run` was given as --out, with --checkpoint-every.
+    """
+
+    folder: Positional[Path]
+
+
+def resume(options: Resume) -> int:
+    """Do what is left of the run in the folder; returns the exit status."""
+    out = options.folder
+    begun = journal.begun(out)
+    settings = options_of(begun["settings"], out)
+    ended, _ = journal.finished(out)
+    if len(ended) == len(settings.algorithm) * settings.seeds:
+        print(f"sps-jax: all {len(ended)} runs in {out} are finished; table and picture are made anew", file=sys.stderr)
+        return conclude(settings, ended, out)
+    job = get_ready(settings)
+    warn(begun, configuration(settings) | {"layout": layout(job)})
+    return complete_with_checkpoints(job, out, begun, again=True)
+
+
+def options_of(settings: Mapping[str, Any], out: Path) -> Run:
+    """The options of a run from the ``settings`` of its ``config.json``.
+
+    Raises:
+      ValueError: for a setting that this version does not have.
+    """
+    kinds = {field.name: field.type for field in dataclasses.fields(command_type())}
+    if odd := sorted(settings.keys() - kinds.keys()):
+        raise ValueError(
+            f"{out / 'config.json'} has the setting {odd[0]!r}, which this version of sps_jax does not have"
+        )
+    return command_type()(**{name: typed(kinds[name], value) for name, value in settings.items()} | {"out": out})
+
+
+def typed(kind: Any, value: Any) -> Any:
+    """A value that was JSON, as an option of type ``kind`` has it."""
+    if isinstance(value, list):
+        return tuple(value)
+    return Path(value) if isinstance(value, str) and Path in (kind, *typing.get_args(kind)) else value
+
+
+def warn(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Say on standard error what is not as it was when the run began: packages, device, layout."""
+    for what in ("versions", "device", "layout"):
+        was = before.get(what, {})
+        other = [f"{name} {was[name]} (now {now[what].get(name)})" for name in was if was[name] != now[what].get(name)]
+        if other:
+            print(f"sps-jax: warning: begun with {', '.join(other)}; last bits may differ", file=sys.stderr)

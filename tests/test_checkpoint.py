@@ -1,0 +1,294 @@
+"""Checkpoints: a run that is cut off, by any means, and gone on with is the run that was not."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sps_jax import checkpoint
+from sps_jax.experiment import block_length
+
+ROUNDS, EVERY = 400, 40
+SMALL = ["--rounds", ROUNDS, "--clients", "4", "--algorithm", "sparse_proxskip", "gd", "--seeds", "2"]
+SMALL += ["--evaluate-every", "3", "--checkpoint-every", EVERY]
+TIMES = {"run_seconds", "compile_seconds", "client_steps_per_second"}
+
+
+class Process:
+    """``sps-jax`` in ``folder``, begun and not waited for."""
+
+    def __init__(self, folder, *arguments):
+        command = [sys.executable, "-m", "sps_jax", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, cwd=folder, text=True, **pipes)
+        self.begun = time.monotonic()
+
+    def when(self, condition):
+        """Wait until something is so; False where the process ended before."""
+        while not condition():
+            if self.process.poll() is not None:
+                return False
+            assert time.monotonic() - self.begun < 300
+            time.sleep(0.01)
+        return True
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def end(self):
+        """Status, and what it said on standard output and standard error."""
+        out, error = self.process.communicate(timeout=300)
+        assert "Traceback" not in error, error
+        return self.process.returncode, out, error
+
+
+def size(out):
+    path = out / "metrics.jsonl"
+    return path.stat().st_size if path.exists() else 0
+
+
+def steps(out):
+    return sorted(int(path.name) for path in (out / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def results_of(out):
+    """The bytes of the records, and the summaries without times."""
+    summaries = json.loads((out / "summary.json").read_text())
+    return (out / "metrics.jsonl").read_bytes(), [{k: v for k, v in s.items() if k not in TIMES} for s in summaries]
+
+
+class Finished(NamedTuple):
+    folder: object
+    table: str
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was not cut off."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    status, table, error = Process(out.parent, "run", *SMALL, "--out", out).end()
+    assert status == 0, error
+    assert len(results_of(out)[1]) == 4 and (out / "curves.png").is_file()
+    assert 1 <= len(steps(out)) <= 3
+    return Finished(out, table.replace(str(out), "OUT"))
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    """A folder whose first run was stopped; not to be changed."""
+    out = tmp_path_factory.mktemp("cut") / "out"
+    process = Process(out.parent, "run", *SMALL, "--out", out)
+    assert process.when(lambda: out.is_dir() and (out / "checkpoints").is_dir() and len(steps(out)) >= 3)
+    process.send(signal.SIGTERM)
+    status, _, error = process.end()
+    assert status == 143 and f"sps-jax resume {out}" in error
+    assert not (out / "summary.json").exists()
+    return out
+
+
+@pytest.fixture
+def copy(cut, tmp_path):
+    return shutil.copytree(cut, tmp_path / "out")
+
+
+def finish(out, whole):
+    """Go on to the end; it is as if it had not been cut off. What was said on standard error."""
+    status, table, error = Process(out.parent, "resume", out).end()
+    assert status == 0, error
+    assert results_of(out) == results_of(whole.folder)
+    assert table.replace(str(out), "OUT") == whole.table and (out / "curves.png").is_file()
+    return error
+
+
+def kill(out, delay):
+    """Begin or go on, and kill it; whether it was there to be killed.
+
+    Args:
+      delay: seconds from when the process begins to write; before that, where they are negative.
+    """
+    if not (out / "config.json").is_file():  # killed so early that there is nothing to go on with
+        shutil.rmtree(out, ignore_errors=True)
+        process = Process(out.parent, "run", *SMALL, "--out", out)
+    else:
+        process = Process(out.parent, "resume", out)
+    before = size(out)
+    if delay < 0:
+        time.sleep(-delay)
+    elif process.when(lambda: size(out) not in (0, before)):
+        time.sleep(delay)
+    process.send(signal.SIGKILL)
+    return process.end()[0] == -signal.SIGKILL
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_end(whole, tmp_path):
+    out = tmp_path / "out"
+    for _ in range(3):
+        assert kill(out, random.uniform(0, 0.3))
+    assert "goes on" in finish(out, whole)
+
+
+@pytest.mark.endurance
+def test_a_run_that_is_killed_twenty_times_goes_on_to_the_same_end(whole, tmp_path):
+    kills = 0
+    while kills < 20:
+        out = tmp_path / f"out{kills}"
+        while kills < 20 and kill(out, random.uniform(-6, 3)):
+            kills += 1
+        if (out / "config.json").is_file():
+            finish(out, whole)
+
+
+def test_ctrl_c_stops_after_the_round_and_a_second_one_at_once(whole, copy):
+    for times in (1, 2):
+        process, before = Process(copy.parent, "resume", copy), size(copy)
+        assert process.when(lambda before=before: size(copy) not in (0, before))
+        for _ in range(times):
+            process.send(signal.SIGINT)
+            time.sleep(0.02)
+        status, _, error = process.end()
+        assert status == 130, error
+        assert "Ctrl-C again stops at once" in error and f"sps-jax resume {copy}" in error
+        assert ("all is saved" in error) or times == 2
+    finish(copy, whole)
+
+
+def damage(step, how):
+    for path in [path for path in step.rglob("*") if path.is_file() and path.stat().st_size > 100]:
+        whole = bytearray(path.read_bytes())
+        if how == "truncated":
+            os.truncate(path, len(whole) // 2)
+        elif how == "flipped" and path.parent.parent.name.startswith("ocdbt"):
+            whole[len(whole) // 2] ^= 1
+            path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("how", ["two", "all"])
+def test_checkpoints_that_cannot_be_used_are_set_aside_for_the_one_before(how, copy, whole):
+    good, older, newest = steps(copy)
+    folder = copy / "checkpoints"
+    shutil.rmtree(folder / str(newest))
+    checkpoint.save(folder, newest, {"foreign": np.ones(3)})
+    for step in [older] if how == "two" else [older, good]:
+        damage(folder / str(step), "truncated")
+    error = finish(copy, whole)
+    for step in (newest, older):
+        assert f"checkpoint {folder / str(step)} cannot be used" in error
+        assert (folder / f"unreadable-{step}").is_dir()
+    where = "from its beginning" if how == "all" else f"after round {good} of {ROUNDS}"
+    assert f"sparse_proxskip (seed 0) goes on {where}" in error
+
+
+def test_what_is_finished_is_said_to_be_and_table_and_picture_are_made_anew(whole, tmp_path):
+    out = shutil.copytree(whole.folder, tmp_path / "out")
+    for name in ("summary.json", "curves.png"):
+        (out / name).unlink()
+    assert "all 4 runs" in finish(out, whole)
+
+
+def edit(path, change):
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+REFUSED = {
+    "setting": (
+        lambda out: edit(out / "config.json", lambda c: c | {"settings": c["settings"] | {"sparsity": 0.5}}),
+        "sparsity was 0.9, now 0.5",
+    ),
+    "format": (
+        lambda out: edit(out / "checkpoints" / "begun.json", lambda c: c | {"format": 7}),
+        "has format 7 (of sps_jax 0.",
+    ),
+    "no config": (lambda out: (out / "config.json").unlink(), "is not the folder of a run"),
+    "torn config": (lambda out: os.truncate(out / "config.json", 40), "config.json is damaged"),
+    "no checkpoints": (lambda out: shutil.rmtree(out / "checkpoints"), "has no checkpoints"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused_by_name_and_left_as_it_is(case, copy):
+    change, message = REFUSED[case]
+    change(copy)
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    status, _, error = Process(copy.parent, "resume", copy).end()
+    assert status == 2 and message in error
+    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+
+
+def test_other_versions_are_named_and_a_folder_is_for_one_process(copy):
+    change = lambda c: c | {"versions": c["versions"] | {"optax": "0.0.1"}}  # noqa: E731
+    edit(copy / "checkpoints" / "begun.json", change)
+    first, before = Process(copy.parent, "resume", copy), size(copy)
+    assert first.when(lambda: size(copy) not in (0, before))
+    status, _, error = (
+        Process(copy.parent, "resume", copy).end() if first.process.poll() is None else (2, "", "at work")
+    )
+    assert status == 2 and "at work" in error
+    first.send(signal.SIGTERM)
+    assert "begun with optax 0.0.1" in first.end()[2]
+
+
+def test_a_full_disk_is_said_and_what_was_saved_is_gone_on_with(whole, tmp_path):
+    disk, out = tmp_path / "disk", tmp_path / "disk" / "out"
+    disk.mkdir()
+    small = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(small, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        status, _, error = Process(tmp_path, "run", *SMALL, "--out", out).end()
+        assert status == 1, error
+        assert "No space left on device" in error and f"sps-jax resume {out}" in error
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        finish(out, whole)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+TREE = {
+    "a": (np.arange(3.0), jnp.int32(4)),
+    "b/c.d": [np.zeros((0, 2), np.float32)],
+    "e": np.arange(6e4).reshape(2, -1),
+}
+
+
+def test_a_tree_comes_back_bit_by_bit_and_only_the_last_few_are_kept(tmp_path):
+    with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2, 10):
+            checkpoints.save(step, TREE, {"step": step})
+        with pytest.raises(ValueError, match="a later one"):
+            checkpoints.save(5, TREE)
+    with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [2, 10] and checkpoints.about(2) == {"step": 2}
+    found = checkpoint.restore(tmp_path, TREE)
+    assert found.keys() == TREE.keys() and type(found["a"]) is tuple
+    for name, leaf in checkpoint._named(TREE).items():
+        np.testing.assert_array_equal(checkpoint._named(found)[name], leaf, strict=True)
+
+
+def test_restore_refuses_what_is_not_there_damaged_or_of_another_shape(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        checkpoint.restore(tmp_path / "none", TREE)
+    checkpoint.save(tmp_path, 3, TREE)
+    with pytest.raises(FileNotFoundError, match="no checkpoint 4"):
+        checkpoint.restore(tmp_path, TREE, step=4)
+    for other in ({"a": TREE["a"]}, TREE | {"e": np.ones(3)}, TREE | {"a": (np.arange(3), jnp.int32(4))}):
+        with pytest.raises(checkpoint.Unreadable):
+            checkpoint.restore(tmp_path, other)
+    damage(tmp_path / "3", "flipped")
+    with pytest.raises(checkpoint.Unreadable, match="not those that were written"):
+        checkpoint.restore(tmp_path, TREE)
+
+
+@pytest.mark.parametrize(
+    "rounds, every, length", [(200, None, 10), (200, 10, 10), (200, 15, 5), (199, 10, 1), (40, 2, 2)]
+)
+def test_a_block_ends_at_every_checkpoint(rounds, every, length):
+    assert block_length(rounds, every) == length
