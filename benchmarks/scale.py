@@ -1,8 +1,8 @@
 """Very many clients: what a client-step and its memory cost, and how the methods do, as n and the cohort grow.
 
 ``python benchmarks/scale.py --out benchmarks/results/scale`` writes ``cost.jsonl``, ``accuracy.jsonl``, ``table.txt``
-and ``scale.png``; about 25 minutes on 2 cores. Made-up clients (``synthetic_logistic``, 100 features, 10 examples each,
-very different from each other), full gradients, 10 local steps a round.
+and ``scale.png``; about 25 minutes on 2 cores. Made-up clients (``synthetic_logistic``, 100 features, 10 examples each), full
+gradients, 10 local steps a round.
 
 Cost: FedAvg and Sparse-ProxSkip with all clients, in chunks, up to 100,000, and with a cohort of 1,000 up to a million;
 each point is a process of its own, and the memory that was predicted stands beside what it
@@ -36,7 +36,7 @@ from matplotlib import pyplot as plt
 FEATURES, STEPS, SPARSITY = 100, 10, 0.9
 CLIENTS, COHORTS = (100, 1_000, 10_000, 100_000, 1_000_000), (10, 100, 1_000)
 METHODS = ("sparse_proxskip", "server_pruning", "fedavg_client_pruning", "fedavg_server_pruning", "tamuna", "fedavg")
-STEPSIZES = (0.3, 1.0, 3.0)
+STEPSIZES = (0.3, 1.0, 3.0, 10.0)
 ROUNDS = 200
 
 
