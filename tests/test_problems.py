@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax.problems import blog_feedback, digits, femnist, libsvm, quadratic
+from sps_jax.problems import blog_feedback, digits, femnist, libsvm, quadratic, synthetic_logistic
 from sps_jax.problems.supervised import linear_problem
 
 
@@ -99,3 +99,30 @@ def test_validation_examples_come_from_the_clients_and_are_of_no_client(batch_si
 def test_a_validation_part_that_cannot_be(fraction, message):
     with pytest.raises(ValueError, match=message):
         digits(clients=5, validation=fraction)
+
+
+def test_synthetic_clients_are_the_same_however_many(x64):
+    """Unit rows, labels that follow them, and a smoothness that bounds every client's."""
+    few, many = (synthetic_logistic(clients=n, features=12, examples=6, precision="float64") for n in (3, 10_002))
+    for a, b in zip((*few.data, *few.test), (*many.data, *many.test), strict=True):
+        np.testing.assert_array_equal(a[:3], b[:3])
+    assert many.clients == 10_002 and many.test[0].shape == (10_000, 12)
+    np.testing.assert_allclose(np.linalg.norm(many.data[0], axis=2), 1, rtol=1e-6)
+    assert set(np.unique(many.data[1])) == {0, 1}
+    x = np.asarray(few.data[0])
+    largest = [np.linalg.eigvalsh(a.T @ a / 6)[-1] / 4 + float(few.ridge) for a in x]
+    assert (largest <= np.asarray(few.smoothness)).all()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"clients": 0}, "clients must be at least 1"),
+        ({"heterogeneity": -1.0}, "heterogeneity must be finite"),
+        ({"informative": 0.0}, "informative must be in"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+    ],
+)
+def test_synthetic_clients_that_cannot_be(option, message):
+    with pytest.raises(ValueError, match=message):
+        synthetic_logistic(**option)
