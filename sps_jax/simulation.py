@@ -68,8 +68,8 @@ def run_points(setup: Setup, plan: Plan, mesh: Mesh, one_coin: bool, problem: Pr
         seen = jax.vmap(point, in_axes=(axes, None if one_coin else 0))(hyper, key)
         return jax.tree.map(lambda a: a[None], seen)
 
-    everywhere, split = PartitionSpec(), PartitionSpec(*mesh.axis_names)
-    specs = {"in_specs": (everywhere, split), "out_specs": split}
+    whole, split = PartitionSpec(), PartitionSpec(*mesh.axis_names)
+    specs = {"in_specs": (whole, split), "out_specs": split}
     return jax.shard_map(on_one_device, mesh=mesh, check_vma=False, **specs)(problem, (hyper, schedule, key))
 
 
