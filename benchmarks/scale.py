@@ -1,8 +1,8 @@
 """Very many clients: what a client-step and its memory cost, and how the methods do, as n and the cohort grow.
 
 ``python benchmarks/scale.py --out benchmarks/results/scale`` writes ``cost.jsonl``, ``accuracy.jsonl``, ``table.txt``
-and ``scale.png``; about 25 minutes on 2 cores. Made-up clients (``synthetic_logistic``, 100 features, 10 examples each),
-full gradients, 10 local steps a round.
+and ``scale.png``; about 25 minutes on 2 cores. Clients are made up (``synthetic_logistic``, 100 features, 10 examples),
+with full gradients and 10 local steps a round.
 
 Cost: FedAvg and Sparse-ProxSkip with all clients, in chunks, up to 100,000, and with a cohort of 1,000 up to a million.
 Each point is a process of its own; the memory that was predicted stands beside what it has while it runs (the peak is
