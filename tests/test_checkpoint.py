@@ -10,16 +10,10 @@ import sys
 import time
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax import checkpoint, experiment, journal
-from sps_jax.algorithms import ALGORITHMS
-from sps_jax.options import build_problem, command_type
-from sps_jax.plan import Plan
-from sps_jax.run_command import prepare_algorithm
+from sps_jax import checkpoint, journal
 
 ROUNDS, EVERY = 400, 40
 SMALL = ["--rounds", ROUNDS, "--clients", "4", "--algorithm", "sparse_proxskip", "gd", "--seeds", "2"]
@@ -172,14 +166,10 @@ def test_ctrl_c_stops_after_the_round_and_a_second_one_at_once(whole, copy):
     finish(copy, whole)
 
 
-def damage(step, how):
-    for path in [path for path in step.rglob("*") if path.is_file() and path.stat().st_size > 100]:
-        whole = bytearray(path.read_bytes())
-        if how == "truncated":
-            os.truncate(path, len(whole) // 2)
-        elif how == "flipped" and path.parent.parent.name.startswith("ocdbt"):
-            whole[len(whole) // 2] ^= 1
-            path.write_bytes(whole)
+def truncate(step):
+    for path in step.rglob("*"):
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
 
 
 @pytest.mark.parametrize("how", ["two", "all"])
@@ -189,7 +179,7 @@ def test_checkpoints_that_cannot_be_used_are_set_aside_for_the_one_before(how, c
     shutil.rmtree(folder / str(newest))
     checkpoint.save(folder, newest, {"foreign": np.ones(3)})
     for step in [older] if how == "two" else [older, good]:
-        damage(folder / str(step), "truncated")
+        truncate(folder / str(step))
     error = finish(copy, whole)
     for step in (newest, older):
         assert f"checkpoint {folder / str(step)} cannot be used" in error
@@ -250,70 +240,3 @@ def test_a_full_disk_is_said_and_what_was_saved_is_gone_on_with(whole, tmp_path)
         finish(out, whole)
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "tamuna"]
-
-
-@pytest.mark.parametrize("name", ["tamuna", *SLOW])
-def test_every_method_goes_on_from_its_state(name, tmp_path):
-    options = command_type()(algorithm=(name,), local_steps=2, cohort=2 if name == "tamuna" else None, clients=4)
-    problem, key = build_problem(options), jax.random.key(0)
-    chosen = prepare_algorithm(options, name, problem)
-    block = experiment.compile_blocks(chosen, Plan(), problem, key, rounds=4, evaluate_every=3, checkpoint_every=1)
-    start, settings = (
-        experiment.start_run(chosen, block, key),
-        {"rounds": 4, "evaluate_every": 3, "encoding": "entropy"},
-    )
-    want = []
-    for at, rows in experiment.go_on(chosen, block, key, start, **settings):
-        want += rows
-        if at.past.rounds == 2:
-            checkpoint.save(tmp_path, 2, at.state)
-            middle, before = at, list(want)
-    middle = middle._replace(state=checkpoint.restore(tmp_path, at.state))
-    again = list(experiment.go_on(chosen, block, key, middle, **settings))
-    assert before + [row for _, rows in again for row in rows] == want and [row["round"] for row in want] == [3, 4]
-    jax.tree.map(np.testing.assert_array_equal, again[-1][0].state, at.state)
-
-
-TREE = {
-    "a": (np.arange(3.0), jnp.int32(4)),
-    "b/c.d": [np.zeros((0, 2), np.float32)],
-    "e": np.arange(6e4).reshape(2, -1),
-}
-
-
-def test_a_tree_comes_back_bit_by_bit_and_only_the_last_few_are_kept(tmp_path):
-    with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
-        for step in (1, 2, 10):
-            checkpoints.save(step, TREE, {"step": step})
-        with pytest.raises(ValueError, match="a later one"):
-            checkpoints.save(5, TREE)
-    with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.steps() == [2, 10] and checkpoints.about(2) == {"step": 2}
-    found = checkpoint.restore(tmp_path, TREE)
-    assert found.keys() == TREE.keys() and type(found["a"]) is tuple
-    for name, leaf in checkpoint._named(TREE).items():
-        np.testing.assert_array_equal(checkpoint._named(found)[name], leaf, strict=True)
-
-
-def test_restore_refuses_what_is_not_there_damaged_or_of_another_shape(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        checkpoint.restore(tmp_path / "none", TREE)
-    checkpoint.save(tmp_path, 3, TREE)
-    with pytest.raises(FileNotFoundError, match="no checkpoint 4"):
-        checkpoint.restore(tmp_path, TREE, step=4)
-    for other in ({"a": TREE["a"]}, TREE | {"e": np.ones(3)}, TREE | {"a": (np.arange(3), jnp.int32(4))}):
-        with pytest.raises(checkpoint.Unreadable):
-            checkpoint.restore(tmp_path, other)
-    damage(tmp_path / "3", "flipped")
-    with pytest.raises(checkpoint.Unreadable, match="not those that were written"):
-        checkpoint.restore(tmp_path, TREE)
-
-
-@pytest.mark.parametrize(
-    "rounds, every, length", [(200, None, 10), (200, 10, 10), (200, 15, 5), (199, 10, 1), (40, 2, 2)]
-)
-def test_a_block_ends_at_every_checkpoint(rounds, every, length):
-    assert experiment.block_length(rounds, every) == length
