@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,7 @@ class Journal:
         results.sync(self.metrics)  # the checkpoint counts on it
         about = {
             "format": FORMAT,
+            "versions": self.begun["versions"],
             "settings": self.begun["settings"],
             "run": names,
             "past": at.past._asdict(),
@@ -213,22 +214,21 @@ def refuse_format(about: Mapping[str, Any], where: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(out: Path):
+def alone(out: Path) -> Iterator[None]:
     """Keep other processes from working in the same folder.
 
     Raises:
       ValueError: where one does.
     """
-    try:
-        import fcntl
-    except ImportError:  # not everywhere
-        yield
-        return
     with (folder(out) / "begun.json").open("rb") as file:
         try:
+            import fcntl
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"another process is at work in {out}") from None
+        except (ImportError, OSError):
+            pass  # neither every system nor every file system has locks
         yield
 
 

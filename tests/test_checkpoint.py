@@ -10,12 +10,10 @@ import sys
 import time
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax import checkpoint
-from sps_jax.experiment import block_length
+from sps_jax import checkpoint, journal
 
 ROUNDS, EVERY = 400, 40
 SMALL = ["--rounds", ROUNDS, "--clients", "4", "--algorithm", "sparse_proxskip", "gd", "--seeds", "2"]
@@ -66,6 +64,10 @@ def results_of(out):
     return (out / "metrics.jsonl").read_bytes(), [{k: v for k, v in s.items() if k not in TIMES} for s in summaries]
 
 
+def edit(path, change):
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
 class Finished(NamedTuple):
     folder: object
     table: str
@@ -91,7 +93,7 @@ def cut(tmp_path_factory):
     process.send(signal.SIGTERM)
     status, _, error = process.end()
     assert status == 143 and f"sps-jax resume {out}" in error
-    assert not (out / "summary.json").exists()
+    assert not (out / "summary.json").exists() and steps(out)[-1] < ROUNDS
     return out
 
 
@@ -131,7 +133,7 @@ def kill(out, delay):
 
 def test_a_run_that_is_killed_goes_on_to_the_same_end(whole, tmp_path):
     out = tmp_path / "out"
-    for _ in range(3):
+    for _ in range(2):
         assert kill(out, random.uniform(0, 0.3))
     assert "goes on" in finish(out, whole)
 
@@ -148,6 +150,8 @@ def test_a_run_that_is_killed_twenty_times_goes_on_to_the_same_end(whole, tmp_pa
 
 
 def test_ctrl_c_stops_after_the_round_and_a_second_one_at_once(whole, copy):
+    begun = copy / "checkpoints" / "begun.json"
+    edit(begun, lambda c: c | {"versions": c["versions"] | {"optax": "0.0.1"}})
     for times in (1, 2):
         process, before = Process(copy.parent, "resume", copy), size(copy)
         assert process.when(lambda before=before: size(copy) not in (0, before))
@@ -156,19 +160,16 @@ def test_ctrl_c_stops_after_the_round_and_a_second_one_at_once(whole, copy):
             time.sleep(0.02)
         status, _, error = process.end()
         assert status == 130, error
+        assert "begun with optax 0.0.1" in error
         assert "Ctrl-C again stops at once" in error and f"sps-jax resume {copy}" in error
-        assert ("all is saved" in error) or times == 2
+        assert "all is saved" in error or times == 2
     finish(copy, whole)
 
 
-def damage(step, how):
-    for path in [path for path in step.rglob("*") if path.is_file() and path.stat().st_size > 100]:
-        whole = bytearray(path.read_bytes())
-        if how == "truncated":
-            os.truncate(path, len(whole) // 2)
-        elif how == "flipped" and path.parent.parent.name.startswith("ocdbt"):
-            whole[len(whole) // 2] ^= 1
-            path.write_bytes(whole)
+def truncate(step):
+    for path in step.rglob("*"):
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
 
 
 @pytest.mark.parametrize("how", ["two", "all"])
@@ -178,7 +179,7 @@ def test_checkpoints_that_cannot_be_used_are_set_aside_for_the_one_before(how, c
     shutil.rmtree(folder / str(newest))
     checkpoint.save(folder, newest, {"foreign": np.ones(3)})
     for step in [older] if how == "two" else [older, good]:
-        damage(folder / str(step), "truncated")
+        truncate(folder / str(step))
     error = finish(copy, whole)
     for step in (newest, older):
         assert f"checkpoint {folder / str(step)} cannot be used" in error
@@ -192,10 +193,6 @@ def test_what_is_finished_is_said_to_be_and_table_and_picture_are_made_anew(whol
     for name in ("summary.json", "curves.png"):
         (out / name).unlink()
     assert "all 4 runs" in finish(out, whole)
-
-
-def edit(path, change):
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
 REFUSED = {
@@ -223,17 +220,10 @@ def test_what_does_not_fit_is_refused_by_name_and_left_as_it_is(case, copy):
     assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
 
 
-def test_other_versions_are_named_and_a_folder_is_for_one_process(copy):
-    change = lambda c: c | {"versions": c["versions"] | {"optax": "0.0.1"}}  # noqa: E731
-    edit(copy / "checkpoints" / "begun.json", change)
-    first, before = Process(copy.parent, "resume", copy), size(copy)
-    assert first.when(lambda: size(copy) not in (0, before))
-    status, _, error = (
-        Process(copy.parent, "resume", copy).end() if first.process.poll() is None else (2, "", "at work")
-    )
-    assert status == 2 and "at work" in error
-    first.send(signal.SIGTERM)
-    assert "begun with optax 0.0.1" in first.end()[2]
+def test_a_folder_is_for_one_process_at_a_time(copy):
+    with journal.alone(copy):
+        status, _, error = Process(copy.parent, "resume", copy).end()
+    assert status == 2 and f"another process is at work in {copy}" in error
 
 
 def test_a_full_disk_is_said_and_what_was_saved_is_gone_on_with(whole, tmp_path):
@@ -250,45 +240,3 @@ def test_a_full_disk_is_said_and_what_was_saved_is_gone_on_with(whole, tmp_path)
         finish(out, whole)
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-TREE = {
-    "a": (np.arange(3.0), jnp.int32(4)),
-    "b/c.d": [np.zeros((0, 2), np.float32)],
-    "e": np.arange(6e4).reshape(2, -1),
-}
-
-
-def test_a_tree_comes_back_bit_by_bit_and_only_the_last_few_are_kept(tmp_path):
-    with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
-        for step in (1, 2, 10):
-            checkpoints.save(step, TREE, {"step": step})
-        with pytest.raises(ValueError, match="a later one"):
-            checkpoints.save(5, TREE)
-    with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.steps() == [2, 10] and checkpoints.about(2) == {"step": 2}
-    found = checkpoint.restore(tmp_path, TREE)
-    assert found.keys() == TREE.keys() and type(found["a"]) is tuple
-    for name, leaf in checkpoint._named(TREE).items():
-        np.testing.assert_array_equal(checkpoint._named(found)[name], leaf, strict=True)
-
-
-def test_restore_refuses_what_is_not_there_damaged_or_of_another_shape(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        checkpoint.restore(tmp_path / "none", TREE)
-    checkpoint.save(tmp_path, 3, TREE)
-    with pytest.raises(FileNotFoundError, match="no checkpoint 4"):
-        checkpoint.restore(tmp_path, TREE, step=4)
-    for other in ({"a": TREE["a"]}, TREE | {"e": np.ones(3)}, TREE | {"a": (np.arange(3), jnp.int32(4))}):
-        with pytest.raises(checkpoint.Unreadable):
-            checkpoint.restore(tmp_path, other)
-    damage(tmp_path / "3", "flipped")
-    with pytest.raises(checkpoint.Unreadable, match="not those that were written"):
-        checkpoint.restore(tmp_path, TREE)
-
-
-@pytest.mark.parametrize(
-    "rounds, every, length", [(200, None, 10), (200, 10, 10), (200, 15, 5), (199, 10, 1), (40, 2, 2)]
-)
-def test_a_block_ends_at_every_checkpoint(rounds, every, length):
-    assert block_length(rounds, every) == length
