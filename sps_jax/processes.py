@@ -4,7 +4,7 @@ import os
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -91,11 +91,17 @@ def agree(work: Callable[[], T]) -> T:
     raise failure or ValueError(f"process {int(well.argmin())} of this run cannot go on, see what it says")
 
 
-def refuse_others(text: str) -> None:
-    """Raise a ``ValueError`` in all processes where ``text`` is not the same in all; then they have parted."""
-    if several() and len(set(multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode()))).tolist())) > 1:
+def refuse_others(what: Mapping[str, Any]) -> None:
+    """Raise a ``ValueError`` in all processes where ``what``, of the same names, differs; then they have parted."""
+    if not several():
+        return
+    sums = np.array([zlib.crc32(repr(value).encode()) for value in what.values()], np.uint32)
+    gathered = multihost_utils.process_allgather(sums)
+    same = (gathered == gathered[0]).all(axis=0)
+    if not same.all():
         part()
-        raise ValueError(f"the processes of a run need the same options, versions and layout; here: {text}")
+        odd = [f"{name} {value!r}" for (name, value), one in zip(what.items(), same, strict=True) if not one]
+        raise ValueError(f"the processes of a run must be started alike, but differ in what is here {', '.join(odd)}")
 
 
 def largest(number: int) -> int:

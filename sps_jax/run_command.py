@@ -82,10 +82,9 @@ def get_ready(options: Run) -> Job:
     """Check, meet the other processes, load and lay out; nothing is written."""
     devices = join(options)
     job = processes.agree(lambda: load(options, devices))
-    own = ("process_id", "out", "manual_dir", "data_dir")
-    config = configuration(options)
-    config["settings"] = {name: value for name, value in config["settings"].items() if name not in own}
-    processes.refuse_others(repr(config | layout(job)))
+    own = ("process_id", "coordinator", "out", "manual_dir", "data_dir")
+    settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in own}
+    processes.refuse_others(settings | {"layout": layout(job)})
     return job
 
 

@@ -14,9 +14,9 @@ LONG = [*COMMON, "--rounds", "1200", "--checkpoint-every", "30"]
 
 
 class Processes:
-    """``sps-jax`` in ``folder`` by ``count`` processes, begun and not waited for."""
+    """``sps-jax`` in ``folder`` by ``count`` processes, the ``last`` with more options, begun and not waited for."""
 
-    def __init__(self, folder, count, *arguments):
+    def __init__(self, folder, count, *arguments, last=()):
         with socket.socket() as one:
             one.bind(("localhost", 0))
             port = one.getsockname()[1]
@@ -25,6 +25,7 @@ class Processes:
             command = [sys.executable, "-m", "sps_jax", *map(str, arguments)]
             if count > 1:
                 command += ["--coordinator", f"localhost:{port}", "--num-processes", count, "--process-id", own]
+                command += last if own == count - 1 else []
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             self.all.append(subprocess.Popen(list(map(str, command)), cwd=folder, **pipes))
 
@@ -93,6 +94,15 @@ def test_what_cannot_begin_ends_all_with_a_message(case, tmp_path):
     assert (status, other) == (2, 2), (error, theirs)
     assert message in error and (message if case == "clients" else "process 0 of this run cannot go on") in theirs
     assert {path.name for path in tmp_path.rglob("*")} == {"full", "file"}
+
+
+def test_processes_that_are_not_started_alike_are_told_in_what(tmp_path):
+    run = ["run", "--devices", "1", "--clients", "8", "--sparsity", "0.5", "--out", "new"]
+    ended = Processes(tmp_path, 2, *run, last=["--prob", "0.2"]).end()
+    assert [status for status, _, _ in ended] == [2, 2], ended
+    for (_, _, error), own in zip(ended, ("None", "0.2"), strict=True):
+        assert f"must be started alike, but differ in what is here prob {own}\n" in error
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")
