@@ -40,11 +40,19 @@ class Checkpoints:
             raise FileNotFoundError(f"there is no folder {self.folder}")
         import orbax.checkpoint as ocp  # heavy
         from orbax.checkpoint.checkpoint_managers import preservation_policy
+        from orbax.checkpoint.options import MultiprocessingOptions
 
+        own = None if jax.process_count() == 1 else {jax.process_index()}  # no other process has a say
+        if not read_only:
+            self.folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.LatestN(keep),
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
+            create=False,
+            multiprocessing_options=MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes=own, barrier_sync_key_prefix="first"
+            ),
         )
         with contextlib.ExitStack() as stack:
             stack.enter_context(_quiet())

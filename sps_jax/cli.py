@@ -1,9 +1,12 @@
 """The command line ``sps-jax``: its commands, and what they end with."""
 
 import sys
+from collections.abc import Callable
 
+import jax
 import tyro
 
+from sps_jax import processes
 from sps_jax.options import command_type
 from sps_jax.resume_command import Resume, resume
 from sps_jax.run_command import run
@@ -13,7 +16,7 @@ from sps_jax.sweep_options import sweep_type
 
 
 def command(arguments: list[str]) -> int:
-    """Parse and run; user errors become one message and status 2, a disk's status 1."""
+    """Parse and run; user errors become one message and status 2, a disk's status 1, a lost process's status 4."""
     types = {"run": command_type(), "resume": Resume, "sweep": sweep_type(), "table": Table, "plot": Plot}
     options = tyro.extras.subcommand_cli_from_dict(
         types,
@@ -21,9 +24,14 @@ def command(arguments: list[str]) -> int:
         description="Simulate sparse, communication-efficient federated learning.",
         args=arguments or ["--help"],
     )
+    work = {types["run"]: run, Resume: resume, types["sweep"]: sweep, Table: table, Plot: plot}
+    return processes.leave(status_of(lambda: work[type(options)](options)))
+
+
+def status_of(work: Callable[[], int]) -> int:
+    """The exit status that ``work`` returns, or that goes with what it raises, which is said."""
     try:
-        work = {types["run"]: run, Resume: resume, types["sweep"]: sweep, Table: table, Plot: plot}
-        return work[type(options)](options)
+        return work()
     except (ValueError, FileNotFoundError) as error:
         print(f"sps-jax: error: {error}", file=sys.stderr)
         return 2
@@ -33,3 +41,12 @@ def command(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("sps-jax: interrupted; what was finished is kept", file=sys.stderr)
         return 130
+    except jax.errors.JaxRuntimeError as error:
+        if not processes.several():
+            raise
+        print(
+            f"sps-jax: error: another process of this run has gone ({str(error).splitlines()[0]:.100}); "
+            "what was finished is kept, and a run with checkpoints goes on with: sps-jax resume",
+            file=sys.stderr,
+        )
+        return 4

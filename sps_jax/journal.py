@@ -17,8 +17,8 @@ from sps_jax.stopping import Wish
 FORMAT = 1
 """Of all that is in ``checkpoints/``. Another number means that this version cannot go on from it."""
 
-FREE = ("out", "manual_dir", "data_dir", "target")
-"""Settings that may be changed in between: they do not change a record."""
+FREE = ("out", "manual_dir", "data_dir", "target", "chunk", "devices", "coordinator", "num_processes", "process_id")
+"""Settings that may be changed in between: they do not change a record, or the layout's its last bits alone."""
 
 Record = dict[str, Any]
 
@@ -42,6 +42,20 @@ class Whole:
     def finish(self, summary: Record) -> None:
         """The run has ended."""
         results.write_jsonl(self.out / "metrics.jsonl", self._rows)
+        self.finished.append(summary)
+
+
+class Nothing(Whole):
+    """Of a process that is not the first: nothing is written."""
+
+    def __init__(self):
+        self.finished: list[Record] = []
+
+    def add(self, names: Record, rows: list[Record], at: Standing) -> None:
+        """Records of a run, which is ``at`` that point now."""
+
+    def finish(self, summary: Record) -> None:
+        """The run has ended."""
         self.finished.append(summary)
 
 

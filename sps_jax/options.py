@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import optax
 
+from sps_jax import processes
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import BY
 from sps_jax.communication import ENCODINGS
@@ -187,7 +188,7 @@ def number(option: str, text: str, kind: type, *words: str) -> Any:
 def use_devices(options: Run) -> int | None:
     """Tell JAX how many devices to make of a CPU; returns how many are asked for, None for auto.
 
-    To be called before anything is computed.
+    To be called before anything is computed. Of several processes, which meet here, all devices are asked for.
     """
     asked = number("devices", options.devices, int, "auto")
     count = None if asked == "auto" else asked
@@ -195,33 +196,9 @@ def use_devices(options: Run) -> int | None:
         raise ValueError(f"devices must be at least 1, or 'auto', not {count}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", count or cores)
-    if join_processes(options):
+    if processes.join(options.coordinator, options.num_processes, options.process_id):
         return jax.device_count()
     return count
-
-
-def join_processes(options: Run) -> bool:
-    """Meet the other processes of the run where there are some; returns whether.
-
-    Raises:
-      ValueError: where only some of the three options are given, or they do not fit each other.
-    """
-    given = {name: getattr(options, name) for name in ("coordinator", "num_processes", "process_id")}
-    missing = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is None]
-    if len(missing) == 3:
-        return False
-    if missing:
-        raise ValueError(f"a run on several processes needs {' and '.join(missing)} too")
-    host, _, port = options.coordinator.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"--coordinator must be host:port, not {options.coordinator!r}")
-    if not 0 <= options.process_id < options.num_processes:
-        raise ValueError(f"--process-id must be from 0 to {options.num_processes - 1}, not {options.process_id}")
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(
-        options.coordinator, options.num_processes, options.process_id, heartbeat_timeout_seconds=20
-    )
-    return True
 
 
 def build_problem(options: Run):

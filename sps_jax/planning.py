@@ -182,7 +182,8 @@ def choose(
     if devices is not None and devices not in fitting:
         allowed = ", ".join(map(str, fitting))
         clients = f"{n} clients" if n == part else f"{n} clients and the {part} of a cohort"
-        raise ValueError(f"devices must divide the {clients} and be here: {allowed}; not {devices}")
+        shared = f" ({jax.process_count()} processes use all they have)" if jax.process_count() > 1 else ""
+        raise ValueError(f"devices must divide the {clients} and be here: {allowed}; not {devices}{shared}")
     count = devices or fitting[-1]
     mesh = clients_mesh(available[:count]) if count > 1 else None
     here = part // count

@@ -9,7 +9,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from sps_jax import journal
+from sps_jax import journal, processes
 from sps_jax.options import Run, command_type
 from sps_jax.run_command import complete_with_checkpoints, conclude, configuration, get_ready, layout
 
@@ -20,23 +20,40 @@ class Resume:
 
     Attributes:
       folder: what `sps-jax run` was given as --out, with --checkpoint-every.
+      devices: how many share the clients from now on, or auto; default is as before.
+      coordinator: host:port of process 0, to go on with several processes; each has --devices and reads the folder.
+      num_processes: how many, on all hosts together.
+      process_id: which of them this is, from 0; only process 0 writes.
     """
 
     folder: Positional[Path]
+    devices: str | None = None
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
 
 
 def resume(options: Resume) -> int:
     """Do what is left of the run in the folder; returns the exit status."""
     out = options.folder
     begun = journal.begun(out)
-    settings = options_of(begun["settings"], out)
+    settings = options_of(begun["settings"] | machine(options, begun["settings"]), out)
     ended, _ = journal.finished(out)
     if len(ended) == len(settings.algorithm) * settings.seeds:
+        if options.process_id:
+            return 0
         print(f"sps-jax: all {len(ended)} runs in {out} are finished; table and picture are made anew", file=sys.stderr)
         return conclude(settings, ended, out)
     job = get_ready(settings)
-    warn(begun, configuration(settings) | {"layout": layout(job)})
-    return complete_with_checkpoints(job, out, begun, again=True)
+    if processes.first():
+        warn(begun, configuration(settings) | {"layout": layout(job)})
+    return complete_with_checkpoints(job, out, begun, ended)
+
+
+def machine(options: Resume, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of what is gone on with: devices as ``before`` where none are asked for, processes as asked."""
+    asked = {name: getattr(options, name) for name in ("coordinator", "num_processes", "process_id")}
+    return asked | {"devices": options.devices or before["devices"]}
 
 
 def options_of(settings: Mapping[str, Any], out: Path) -> Run:

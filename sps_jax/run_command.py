@@ -1,5 +1,6 @@
 """``sps-jax run``: problems and algorithms in, a table, a picture and result files out."""
 
+import contextlib
 import dataclasses
 import datetime
 import itertools
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
-from sps_jax import journal, report, results
+from sps_jax import journal, processes, report, results
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.experiment import compile_blocks, go_on, start_run, summarise
@@ -34,7 +35,8 @@ from sps_jax.options import (
 from sps_jax.plan import Plan
 from sps_jax.planning import choose, describe, footprint, shapes
 from sps_jax.problem import Problem
-from sps_jax.stopping import Stopped, wishes
+from sps_jax.shared_journal import Agreed, SharedJournal
+from sps_jax.stopping import Stopped, Wish, wishes
 
 
 class Job(NamedTuple):
@@ -58,23 +60,45 @@ class Job(NamedTuple):
 def run(options: Run) -> int:
     """Run what the options say; returns the exit status."""
     job = get_ready(options)
-    out = fresh_folder(options)
     config = configuration(options) | {"pruned": job.pruned}
+    out = processes.agree(lambda: begin(job, config))
     if options.checkpoint_every is not None:
-        journal.begin(out, config | {"layout": layout(job)})
-    results.write_json(out / "config.json", config)
-    if options.checkpoint_every is not None:
-        return complete_with_checkpoints(job, out, journal.begun(out))
-    return conclude(options, run_all(job, journal.Whole(out)), out)
+        return complete_with_checkpoints(job, out, journal.begun(out) if processes.first() else config)
+    return conclude(options, run_all(job, journal.Whole(out) if processes.first() else journal.Nothing()), out)
+
+
+def begin(job: Job, config: Mapping[str, Any]) -> Path:
+    """The folder of the run, made, and what is begun noted in it, by the first process."""
+    out = folder_named(job.options)
+    if processes.first():
+        results.new_folder(out)
+        if job.options.checkpoint_every is not None:
+            journal.begin(out, config | {"layout": layout(job)})
+        results.write_json(out / "config.json", config)
+    return out
 
 
 def get_ready(options: Run) -> Job:
-    """Check, load and lay out; nothing is written."""
+    """Check, meet the other processes, load and lay out; nothing is written."""
+    devices = join(options)
+    job = processes.agree(lambda: load(options, devices))
+    own = ("process_id", "coordinator", "out", "manual_dir", "data_dir")
+    settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in own}
+    processes.refuse_others(settings | {"layout": layout(job)})
+    return job
+
+
+def join(options: Run) -> int | None:
+    """Check the options and meet the other processes; returns how many devices are asked for, None for auto."""
     check(options)
     refuse_strangers(options)
     jax.config.update("jax_enable_x64", options.precision == "float64")
-    devices = use_devices(options)
     keep_compiled()
+    return use_devices(options)
+
+
+def load(options: Run, devices: int | None) -> Job:
+    """The problem, and the algorithms laid out."""
     problem = build_problem(options)
     pruned = pruned_leaves(options, problem)
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
@@ -87,21 +111,24 @@ def layout(job: Job) -> dict[str, str]:
     return {name: f"{plan.devices} devices, chunk {plan.chunk or 'all'}" for name, plan in job.plans.items()}
 
 
-def complete_with_checkpoints(job: Job, out: Path, begun: Mapping[str, Any], again: bool = False) -> int:
+def complete_with_checkpoints(job: Job, out: Path, begun: Mapping[str, Any], ended: list | None = None) -> int:
     """Run what is not there yet, in a way that can be taken up; returns the exit status.
 
     Args:
-      begun: from :func:`sps_jax.journal.begun`.
-      again: whether it is taken up.
+      begun: what :func:`begin` noted in ``out``, or :func:`sps_jax.journal.begun` found there.
+      ended: where it is taken up, the summaries of the runs that have ended.
     """
     how = f"go on with: sps-jax resume {shlex.quote(str(out))}"
     first = "sps-jax: finishing the round and saving; Ctrl-C again stops at once"
     try:
-        with journal.alone(out), wishes(first, f"sps-jax: stopped at once; {how}") as wish:
-            with journal.Journal(out, begun, wish, again) as keeper:
+        with contextlib.ExitStack() as stack:
+            processes.agree(lambda: stack.enter_context(journal.alone(out)) if processes.first() else None)
+            wish = stack.enter_context(wishes(first, f"sps-jax: stopped at once; {how}"))
+            with keeper_of(job.options, out, begun, wish, ended) as keeper:
                 summaries = run_all(job, keeper)
             return conclude(job.options, summaries, out)
     except Stopped as stopped:
+        processes.part()
         print(f"sps-jax: stopped by {stopped}, all is saved; {how}", file=sys.stderr)
         return stopped.status
     except OSError as error:
@@ -109,8 +136,26 @@ def complete_with_checkpoints(job: Job, out: Path, begun: Mapping[str, Any], aga
         return 1
 
 
+def keeper_of(options: Run, out: Path, begun: Mapping[str, Any], wish: Wish, ended: list | None):
+    """The journal of the run, see :func:`complete_with_checkpoints`; of several processes, the one they share."""
+    again = ended is not None
+    if not processes.several():
+        return journal.Journal(out, begun, wish, again)
+    agreed = Agreed(wish)
+    own = journal.Journal(out, begun, agreed, again) if processes.first() else None
+    return SharedJournal(own, ended or [], options.rounds, options.checkpoint_every, agreed)
+
+
 def conclude(options: Run, summaries: list[report.Record], out: Path) -> int:
-    """Compare the runs whose records are in ``out``: table, picture, warnings; returns the exit status."""
+    """The processes part, the first compares the runs whose records are in ``out``; returns the exit status."""
+    processes.part()
+    if processes.first():
+        compare(options, summaries, out)
+    return 3 if report.divergences(summaries) else 0
+
+
+def compare(options: Run, summaries: list[report.Record], out: Path) -> None:
+    """Table, picture and warnings of the runs whose records are in ``out``."""
     runs: dict[tuple[str, int], list[report.Record]] = {(s["algorithm"], s["seed"]): [] for s in summaries}
     for record in results.read_jsonl(out / "metrics.jsonl"):
         runs[record["algorithm"], record["seed"]].append(record)
@@ -119,16 +164,19 @@ def conclude(options: Run, summaries: list[report.Record], out: Path) -> int:
     print(report.table(summaries))
     metric = summaries[0]["target_metric"]
     print(f"\n{metric} after equal rounds; uplink and downlink are totals over all clients. Results: {out}")
-    diverged = report.divergences(summaries)
-    for sentence in diverged:
+    for sentence in report.divergences(summaries):
         print(sentence, file=sys.stderr)
-    return 3 if diverged else 0
 
 
 def fresh_folder(options: Run) -> Path:
     """The folder that the options name, or one of its own under ``runs/``, empty."""
+    return results.new_folder(folder_named(options))
+
+
+def folder_named(options: Run) -> Path:
+    """The folder that the options name, or one of its own under ``runs/``."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    return results.new_folder(options.out or Path("runs") / f"{stamp}-{options.problem}")
+    return options.out or Path("runs") / f"{stamp}-{options.problem}"
 
 
 def prepare_algorithm(options: Run, name: str, problem: Problem) -> tuple:
@@ -149,7 +197,8 @@ def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options:
     of = shapes(setup, hyper, problem)
     plan = choose(of, problem, devices=devices, chunk=number("chunk", options.chunk, int, "all", "auto"))
     need = footprint(of, problem, plan)
-    print(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}", file=sys.stderr)
+    if processes.first():
+        print(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}", file=sys.stderr)
     return plan
 
 
@@ -161,7 +210,7 @@ def keep_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def run_all(job: Job, keeper: journal.Whole | journal.Journal) -> list[report.Record]:
+def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -> list[report.Record]:
     """Every algorithm with every seed but those that ``keeper`` has, one compilation an algorithm.
 
     Returns:
@@ -172,7 +221,8 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal) -> list[report.Re
     runs = list(itertools.product(job.prepared, range(options.seed, options.seed + options.seeds)))
     left = runs[len(keeper.finished) :]
     done = options.rounds * len(keeper.finished)
-    with tqdm(total=options.rounds * len(runs), initial=done, unit="round", disable=None, leave=False) as bar:
+    hidden = None if processes.first() else True  # None: where standard error is no terminal
+    with tqdm(total=options.rounds * len(runs), initial=done, unit="round", disable=hidden, leave=False) as bar:
         for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
             choice, key = job.prepared[name], jax.random.key(options.seed)

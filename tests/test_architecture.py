@@ -12,6 +12,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "tree": 0,
     "errors": 0,
     "stopping": 0,
+    "processes": 0,
     "cohort": 1,
     "communication": 1,
     "quantize": 2,
@@ -36,6 +37,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "options": 6,
     "experiment": 6,
     "journal": 6,
+    "shared_journal": 6,
     "run_command": 6,
     "resume_command": 6,
     "sweep_command": 6,
@@ -52,9 +54,9 @@ NEIGHBOURS = {("simulation", name) for name in ("engine", "hyperparameters", "pl
 NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning", "hyperparameters")}
 NEIGHBOURS |= {("sweeping", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
 NEIGHBOURS |= {("streaming", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
-NEIGHBOURS |= {("run_command", name) for name in ("experiment", "journal", "options", "report")}
+NEIGHBOURS |= {("run_command", name) for name in ("experiment", "journal", "options", "report", "shared_journal")}
 NEIGHBOURS |= {("resume_command", name) for name in ("journal", "options", "run_command")}
-NEIGHBOURS |= {("journal", "experiment")}
+NEIGHBOURS |= {("journal", "experiment"), ("shared_journal", "journal"), ("shared_journal", "experiment")}
 NEIGHBOURS |= {("sweep_command", name) for name in ("options", "run_command", "sweep_options")}
 NEIGHBOURS |= {("sweep_options", "options"), ("cli", "sweep_options")}
 NEIGHBOURS |= {("show_command", "comparison")}
