@@ -32,6 +32,7 @@ PRUNED = (
 )
 DENSE = ("proxskip", "fedavg")
 POINT = ("stepsize", "local_steps", "prob", "sparsity", "seed")
+LITTLE = ("round", "uplink_bits", "validation_accuracy", "test_accuracy", "control_sum")
 Record = dict[str, Any]
 
 
@@ -84,6 +85,7 @@ def collect(
     rounds: int,
     evaluate_every: int,
     points_chunk: int | None = 2,
+    keep: Sequence[str] | None = None,
     **labels: Any,
 ) -> list[Record]:
     """Records of each algorithm at each point, appended to ``path`` as they come; what is there is not run again.
@@ -93,6 +95,7 @@ def collect(
       makes: name -> algorithm; of a point each is given what it takes.
       points: for all, or name -> points.
       points_chunk: see :func:`sps_jax.sweep`.
+      keep: columns of the histories, None for all.
       labels: what else tells these records from others of the file.
     """
     problem, found = cache(problem), {identity(record): record for record in read_jsonl(path)}
@@ -106,7 +109,7 @@ def collect(
             print(f"{path.stem} {labels} {name}: {len(missing)} points", file=sys.stderr, flush=True)
             for point, history, diverged in outcomes(make, problem(), missing, rounds, evaluate_every, points_chunk):
                 head = labels | {"algorithm": name, "rounds": rounds} | point
-                record = head | {"diverged_at_round": diverged, "history": columns(history)}
+                record = head | {"diverged_at_round": diverged, "history": columns(history, keep)}
                 append_jsonl(path, [record])
                 found[identity(head)] = record
     return [found[one] for one in wanted]
@@ -143,7 +146,7 @@ def unique(points: Iterable[dict]) -> list[dict]:
     return list({json.dumps(point, sort_keys=True): point for point in points}.values())
 
 
-def columns(history: Mapping[str, np.ndarray]) -> dict[str, list]:
+def columns(history: Mapping[str, np.ndarray], keep: Sequence[str] | None) -> dict[str, list]:
     """A history that JSON can hold, five digits of each float32 number and twelve of a float64 one."""
 
     def short(column):
@@ -152,7 +155,8 @@ def columns(history: Mapping[str, np.ndarray]) -> dict[str, list]:
         digits = 5 if column.dtype.itemsize == 4 else 12
         return [float(f"{value:.{digits}g}") for value in column]
 
-    return {name: short(np.asarray(column)) for name, column in history.items()}
+    kept = [name for name in history if keep is None or name in keep]
+    return {name: short(np.asarray(history[name])) for name in kept}
 
 
 def rows(record: Record) -> list[dict[str, Any]]:

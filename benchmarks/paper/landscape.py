@@ -1,9 +1,10 @@
 """Over communication probability and sparsity: where is the optimum, and is it where theory puts it?
 
-``python benchmarks/paper/landscape.py``. Two parts. Heat maps of accuracy and of uplink bits to a target over the
-number of local steps and sparsity, on scikit-learn's digits, each cell at its own step size, chosen on validation
-data. And rounds to an accuracy against p on mushrooms, logistic regression, one label a client, for several condition
-numbers: theory has the optimum of dense ProxSkip at p = 1/sqrt(kappa), and nothing on the sparse method.
+``python benchmarks/paper/landscape.py``, about 15 minutes on 2 cores. Two parts. Heat maps of accuracy and of uplink
+bits to a target over the number of local steps and sparsity, on scikit-learn's digits, each cell at its own step size,
+chosen on validation data. And rounds to an accuracy against p on mushrooms, logistic regression, one label a client,
+for several condition numbers: theory has the optimum of dense ProxSkip at p = 1/sqrt(kappa), and nothing on the sparse
+method. ``--full``: 5 splits, kappa to 10,000. Findings: ``benchmarks/results/README.md``.
 """
 
 from functools import cache, partial
@@ -26,9 +27,10 @@ LOCAL_STEPS = (1, 2, 5, 10, 20, 40)
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
 STEPSIZES = (0.1, 0.3, 1.0, 3.0)
 TARGET = 0.85
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of p, times 1/sqrt(kappa)
-EPSILON = 1e-4
+FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of p, times 1/sqrt(kappa)
+EPSILON = 1e-8
 SPARSE = 0.8
+KEPT = ("round", "train_loss", "control_sum")
 
 
 def maps(options) -> None:
@@ -38,8 +40,8 @@ def maps(options) -> None:
     records = []
     for split in splits:
         build = partial(digits, clients=10, dirichlet_alpha=0.3, validation=0.1, data_seed=split)
-        settings = {"rounds": 100, "evaluate_every": 2, "points_chunk": None, "data_seed": split}
-        records += common.collect(options.out / "digits.jsonl", build, makes, points, **settings)
+        settings = {"rounds": 100, "evaluate_every": 2, "points_chunk": None, "keep": common.LITTLE}
+        records += common.collect(options.out / "digits.jsonl", build, makes, points, data_seed=split, **settings)
     cells = common.groups(records, lambda r: (r["algorithm"], r["local_steps"], r["sparsity"]))
     chosen = {cell: next(iter(common.best(own, "validation_accuracy").values())) for cell, own in cells.items()}
     table = []
@@ -103,8 +105,9 @@ def over_p(options, kappa: float) -> tuple[dict, list[dict]]:
     ps = sorted({min(1.0, round(f / kappa**0.5, 6)) for f in FACTORS} | {1.0})
     seeds, dense, sparse = range(5 if options.full else 2), [], []
     for p in ps:
-        own = partial(common.collect, options.out / "mushrooms.jsonl", build, kappa=kappa, points_chunk=None)
-        most = int(1.2 * np.log(1 / EPSILON) * max(p * kappa, 1 / p)) + 10
+        own = partial(common.collect, options.out / "mushrooms.jsonl", build, kappa=kappa, points_chunk=None, keep=KEPT)
+        need = 11 * max(p * kappa, 1 / p)  # on these data enough for EPSILON
+        most = 2 ** int(np.ceil(np.log2(need)))  # few different numbers of rounds are few programs
         points = sps.grid(stepsize=gamma, prob=p, seed=seeds)
         dense += own(common.algorithms("proxskip"), points, rounds=most, evaluate_every=max(1, most // 200))
         points = sps.grid(stepsize=gamma, prob=p, sparsity=SPARSE, seed=seeds)
@@ -123,6 +126,7 @@ def over_p(options, kappa: float) -> tuple[dict, list[dict]]:
             "p": f"{p:.4g}",
             "p sqrt(kappa)": f"{p * kappa**0.5:.3g}",
             f"proxskip: rounds to {EPSILON:g}": f"{d:.0f}",
+            "iterations": f"{d / p:.0f}",
             f"sparse_proxskip {SPARSE:g}: rounds to the level all reach": f"{s:.0f}",
             "its f - min f after 200 rounds": f"{low:.4g}",
         }
@@ -139,7 +143,9 @@ def draw(curves: dict[float, dict], path: Path) -> None:
             axes.loglog(own["p"], own[name], "o-", color=f"C{i}", label=f"kappa = {kappa:g}")
             axes.axvline(kappa**-0.5, color=f"C{i}", linestyle=":")
         axes.set(xlabel="p (dotted: 1/sqrt(kappa))", ylabel="rounds to the level")
-        axes.set_title("proxskip" if name == "dense" else f"sparse_proxskip, {SPARSE:.0%}")
+        axes.set_title(
+            f"proxskip, to {EPSILON:g} of f(0) - min f" if name == "dense" else f"sparse_proxskip, {SPARSE:.0%}"
+        )
         axes.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)
