@@ -43,12 +43,15 @@ def over_bases(options) -> None:
     makes = {
         f"{name} / {place}": over(make, place) for name, make in common.algorithms(*BASES).items() for place in PLACES
     }
-    path, metric, splits = options.out / "bases.jsonl", "test_accuracy", range(10 if options.full else 5)
-    points = sps.grid(stepsize=[0.1, 0.2, 0.5, 1.0, 2.0], local_steps=10, sparsity=SPARSITY)
+    path, metric, splits = options.out / "bases.jsonl", "test_accuracy", range(10 if options.full else 3)
+    points = sps.grid(stepsize=[0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0], local_steps=10, sparsity=SPARSITY)
     for scale in (0.0, 1.0):
         records = []
         for split in splits:
-            labels, settings = {"start": scale, "data_seed": split}, {"rounds": 300, "evaluate_every": 10}
+            labels, settings = (
+                {"start": scale, "data_seed": split},
+                {"rounds": 300, "evaluate_every": 10, "keep": common.LITTLE},
+            )
             records += common.collect(
                 path, partial(build, scale, split), makes, points, points_chunk=None, **settings, **labels
             )
