@@ -1,9 +1,11 @@
 """The paper's first experiments: which method wins at equal sparsity, and with how many bits?
 
-``python benchmarks/paper/headline.py`` (``--only blog_feedback``, ``femnist_digits`` or ``femnist_all`` for one of the
-three). Every method has the same grid of step sizes and numbers of local steps; its point is the one that is best on
-validation data of the first split at the last round of a short run, and is then run long on several splits, as which
-test data, too, are counted. With full gradients, fixed local steps and a start at zero nothing else is random.
+``python benchmarks/paper/headline.py --only blog_feedback``, ``femnist_digits`` or ``femnist_all`` (all three without
+``--only``), about 10, 15 and 10 minutes on 2 cores. Every method has the same grid of step sizes and numbers of local
+steps; its point is the one that is best on validation data of the first split at the last round of a short run, and is
+then run long on several splits, the first among them, where test data are looked at for the first time. With full
+gradients, fixed local steps and a start at zero nothing but the split is random. ``--full``: longer runs, finer grids,
+more splits, and all methods and numbers of local steps for the 62 classes. Findings: ``benchmarks/results/README.md``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +25,8 @@ from sps_jax.results import human
 
 BASELINES = ("server_pruning", "fedavg_server_pruning", "fedavg_client_pruning")
 
+FEW = ("sparse_proxskip", *BASELINES)
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -33,6 +37,7 @@ class Experiment:
       stepsizes: of the grid; multiples of 1/L of the worst client where ``relative``.
       short, long: rounds of the grid and of the chosen points.
       splits: data seeds of the chosen points.
+      methods: that are compared.
     """
 
     build: Callable[..., Problem]
@@ -45,6 +50,7 @@ class Experiment:
     long: int
     splits: int
     relative: bool = False
+    methods: Sequence[str] = (*PRUNED, *DENSE)
 
 
 def experiments(full: bool) -> dict[str, Experiment]:
@@ -52,25 +58,46 @@ def experiments(full: bool) -> dict[str, Experiment]:
     hundred = {"clients": 100, "validation": 0.1}
     return {
         "blog_feedback": Experiment(
-            partial(blog_feedback, **hundred), "blogfeedback", 0.9, "loss",
-            (0.5, 1.0, 1.9), (5, 10, 20), 1000 if full else 200, 1000 if full else 500, 5 if full else 2, relative=True,
+            partial(blog_feedback, **hundred),
+            folder="blogfeedback",
+            sparsity=0.9,
+            metric="loss",
+            stepsizes=(0.5, 1.0, 1.9),
+            relative=True,
+            local_steps=(5, 10, 20),
+            short=1000 if full else 200,
+            long=1000 if full else 500,
+            splits=5 if full else 2,
         ),
         "femnist_digits": Experiment(
-            partial(femnist, **hundred), "femnist", 0.99, "accuracy",
-            (0.25, 0.5, 1.0, 2.0, 4.0, 8.0) if full else (0.5, 1.0, 2.0, 4.0), (5, 10, 20), 200 if full else 60, 200,
-            5 if full else 3,
+            partial(femnist, **hundred),
+            folder="femnist",
+            sparsity=0.99,
+            metric="accuracy",
+            stepsizes=(0.25, 0.5, 1.0, 2.0, 4.0, 8.0) if full else (0.5, 1.0, 2.0, 4.0),
+            local_steps=(5, 10, 20),
+            short=200 if full else 60,
+            long=200,
+            splits=5 if full else 2,
         ),
         "femnist_all": Experiment(
-            partial(femnist, classes="all", **hundred), "femnist", 0.99, "accuracy",
-            (0.5, 1.0, 2.0, 4.0, 8.0) if full else (1.0, 2.0, 4.0), (5, 10, 20) if full else (10,),
-            60 if full else 30, 200 if full else 120, 3 if full else 1,
+            partial(femnist, classes="all", **hundred),
+            folder="femnist",
+            sparsity=0.99,
+            metric="accuracy",
+            stepsizes=(0.25, 0.5, 1.0, 2.0, 4.0, 8.0) if full else (0.5, 1.0, 2.0, 4.0),
+            local_steps=(5, 10, 20) if full else (10,),
+            short=60 if full else 25,
+            long=200 if full else 60,
+            splits=3 if full else 1,
+            methods=(*PRUNED, *DENSE) if full else FEW,
         ),
-    }  # fmt: skip
+    }
 
 
 def measure(name: str, one: Experiment, options) -> dict[str, list[Record]]:
     """For each algorithm the records of its chosen point, long, on all splits."""
-    makes = common.algorithms(*PRUNED, *DENSE)
+    makes = common.algorithms(*one.methods)
 
     @cache
     def build(split):
