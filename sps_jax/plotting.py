@@ -57,11 +57,19 @@ def curves(
     _save(figure, path)
 
 
-def heat_map(values: np.ndarray, rows: tuple[str, Sequence], columns: tuple[str, Sequence], title: str, path: Path):
-    """``values`` (len(rows), len(columns)) as colours and numbers; NaN, a point that diverged, stays white.
+def heat_map(
+    values: np.ndarray,
+    rows: tuple[str, Sequence],
+    columns: tuple[str, Sequence],
+    title: str,
+    path: Path,
+    missing: str = "diverged",
+) -> None:
+    """``values`` (len(rows), len(columns)) as colours and numbers; NaN stays white.
 
     Args:
       rows, columns: a name and the values along that axis.
+      missing: what a NaN means.
     """
     figure, axes = plt.subplots(figsize=(2 + len(columns[1]), 1.5 + 0.6 * len(rows[1])), layout="constrained")
     image = axes.imshow(values, cmap="viridis", aspect="auto", origin="lower")
@@ -71,7 +79,7 @@ def heat_map(values: np.ndarray, rows: tuple[str, Sequence], columns: tuple[str,
     axes.set_yticks(range(len(rows[1])), [f"{value:.3g}" for value in rows[1]])
     middle = (np.nanmin(values) + np.nanmax(values)) / 2 if np.isfinite(values).any() else 0
     for (i, j), value in np.ndenumerate(values):
-        shown = f"{value:.3g}" if np.isfinite(value) else "diverged"
+        shown = f"{value:.3g}" if np.isfinite(value) else missing
         axes.text(j, i, shown, ha="center", va="center", color="black" if not value < middle else "white")
     axes.set_title(title)
     figure.colorbar(image)

@@ -1,0 +1,52 @@
+"""Do the control variates sum to zero? The largest max|sum h| / max|h| of all runs of the other scripts here.
+
+``python benchmarks/paper/invariant.py`` (seconds) reads what they left: every method, data set and sparsity, all step
+sizes, numbers of local steps, starts and splits of their grids, runs that diverged left out.
+"""
+
+from pathlib import Path
+
+import common
+import tables
+from common import Record
+
+from sps_jax.results import read_jsonl
+
+
+def of_runs(folder: Path) -> list[tuple[tuple, Record]]:
+    """What each record of runs belongs to, and it: script, file, sparsity, method."""
+    found = []
+    for path in sorted(folder.glob("*/*.jsonl")):
+        for record in read_jsonl(path):
+            if "history" in record and "control_sum" in record["history"] and not record["diverged_at_round"]:
+                key = (record["algorithm"], path.parent.name, path.stem, record.get("sparsity", 0.0))
+                found.append((key, record))
+    return found
+
+
+def lines(found: list[tuple[tuple, Record]]):
+    """A line a method, data set and sparsity."""
+    for key, own in sorted(common.groups(found, lambda pair: pair[0]).items()):
+        sums = [max(record["history"]["control_sum"]) for _, record in own]
+        name, script, data, sparsity = key
+        yield {
+            "method": name,
+            "script": script,
+            "data": data,
+            "sparsity": f"{sparsity:g}",
+            "runs": str(len(own)),
+            "least": f"{min(sums):.0e}",
+            "most": f"{max(sums):.0e}",
+            "kept": "yes" if max(sums) < 1e-2 else "NO",
+        }
+
+
+def main() -> None:
+    """The table."""
+    options = common.parse(__doc__, __file__)
+    text = "Largest max|sum h| / max|h| of a run: least and most over runs; kept means below 0.01 in all"
+    tables.show(lines(of_runs(options.out.parent)), options.out / "invariant.txt", text)
+
+
+if __name__ == "__main__":
+    main()
