@@ -1,11 +1,12 @@
 """The paper's first experiments: which method wins at equal sparsity, and with how many bits?
 
 ``python benchmarks/paper/headline.py --only blog_feedback``, ``femnist_digits`` or ``femnist_all`` (all three without
-``--only``), about 10, 15 and 10 minutes on 2 cores. Every method has the same grid of step sizes and numbers of local
-steps; its point is the one that is best on validation data of the first split at the last round of a short run, and is
-then run long on several splits, the first among them, where test data are looked at for the first time. With full
-gradients, fixed local steps and a start at zero nothing but the split is random. ``--full``: longer runs, finer grids,
-more splits, and all methods and numbers of local steps for the 62 classes. Findings: ``benchmarks/results/README.md``.
+``--only``), about 6, 10 and 8 minutes of processor time. Every method has the same grid of step sizes and numbers of
+local steps; its point is the one that is best on validation data of the first split at the last round of a short run,
+and is then run long on several splits, the first among them, where test data are looked at for the first time. With
+full gradients, fixed local steps and a start at zero nothing but the split is random. ``--full``: longer runs, finer
+grids, more splits, and all methods and numbers of local steps for the 62 classes. Findings:
+``benchmarks/results/README.md``.
 """
 
 from collections.abc import Callable, Mapping, Sequence

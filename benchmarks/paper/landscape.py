@@ -1,10 +1,10 @@
 """Over communication probability and sparsity: where is the optimum, and is it where theory puts it?
 
-``python benchmarks/paper/landscape.py``, about 15 minutes on 2 cores. Two parts. Heat maps of accuracy and of uplink
-bits to a target over the number of local steps and sparsity, on scikit-learn's digits, each cell at its own step size,
-chosen on validation data. And rounds to an accuracy against p on mushrooms, logistic regression, one label a client,
-for several condition numbers: theory has the optimum of dense ProxSkip at p = 1/sqrt(kappa), and nothing on the sparse
-method. ``--full``: 5 splits, kappa to 10,000. Findings: ``benchmarks/results/README.md``.
+``python benchmarks/paper/landscape.py``, about 7 minutes of processor time. Two parts. Heat maps of accuracy and of
+uplink bits to a target over the number of local steps and sparsity, on scikit-learn's digits, each cell at its own step
+size, chosen on validation data. And rounds to an accuracy against p on mushrooms, logistic regression, one label a
+client, for several condition numbers: theory has the optimum of dense ProxSkip at p = 1/sqrt(kappa), and nothing on the
+sparse method. ``--full``: 5 splits, kappa to 10,000. Findings: ``benchmarks/results/README.md``.
 """
 
 from functools import cache, partial

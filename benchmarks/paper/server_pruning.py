@@ -1,9 +1,9 @@
 """Where does pruning at the server break, and what repairs it?
 
-``python benchmarks/paper/server_pruning.py``, about 15 minutes on 2 cores. Three parts: least squares in float64, where
-the limit is known (the minimiser of f(x) - <mean h, x> on the mask that stands still), over p, step size, sparsity and
-start; the same formula on BlogFeedback; and pruning at the server and at the clients over other methods with and
-without control variates, on scikit-learn's digits. ``--full``: more seeds, splits and rounds. Findings:
+``python benchmarks/paper/server_pruning.py``, about 8 minutes of processor time. Three parts: least squares in float64,
+where the limit is known (the minimiser of f(x) - <mean h, x> on the mask that stands still), over p, step size,
+sparsity and start; the same formula on BlogFeedback; and pruning at the server and at the clients over other methods
+with and without control variates, on scikit-learn's digits. ``--full``: more seeds, splits and rounds. Findings:
 ``benchmarks/results/README.md``.
 """
 
