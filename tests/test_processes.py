@@ -114,6 +114,7 @@ def whole(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path):
     out = tmp_path / "out"
     begun = Processes(tmp_path, 1, "run", *LONG, "--devices", "2", "--out", out)
@@ -126,6 +127,7 @@ def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path):
     agree(whole, out)
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_killed_ends_and_goes_on_with_other_processes(whole, tmp_path):
     out = tmp_path / "out"
     begun = Processes(tmp_path, 2, "run", *LONG, "--devices", "1", "--out", out)
