@@ -4,7 +4,7 @@ from sps_jax.algorithms.base import Algorithm, descend
 
 
 def fedavg(*, stepsize, prob) -> Algorithm:
-    r"""FedAvg (McMahan et al. 2017, arXiv 1602.05629), full participation.
+    r"""FedAvg (McMahan et al. 2017, arXiv 1602.05629).
 
     .. math:: x_i \leftarrow x_i - \gamma \nabla f_i(x_i), \qquad
               \text{and when they communicate } x_i \leftarrow \frac1n \sum_j x_j
