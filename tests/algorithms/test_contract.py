@@ -60,10 +60,16 @@ def rounds_and_steps(name, options, local_steps, batch_size, cohort=None):
 
 
 @x64
-@pytest.mark.parametrize(("local_steps", "batch_size"), [(None, 2), (3, 2)], ids=["coin", "fixed"])
 @sample_of_methods
-def test_rounds_are_steps(name, options, local_steps, batch_size):
-    rounds_and_steps(name, options, local_steps, batch_size)
+def test_rounds_are_steps(name, options):
+    rounds_and_steps(name, options, None, 2)
+
+
+@x64
+@pytest.mark.slow
+@each_method
+def test_rounds_are_steps_with_a_fixed_number(name, options):
+    rounds_and_steps(name, options, 3, 2)
 
 
 @x64
