@@ -15,20 +15,18 @@ import json
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import matplotlib
 import psutil
+from scaling import timed
 
 import sps_jax as sps
 from sps_jax import results
 from sps_jax.plan import Plan
 from sps_jax.planning import footprint
 from sps_jax.problems import synthetic_logistic
-from sps_jax.simulation import run_rounds, start_rounds
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -46,27 +44,17 @@ def cost(method: str, n: int, cohort: int) -> dict:
     problem = synthetic_logistic(clients=n, features=FEATURES)
     hyper = {"stepsize": 1.0} | ({"sparsity": SPARSITY} if method == "sparse_proxskip" else {})
     prepared = sps.prepare(sps.ALGORITHMS[method], hyper, jnp.float32, local_steps=STEPS, cohort=cohort or None)
-    setup, hyper, schedule = prepared
-    of = sps.shapes(setup, hyper, problem)
-    plan = Plan(min(1_000, cohort or n))
-    part, key = cohort or n, jax.random.key(0)
+    plan, part = Plan(min(1_000, cohort or n)), cohort or n
     rounds = max(3, 20_000 // part)
-    asked, state = jnp.zeros(rounds, bool), start_rounds(setup, problem, hyper, key)
-    run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
-    seconds = []
-    for _ in range(4):
-        state = jax.block_until_ready(start_rounds(setup, problem, hyper, key))
-        begun = time.perf_counter()
-        jax.block_until_ready(run(problem, hyper, schedule, state, key, asked))
-        seconds.append(time.perf_counter() - begun)
+    _, seconds = timed(prepared, plan, problem, rounds)
     return {
         "method": method,
         "clients": n,
         "cohort": cohort or None,
-        "microseconds_per_client_step": 1e6 * min(seconds[1:]) / (rounds * STEPS * part),
+        "microseconds_per_client_step": 1e6 * seconds / (rounds * STEPS * part),
         "resident_bytes": psutil.Process().memory_info().rss - before,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10,
-        "predicted_bytes": footprint(of, problem, plan).total,
+        "predicted_bytes": footprint(sps.shapes(*prepared[:2], problem), problem, plan).total,
     }
 
 

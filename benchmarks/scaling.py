@@ -35,6 +35,21 @@ FEATURES, EXAMPLES, BATCH, STEPS, CHUNK = 64, 16, 8, 10, 10
 CLIENTS, CLASSES = (10, 100, 1_000, 10_000), (2, 16, 128, 1_024)
 
 
+def timed(prepared: tuple, plan: Plan, problem: Problem, rounds: int):
+    """The compiled program of so many rounds without an evaluation, and the seconds of its fastest run of three."""
+    setup, hyper, schedule = prepared
+    key, asked = jax.random.key(0), jnp.zeros(rounds, bool)
+    state = start_rounds(setup, problem, hyper, key)
+    run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
+    seconds = []
+    for _ in range(4):
+        state = jax.block_until_ready(start_rounds(setup, problem, hyper, key))
+        begun = time.perf_counter()
+        jax.block_until_ready(run(problem, hyper, schedule, state, key, asked))
+        seconds.append(time.perf_counter() - begun)
+    return run, min(seconds[1:])
+
+
 def point(n: int, classes: int) -> dict:
     """One measurement, in this process."""
     generator = np.random.default_rng(0)
@@ -51,18 +66,11 @@ def point(n: int, classes: int) -> dict:
         loss=loss_of(model, "softmax"),
         batch_size=BATCH,
     )
-    setup, hyper, schedule = prepare(proxskip, {"stepsize": 0.1}, jnp.float32, local_steps=STEPS)
-    rounds, key, plan = max(4, 4_000 // n), jax.random.key(0), Plan(min(CHUNK, n))
-    asked, state = jnp.zeros(rounds, bool), start_rounds(setup, problem, hyper, key)
-    run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
-    seconds = []
-    for _ in range(4):
-        state = jax.block_until_ready(start_rounds(setup, problem, hyper, key))
-        begun = time.perf_counter()
-        jax.block_until_ready(run(problem, hyper, schedule, state, key, asked))
-        seconds.append(time.perf_counter() - begun)
-    memory, need = run.memory_analysis(), footprint(shapes(setup, hyper, problem), problem, plan)
-    step = min(seconds[1:]) / (rounds * STEPS * n)
+    prepared = prepare(proxskip, {"stepsize": 0.1}, jnp.float32, local_steps=STEPS)
+    rounds, plan = max(4, 4_000 // n), Plan(min(CHUNK, n))
+    run, seconds = timed(prepared, plan, problem, rounds)
+    memory, need = run.memory_analysis(), footprint(shapes(*prepared[:2], problem), problem, plan)
+    step = seconds / (rounds * STEPS * n)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     moved = need.data + 2 * need.state + need.messages  # a round reads all, and writes state and messages once
     return {
