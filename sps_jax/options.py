@@ -134,6 +134,8 @@ def check(options: Run) -> None:
     for name in ("rounds", "evaluate_every", "seeds", "checkpoint_every"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
+    if options.cohort is None and options.cohort_by != "uniform":
+        raise ValueError("--cohort-by is for runs with a --cohort")
     if options.seed < 0:
         raise ValueError(f"seed must not be negative, not {options.seed}")
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")

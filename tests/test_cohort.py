@@ -261,6 +261,10 @@ def test_from_the_shell(tmp_path, shell):
     done = shell(*few, "--cohort", "4", "--cohort-by", "size", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "of 2 clients at once" in done.stderr or "of 4 clients at once" in done.stderr
-    for more, message in ((["--cohort", "9"], "cannot be drawn from 8"), (["--cohort-by", "sizes"], "'size'")):
+    for more, message in (
+        (["--cohort", "9"], "cannot be drawn from 8"),
+        (["--cohort-by", "sizes"], "'size'"),
+        (["--cohort-by", "size"], "--cohort"),
+    ):
         done = shell(*few, *more, "--out", tmp_path / "other")
         assert done.returncode == 2 and message in done.stderr and not (tmp_path / "other").exists()
