@@ -6,6 +6,7 @@ says that it cannot: the format has no checksum of large arrays, so each checkpo
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import shutil
@@ -86,9 +87,10 @@ class Checkpoints:
             raise ValueError(f"{self.folder} has a checkpoint {step} already, or a later one")
         leaves = {name: np.array(leaf) for name, leaf in _named(tree).items()}
         sums = {name: _checksum(leaf) for name, leaf in leaves.items()}
+        record = {"about": dict(about or {}), "checksums": sums}
         items = {
             "state": self._args.StandardSave({name: leaf for name, leaf in leaves.items() if leaf.size}),
-            "about": self._args.JsonSave({"about": dict(about or {}), "checksums": sums}),
+            "about": self._args.JsonSave(record | {"record": _record_checksum(record)}),
         }
         try:
             self._manager.save(step, args=self._args.Composite(**items), force=True)
@@ -145,6 +147,9 @@ class Checkpoints:
         record = self._read(step, "about", self._args.JsonRestore())
         if not isinstance(record, dict) or not all(isinstance(record.get(k), dict) for k in ("about", "checksums")):
             raise self._unreadable(step, "it was not written by sps_jax")
+        sum_of_it = record.pop("record", None)  # None: written before there was one
+        if record.keys() != {"about", "checksums"} or sum_of_it not in (None, _record_checksum(record)):
+            raise self._unreadable(step, "its record is not what was written")
         return record
 
     def _read(self, step: int, item: str, how: Any) -> Any:
@@ -193,6 +198,10 @@ def _named(tree: Tree) -> dict[str, Any]:
 
 def _checksum(leaf: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+
+
+def _record_checksum(record: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
 @contextlib.contextmanager

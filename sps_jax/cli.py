@@ -38,6 +38,9 @@ def status_of(work: Callable[[], int]) -> int:
     except OSError as error:
         print(f"sps-jax: error: {error}", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(f"sps-jax: error: this needs more memory than there is ({error})", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("sps-jax: interrupted; what was finished is kept", file=sys.stderr)
         return 130

@@ -94,7 +94,7 @@ def prepare(
     hyper = defaults | hyper
     numbers = {name: value for name, value in hyper.items() if _is_number(value)}
     for name, value in numbers.items():
-        _check_range(name, value)
+        _check_range(name, value, dtype, coin=name == "prob" and local_steps is None)
     traced = {name: value for name, value in numbers.items() if takes[name].annotation not in (int, int | None)}
     _check_ramp(ramp)
     _check_sparsifier(hyper)
@@ -134,7 +134,8 @@ def _is_number(value: Any) -> bool:
     return (isinstance(value, Real) and not isinstance(value, bool)) or isinstance(value, jax.Array | np.ndarray)
 
 
-def _check_range(name: str, value: Any) -> None:
+def _check_range(name: str, value: Any, dtype: Any, coin: bool) -> None:
+    """Raise a ``ValueError`` where ``value``, or what ``dtype`` holds of it, is out of range."""
     if isinstance(value, jax.core.Tracer):
         return
     if np.ndim(value) != 0:
@@ -142,6 +143,12 @@ def _check_range(name: str, value: Any) -> None:
     allowed, words = RANGES.get(name, (lambda v: 0 <= v < np.inf, "finite and not negative"))
     if not allowed(float(value)):
         raise ValueError(f"{name} must be {words}, not {float(value):g}")
+    info = jnp.finfo(dtype)
+    least = float(info.eps if coin else info.tiny)  # denormals are flushed to zero; a coin's uniforms are steps of eps
+    with np.errstate(over="ignore"):
+        held = float(np.asarray(value, info.dtype)) if float(value) >= least else 0.0
+    if not allowed(held):
+        raise ValueError(f"{name} must be {words}, but {value!r} is {held:g} in {info.dtype}")
 
 
 def _check_ramp(ramp: Mapping[str, Any]) -> None:

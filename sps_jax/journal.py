@@ -1,10 +1,9 @@
 """What a run puts on disk while it goes, by whole runs or with checkpoints, and how it is taken up again."""
 
 import contextlib
-import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +154,7 @@ class Journal:
         missing = {"format", "settings", "run", "past", "iterations", "seconds", "metrics_bytes"} - about.keys()
         if "format" in about:
             refuse_format(about, where)
-        past = Past() if missing else Past(**about["past"])
+        past = Past() if missing else Past(**about["past"])  # as it was written: the record has a checksum
         here = (None, names, step - len(self.finished) * self.rounds)
         if missing or (differing(self.begun["settings"], about["settings"]), about["run"], past.rounds) != here:
             raise Unreadable(f"checkpoint {where} cannot be used: it is of another run")
@@ -190,10 +189,10 @@ def begun(out: Path) -> dict[str, Any]:
             f"{out} has no checkpoints: `sps-jax run` leaves them with --checkpoint-every; "
             "a sweep goes on where it is started again with the same --out"
         )
-    before, now = _read(path), _read(out / "config.json")
+    before, now = results.read_config(path), results.read_config(out / "config.json")
     refuse_format(before, path)
-    if other := differing(before["settings"], now.get("settings", {})):
-        was, now = (one.get(other) for one in (before["settings"], now.get("settings", {})))
+    if other := differing(before["settings"], now["settings"]):
+        was, now = (one.get(other) for one in (before["settings"], now["settings"]))
         raise ValueError(f"{out / 'config.json'} was changed: {other} was {was!r}, now {now!r}; put it back to go on")
     return before | {"settings": before["settings"] | {k: now["settings"].get(k) for k in FREE}}
 
@@ -202,9 +201,12 @@ def finished(out: Path) -> tuple[list[Record], int]:
     """The summaries of the runs that have ended, and the length of ``metrics.jsonl`` then.
 
     Raises:
-      ValueError: where it is shorter now.
+      ValueError: where it is shorter now, or they are damaged.
     """
-    ended = results.read_jsonl(folder(out) / "finished.jsonl")
+    path = folder(out) / "finished.jsonl"
+    ended = results.read_jsonl(path, ("algorithm", "seed", "diverged_at_round", "metrics_bytes"))
+    if any(type(one["metrics_bytes"]) is not int for one in ended):
+        raise ValueError(f"{path} is damaged: metrics_bytes must be whole numbers")
     length = ended[-1]["metrics_bytes"] if ended else 0
     metrics = out / "metrics.jsonl"
     if length and (not metrics.exists() or metrics.stat().st_size < length):
@@ -227,30 +229,6 @@ def refuse_format(about: Mapping[str, Any], where: Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Keep other processes from working in the same folder.
-
-    Raises:
-      ValueError: where one does.
-    """
-    with (folder(out) / "begun.json").open("rb") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is at work in {out}") from None
-        except (ImportError, OSError):
-            pass  # neither every system nor every file system has locks
-        yield
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
-        raise ValueError(f"{path} is damaged: it has no settings")
-    return found
+def alone(out: Path) -> contextlib.AbstractContextManager[None]:
+    """Keep other processes from working in the same folder, see :func:`sps_jax.results.alone`."""
+    return results.alone(out, folder(out) / "begun.json")

@@ -131,16 +131,29 @@ def with_fields(name: str, base: type, helps: dict[str, tuple[Any, str]], fields
 def check(options: Run) -> None:
     """Raise a ``ValueError`` for names and numbers that can be judged before anything is loaded."""
     check_names(options)
-    for name in ("rounds", "evaluate_every", "seeds", "checkpoint_every"):
+    check_seeds(options)
+    for name in ("rounds", "evaluate_every", "checkpoint_every"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
     if options.cohort is None and options.cohort_by != "uniform":
         raise ValueError("--cohort-by is for runs with a --cohort")
-    if options.seed < 0:
-        raise ValueError(f"seed must not be negative, not {options.seed}")
+    if options.rounds * (options.local_steps or 1) >= 2**31:
+        raise ValueError(f"rounds x local steps must be below 2**31, not {options.rounds} x {options.local_steps or 1}")
+    if options.target is not None and not np.isfinite(options.target):
+        raise ValueError(f"target must be finite, not {options.target}")
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")
     if isinstance(norm, float) and not 0 < norm < np.inf:
         raise ValueError(f"clip_norm must be positive and finite, 'none' or 'auto', not {norm:g}")
+
+
+def check_seeds(options: Any) -> None:
+    """Raise a ``ValueError`` for seeds that are none; JAX's keys are made of 32 bits, the others would be repeated."""
+    if options.seeds < 1:
+        raise ValueError(f"seeds must be at least 1, not {options.seeds}")
+    if not 0 <= options.seed <= 2**32 - options.seeds:
+        raise ValueError(f"a seed must be from 0 to 2**32 - 1; {options.seeds} from {options.seed} on are not")
+    if options.data_seed is not None and options.data_seed < 0:
+        raise ValueError(f"data_seed must not be negative, not {options.data_seed}")
 
 
 def check_names(options: Any) -> None:

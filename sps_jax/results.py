@@ -1,10 +1,10 @@
 """Result files: records in, files out, each written whole or not at all."""
 
+import contextlib
 import json
 import math
 import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: into a temporary neighbour, then renamed over ``path``."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -54,12 +58,66 @@ def cut_torn(path: Path) -> None:
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The records of a file, none where there is none; a last line that was cut off is left out."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The one JSON object of a file; raises a ``ValueError`` that names the file where there is another thing in it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    return found
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a ``config.json`` holds: ``settings``, ``versions`` and more; raises as :func:`read_json`."""
+    found = read_json(path)
+    for name in ("settings", "versions"):
+        if not isinstance(found.get(name), dict):
+            raise ValueError(f"{path} is damaged: it has no {name}")
+    return found
+
+
+def read_jsonl(path: Path, needed: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """The records of a file, none where there is none; a last line that was cut off is left out.
+
+    Raises:
+      ValueError: naming file and line, where one is no JSON object or lacks one of the names that are ``needed``.
+    """
     if not path.exists():
         return []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    found = []
+    for number, line in enumerate(path.read_bytes().rpartition(b"\n")[0].splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged in line {number}: {error}") from None
+        lacking = set(needed) - record.keys() if isinstance(record, dict) else {"a JSON object"}
+        if lacking:
+            raise ValueError(f"{path} is damaged in line {number}: there is no {sorted(lacking)[0]}")
+        found.append(record)
+    return found
+
+
+NUMBERS = ("seed", "round", "uplink_bits", "downlink_bits", "train_loss")
+"""What each record of an evaluation has, beside its names and the ``control_sum`` that may be None."""
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The records of the evaluations of a run or sweep.
+
+    Raises:
+      ValueError: naming file and line, where one is damaged.
+    """
+    path = folder / "metrics.jsonl"
+    found = read_jsonl(path, ("algorithm", "problem", "control_sum", *NUMBERS))
+    for number, record in enumerate(found, start=1):
+        names = ("algorithm", "problem")
+        odd = [name for name, value in record.items() if isinstance(value, str) != (name in names)]
+        odd += [name for name in NUMBERS if type(record[name]) not in (int, float)]
+        if odd:
+            raise ValueError(f"{path} is damaged in line {number}: {odd[0]} is {record[odd[0]]!r}")
+    return found
 
 
 def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
@@ -68,34 +126,61 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
     Columns: ``folder``, ``algorithm``, ``problem``, ``seed``, of a sweep ``point``, the hyperparameters, what was seen.
 
     Raises:
-      ValueError: for a folder without results.
+      ValueError: for a folder without results, or with damaged ones.
     """
     import pandas  # heavy
 
     rows = []
     for folder in map(Path, folders):
-        own = read_jsonl(folder / "metrics.jsonl")
+        own = read_records(folder)
         if not own:
             raise ValueError(f"{folder} holds no results: there are no records in a metrics.jsonl")
         rows += [{"folder": str(folder)} | row for row in own]
     return pandas.DataFrame(rows)
 
 
-def new_folder(path: Path) -> Path:
-    """``path`` as an empty folder that did not have anything in it.
+def new_folder(path: Path, first: str = "config.json") -> Path:
+    """``path`` as a folder of this process alone, with nothing in it but the beginning of the file ``first``.
+
+    That marks it as taken, and is gone when :func:`write_text` has written the file: of several processes that come at
+    once, one gets the folder.
 
     Raises:
       ValueError: where it is a file, has content, or cannot be made.
     """
+    mark = _partial(path / first)
+    taken = ValueError(f"the output folder {path} is not empty; give another --out, or empty it")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise ValueError(f"the output folder {path} is not empty; give another --out, or empty it")
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        try:
+            mark.touch(exist_ok=False)
+        except FileExistsError:
+            raise taken from None
+        if any(one != mark for one in path.iterdir()):
+            mark.unlink()
+            raise taken
     except OSError as error:
         raise ValueError(f"cannot write to the output folder {path}: {error.strerror}") from None
     return path
+
+
+@contextlib.contextmanager
+def alone(out: Path, file: Path) -> Iterator[None]:
+    """Keep other processes from working in the folder ``out`` meanwhile, by a lock on a ``file`` in it.
+
+    Raises:
+      ValueError: where one does.
+    """
+    with file.open("rb") as held:
+        try:
+            import fcntl
+
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is at work in {out}") from None
+        except (ImportError, OSError):
+            pass  # neither every system nor every file system has locks
+        yield
 
 
 def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool) -> float | None:

@@ -43,7 +43,8 @@ def resume(options: Resume) -> int:
         if options.process_id:
             return 0
         print(f"sps-jax: all {len(ended)} runs in {out} are finished; table and picture are made anew", file=sys.stderr)
-        return conclude(settings, ended, out)
+        with journal.alone(out):
+            return conclude(settings, ended, out)
     job = get_ready(settings)
     if processes.first():
         warn(begun, configuration(settings) | {"layout": layout(job)})
@@ -67,7 +68,19 @@ def options_of(settings: Mapping[str, Any], out: Path) -> Run:
         raise ValueError(
             f"{out / 'config.json'} has the setting {odd[0]!r}, which this version of sps_jax does not have"
         )
+    for name, value in settings.items():
+        if not fits(kinds[name], value):
+            raise ValueError(f"{out / 'config.json'} is damaged: {name} is {value!r}")
     return command_type()(**{name: typed(kinds[name], value) for name, value in settings.items()} | {"out": out})
+
+
+def fits(kind: Any, value: Any) -> bool:
+    """Whether a value that was JSON can be one of an option of type ``kind``."""
+    if isinstance(value, list):
+        return typing.get_origin(kind) is tuple and all(isinstance(one, str) for one in value)
+    of = {Path: (str,), float: (float, int)}
+    kinds = [one for some in typing.get_args(kind) or (kind,) for one in of.get(some, (some,))]
+    return type(value) in kinds
 
 
 def typed(kind: Any, value: Any) -> Any:

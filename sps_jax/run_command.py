@@ -157,8 +157,11 @@ def conclude(options: Run, summaries: list[report.Record], out: Path) -> int:
 def compare(options: Run, summaries: list[report.Record], out: Path) -> None:
     """Table, picture and warnings of the runs whose records are in ``out``."""
     runs: dict[tuple[str, int], list[report.Record]] = {(s["algorithm"], s["seed"]): [] for s in summaries}
-    for record in results.read_jsonl(out / "metrics.jsonl"):
-        runs[record["algorithm"], record["seed"]].append(record)
+    for record in results.read_records(out):
+        run = record["algorithm"], record["seed"]
+        if run not in runs:
+            raise ValueError(f"{out / 'metrics.jsonl'} is damaged: it has a record of {run[0]} (seed {run[1]})")
+        runs[run].append(record)
     summaries = report.compare(runs, summaries, options.target)
     report.write(runs, summaries, f"{options.problem}, sparsity {options.sparsity:g}", out)
     print(report.table(summaries))
@@ -218,11 +221,12 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
     """
     options = job.options
     settings = {name: getattr(options, name) for name in ("rounds", "evaluate_every")}
-    runs = list(itertools.product(job.prepared, range(options.seed, options.seed + options.seeds)))
-    left = runs[len(keeper.finished) :]
+    runs = ((name, options.seed + i) for name in job.prepared for i in range(options.seeds))
+    left = itertools.islice(runs, len(keeper.finished), None)
     done = options.rounds * len(keeper.finished)
     hidden = None if processes.first() else True  # None: where standard error is no terminal
-    with tqdm(total=options.rounds * len(runs), initial=done, unit="round", disable=hidden, leave=False) as bar:
+    total = options.rounds * options.seeds * len(job.prepared)
+    with tqdm(total=total, initial=done, unit="round", disable=hidden, leave=False) as bar:
         for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
             choice, key = job.prepared[name], jax.random.key(options.seed)

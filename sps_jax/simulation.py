@@ -175,8 +175,9 @@ def asked_rounds(rounds: int, evaluate_every: int) -> np.ndarray:
     for name, value in (("rounds", rounds), ("evaluate_every", evaluate_every)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
-    number = np.arange(1, rounds + 1)
-    return (number % evaluate_every == 0) | (number == rounds)
+    asked = np.zeros(rounds, bool)
+    asked[evaluate_every - 1 :: evaluate_every] = asked[-1] = True
+    return asked
 
 
 def simulate(

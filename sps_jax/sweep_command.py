@@ -1,5 +1,6 @@
 """``sps-jax sweep``: every combination of hyperparameters and seeds, into a folder that can be taken up again."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -34,26 +35,36 @@ def sweep(options: Any) -> int:
     problem = build_problem(runs[0][1])
     prepared = [Prepared(*prepare_algorithm(one, name, problem), one.seed) for name, one in runs]
     config = configuration(options) | {"pruned": pruned_leaves(runs[0][1], problem)}
-    begun = options.out is not None and (options.out / "config.json").is_file()
-    done = _finished(options.out, config) if begun else set()
-    left = [i for i in range(len(runs)) if i not in done]
-    outcomes = sweep_prepared(
-        problem,
-        [prepared[i] for i in left],
-        rounds=options.rounds,
-        evaluate_every=options.evaluate_every,
-        encoding=options.encoding,
-        points_chunk=None if size == "auto" else size,
-    )
-    out = _taken_up(options.out, done) if begun else _begin(options, config)
-    with tqdm(total=len(runs), initial=len(done), unit="point", disable=None, leave=False) as bar:
-        for outcome in outcomes:
-            number_of = left[outcome.point]
-            _append(out, _names(number_of, runs[number_of], prepared[number_of]), outcome)
-            bar.update()
-    diverged = sum(summary["diverged_at_round"] is not None for summary in results.read_jsonl(out / "summary.jsonl"))
+    with contextlib.ExitStack() as stack:
+        begun = options.out is not None and (options.out / "config.json").is_file()
+        if begun:
+            stack.enter_context(_alone(options.out))
+        done = _finished(options.out, config, len(runs)) if begun else set()
+        left = [i for i in range(len(runs)) if i not in done]
+        outcomes = sweep_prepared(
+            problem,
+            [prepared[i] for i in left],
+            rounds=options.rounds,
+            evaluate_every=options.evaluate_every,
+            encoding=options.encoding,
+            points_chunk=None if size == "auto" else size,
+        )
+        out = _taken_up(options.out, done) if begun else _begin(options, config)
+        if not begun:
+            stack.enter_context(_alone(out))
+        with tqdm(total=len(runs), initial=len(done), unit="point", disable=None, leave=False) as bar:
+            for outcome in outcomes:
+                number_of = left[outcome.point]
+                _append(out, _names(number_of, runs[number_of], prepared[number_of]), outcome)
+                bar.update()
+        summaries = results.read_jsonl(out / "summary.jsonl")
+    diverged = sum(summary["diverged_at_round"] is not None for summary in summaries)
     print(f"{len(runs)} points, of which {diverged} diverged. Results: {out}", file=sys.stderr)
     return 0
+
+
+def _alone(out: Path) -> contextlib.AbstractContextManager[None]:
+    return results.alone(out, out / "config.json")
 
 
 def _names(number_of: int, run: tuple[str, Run], prepared: Prepared) -> dict[str, Any]:
@@ -75,13 +86,13 @@ def _begin(options: Any, config: dict[str, Any]) -> Path:
     return out
 
 
-def _finished(out: Path, config: dict[str, Any]) -> set[int]:
-    """The points that a folder with a part of this sweep has.
+def _finished(out: Path, config: dict[str, Any], points: int) -> set[int]:
+    """The points, of so many, that a folder with a part of this sweep has, with their records to the end.
 
     Raises:
-      ValueError: where it holds another sweep.
+      ValueError: where it holds another sweep, or is damaged.
     """
-    before = json.loads((out / "config.json").read_text())["settings"]
+    before = results.read_config(out / "config.json")["settings"]
     now = json.loads(json.dumps(config["settings"]))
     other = [name for name in now if name not in LAYOUT and before.get(name) != now[name]]
     if other:
@@ -90,11 +101,23 @@ def _finished(out: Path, config: dict[str, Any]) -> set[int]:
             f"the folder {out} holds a sweep with other settings: {name} was {before.get(name)!r}, now {now[name]!r}; "
             "give another --out"
         )
-    return {summary["point"] for summary in results.read_jsonl(out / "summary.jsonl")}
+    summaries = results.read_jsonl(out / "summary.jsonl", ("point", "diverged_at_round"))
+    done = [summary["point"] for summary in summaries]
+    if len(set(map(str, done))) < len(done) or not all(type(point) is int and 0 <= point < points for point in done):
+        raise ValueError(f"{out / 'summary.jsonl'} is damaged: its points are not {points} different ones at most")
+    ends = {row["point"] for row in _records(out) if row["round"] == now["rounds"]}
+    return {one["point"] for one in summaries if one["diverged_at_round"] is not None or one["point"] in ends}
+
+
+def _records(out: Path) -> list[dict[str, Any]]:
+    return results.read_jsonl(out / "metrics.jsonl", ("point", "round"))
 
 
 def _taken_up(out: Path, done: set[int]) -> Path:
     """The folder, cleared of a point that was cut off while it was written."""
-    for path in (out / "summary.jsonl", out / "metrics.jsonl"):
-        results.write_jsonl(path, [row for row in results.read_jsonl(path) if row["point"] in done])
+    for path, rows in (
+        (out / "summary.jsonl", results.read_jsonl(out / "summary.jsonl")),
+        (out / "metrics.jsonl", _records(out)),
+    ):
+        results.write_jsonl(path, [row for row in rows if row["point"] in done])
     return out

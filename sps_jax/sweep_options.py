@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 from tyro.conf import Suppress
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.options import MAKERS, Run, check_names, command_type, own_options, with_fields
+from sps_jax.options import MAKERS, Run, check_names, check_seeds, command_type, own_options, with_fields
 from sps_jax.problems import PROBLEMS
 
 SPACES = {"logspace": np.geomspace, "linspace": np.linspace}
 VALIDATION = 0.1
+MOST = 1_000_000
+"""Points of a sweep, and values of an option."""
 
 
 def lists() -> dict[str, type]:
@@ -48,9 +51,10 @@ def completed(options: Any) -> Any:
     """The options with validation data, where the problem can have them and nothing was said.
 
     Raises:
-      ValueError: for a name that is in no table.
+      ValueError: for a name that is in no table, or no seed.
     """
     check_names(options)
+    check_seeds(options)
     if options.validation is None and "validation" in inspect.signature(PROBLEMS[options.problem]).parameters:
         return dataclasses.replace(options, validation=VALIDATION)
     return options
@@ -61,7 +65,7 @@ def points(options: Any) -> list[tuple[str, Run]]:
 
     Raises:
       ValueError: for a value that is no number, several values of what the problem has, or values of an own option
-        that neither the problem nor any of the algorithms has.
+        that neither the problem nor any of the algorithms has; for more than :data:`MOST` points.
     """
     made, of_problem = command_type(), set(inspect.signature(PROBLEMS[options.problem]).parameters)
     takes = {name: _taken_by(name) | of_problem for name in options.algorithm}
@@ -74,6 +78,9 @@ def points(options: Any) -> list[tuple[str, Run]]:
     defaults = {field.name: field.default for field in dataclasses.fields(made)}
     common = {name: getattr(options, name) for name in defaults}
     found = []
+    most = options.seeds * math.prod(len(chosen) or 1 for chosen in several.values())
+    if most > MOST:
+        raise ValueError(f"a sweep has at most {MOST:,} points an algorithm, not {most:,}")
     for name in options.algorithm:
         grid = [(option in takes[name] and chosen) or [defaults[option]] for option, chosen in several.items()]
         for *point, seed in itertools.product(*grid, range(options.seed, options.seed + options.seeds)):
@@ -100,6 +107,8 @@ def values(option: str, texts: Iterable[str], kind: type) -> list[Any]:
         try:
             if way in SPACES and ends:
                 first, last, count = float(ends[0]), float(ends[1]), int(ends[2])
+                if not (1 <= count <= MOST and math.isfinite(first) and math.isfinite(last)):
+                    raise ValueError
                 found += [kind(float(v)) for v in SPACES[way](first, last, count)]
             else:
                 found.append(text if kind is str else kind(text))

@@ -4,7 +4,9 @@ A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; th
 https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
+import gzip
 import hashlib
+import io
 import os
 import tarfile
 import zlib
@@ -15,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import described, locate, prepared, records, wrong
+from sps_jax.datasets.prepare import described, locate, prepared, records, unpacked, wrong
 from sps_jax.datasets.sources import SOURCES
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -27,6 +29,9 @@ MD5 = {  # of the batches, records of one label byte and 3,072 bytes of red, gre
     "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
     "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
 }
+
+LIMIT = 200 << 20
+"""Bytes of the archive at most; that of Toronto has 184.4 million."""
 
 _SOURCE = SOURCES["cifar10"]
 _FOLDER = "cifar-10-batches-bin"
@@ -87,9 +92,13 @@ def _batches(path: Path) -> list[bytes]:
     """The bytes of the batches in an archive, checked, in the order of ``MD5``."""
     found = {}
     try:
-        with tarfile.open(path) as archive:
+        content = unpacked(gzip.open, path, LIMIT)
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:  # no size that it tells is believed
             for name in MD5:
-                found[name] = archive.extractfile(f"{_FOLDER}/{name}").read()
+                member = archive.getmember(f"{_FOLDER}/{name}")
+                if not member.isreg():  # a link, perhaps to itself
+                    raise ValueError(f"{member.name} is no file")
+                found[name] = archive.extractfile(member).read()
     except (tarfile.TarError, OSError, EOFError, KeyError, AttributeError, ValueError, zlib.error) as error:
         raise wrong(_SOURCE, path, f"it is no gzipped tar file with {_FOLDER}/*.bin ({error})") from None
     for name, batch in found.items():

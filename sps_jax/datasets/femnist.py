@@ -7,6 +7,7 @@ https://huggingface.co/datasets/flwrlabs/femnist (LEAF: BSD-2-Clause; NIST Speci
 import hashlib
 import io
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import described, download, manual_files, prepared, records
+from sps_jax.datasets.prepare import described, download, manual_files, prepared, records, wrong
 from sps_jax.datasets.sources import SOURCES
 
 CLASSES = 62
 SIDE = 28
+MOST, LIMIT = 1_000_000, 1 << 30
+"""Rows and uncompressed bytes of a file at most; the official one has 814,277 and some 200 million."""
 
 _SOURCE = SOURCES["femnist"]
 _OFFICIAL = "official"
@@ -104,19 +107,21 @@ def _columns(content: bytes, path: Path) -> tuple[Any, np.ndarray, np.ndarray]:
 
     columns = ["image.bytes", "writer_id", "character"]
     try:
-        table = pa.parquet.ParquetFile(io.BytesIO(content)).read(columns)
+        file = pa.parquet.ParquetFile(io.BytesIO(content))
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        if file.metadata.num_rows > MOST or sum(group.total_byte_size for group in groups) > LIMIT:
+            raise OSError("more than the whole of FEMNIST")
+        table = file.read(columns)
         pngs = table["image"].combine_chunks().field("bytes").cast(pa.binary())
         writers = table["writer_id"].cast(pa.string())
         labels = table["character"].cast(pa.int32())
     except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is truncated, corrupted or not FEMNIST: it is no parquet file with the columns image{{bytes, "
-            f"path}}, writer_id and character ({type(error).__name__}). Get it again from {_SOURCE.url}"
-        ) from None
+        why = "it is no parquet file of FEMNIST's size with the columns image{bytes, path}, writer_id and character"
+        raise wrong(_SOURCE, path, f"{why} ({type(error).__name__})") from None
     nulls = pngs.null_count + writers.null_count + labels.null_count
     labels = labels.to_numpy()
     if nulls or not len(labels) or labels.min() < 0 or labels.max() >= CLASSES:
-        raise ValueError(f"{path} is not FEMNIST: labels must be 0..{CLASSES - 1} and no value missing")
+        raise wrong(_SOURCE, path, f"labels must be 0..{CLASSES - 1} and no value missing")
     return pngs, labels, writers.to_numpy()
 
 
@@ -133,9 +138,18 @@ def _image(png: bytes, path: Path, row: int) -> np.ndarray:
 
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            pixels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: what Pillow calls a broken PNG
-        raise ValueError(f"{path} is corrupted: image {row} is no readable PNG ({type(error).__name__})") from None
+            small = image.size == (SIDE, SIDE)  # a few bytes can stand for many pixels: seen before they are made
+            pixels = np.asarray(image if small else [])
+            what = f"{image.size[0]} x {image.size[1]} {image.mode}"
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+        zlib.error,
+    ) as error:
+        raise wrong(_SOURCE, path, f"image {row} is no readable PNG ({type(error).__name__})") from None
     if pixels.shape != (SIDE, SIDE) or pixels.dtype != np.uint8:
-        raise ValueError(f"{path} is not FEMNIST: image {row} is {pixels.shape} {pixels.dtype}, not 28 x 28 grey")
+        raise wrong(_SOURCE, path, f"image {row} is {what}, not 28 x 28 grey")
     return pixels

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records
+from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records, unpacked
 from sps_jax.datasets.sources import SOURCES
 from sps_jax.errors import unknown
 
 FEATURES: dict[str, int] = {"a9a": 123, "mushrooms": 112}
+LIMIT = 1 << 24
+"""Bytes of a text at most; the larger one has 2.3 million."""
 
 
 class LibSVM(NamedTuple):
@@ -77,10 +79,9 @@ class SpsLibsvm(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 def _text(path: Path, url: str) -> bytes:
     """The bytes of a text file, uncompressed if its name ends in .bz2."""
-    content = path.read_bytes()
     if path.suffix != ".bz2":
-        return content
+        return path.read_bytes()
     try:
-        return bz2.decompress(content)
+        return unpacked(bz2.open, path, LIMIT)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} is truncated or corrupted ({error}): get it again from {url}") from None

@@ -5,9 +5,9 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import requests
 import tensorflow_datasets as tfds
@@ -68,6 +68,15 @@ def check_sha256(content: bytes, source: Source, path: Path) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != source.sha256:
         raise wrong(source, path, f"its sha256 is {found}, expected {source.sha256}")
+
+
+def unpacked(opened: Callable[[Path], IO[bytes]], path: Path, limit: int) -> bytes:
+    """All that ``gzip.open`` or ``bz2.open`` reads of a file; raises a ValueError where that is over ``limit`` bytes."""
+    with opened(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it holds more than {limit:,} bytes")
+    return content
 
 
 def wrong(source: Source, path: Path, why: str) -> ValueError:

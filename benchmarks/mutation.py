@@ -1,0 +1,234 @@
+"""Mutation testing of the mathematics: would a test notice a small change of the code?
+
+    pip install cosmic-ray
+    python benchmarks/mutation.py --sample 60 --seed 0 --out benchmarks/results/mutation/mutants.jsonl
+
+A mutant is a copy of the package with one change by an operator of cosmic-ray: another arithmetic or comparison, a
+number one more or less, a condition negated, a decorator gone. It is judged by the tests that should see it (``TESTS``,
+the cheapest first, one process each), and survives where all pass. Sites are drawn evenly, and one change of each.
+Left out is what no test need notice: annotations, docstrings, what is no Python, bit operations for arithmetic and
+``is`` for ``==``, which fail by their type. Started again with the same ``--out`` it goes on where it was.
+"""
+
+import argparse
+import difflib
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+
+REPOSITORY = Path(__file__).parents[1]
+METHODS = "tests/algorithms/test_reference.py"
+CONTRACT = "tests/algorithms/test_contract.py"
+SPARSIFY = ["tests/test_sparsify.py"]
+SPARSIFIERS = ["tests/test_sparsifiers.py", *SPARSIFY]
+
+
+def of_method(names: str, *more: str) -> list[str]:
+    """The NumPy twins of some methods, then what else is of them."""
+    return [f"{METHODS} -k {names}", *more]
+
+
+TESTS: dict[str, list[str]] = {
+    "communication": ["tests/test_communication.py", "tests/test_sparsifiers.py"],
+    "quantize": ["tests/algorithms/test_compression.py"],
+    "sparsify/topk": SPARSIFY,
+    "sparsify/straight_through": SPARSIFY,
+    "sparsify/sparsifier": SPARSIFIERS,
+    "sparsify/structures": SPARSIFIERS,
+    "sparsify/scopes": [*SPARSIFY, "tests/test_sparsifiers.py"],
+    "sparsify/criteria": SPARSIFIERS,
+    "algorithms/base": [f"{CONTRACT} -k clipping_or_momentum", f"{CONTRACT} -k scaffold"],
+    "algorithms/pruning": of_method("pruning_or_sparse", f"{CONTRACT} -k nonzeros", "tests/test_sparsifiers.py"),
+    "algorithms/ramped": ["tests/test_sparsifiers.py"],
+    "algorithms/gd": of_method("gd"),
+    "algorithms/fedavg": of_method("fedavg"),
+    "algorithms/fedavg_pruning": of_method("fedavg_"),
+    "algorithms/fedprox": of_method("fedprox", "tests/algorithms/test_theory.py -k fedprox"),
+    "algorithms/scaffold": of_method("scaffold", f"{CONTRACT} -k scaffold", "tests/test_cohort.py"),
+    "algorithms/proxskip": of_method("proxskip"),
+    "algorithms/sparse_proxskip": of_method("sparse_proxskip_or_server_pruning"),
+    "algorithms/randprox_l1": of_method("randprox_l1", "tests/algorithms/test_theory.py -k lasso"),
+    "algorithms/randprox_server": of_method("randprox_server", "tests/algorithms/test_theory.py -k lasso"),
+    "algorithms/fednova": of_method("fednova", "tests/algorithms/test_theory.py -k fednova"),
+    "algorithms/feddyn": of_method("feddyn", "tests/test_cohort.py -k feddyn"),
+    "algorithms/fedcomloc": of_method("fedcomloc", "tests/algorithms/test_compression.py"),
+    "algorithms/compressed_scaffnew": of_method(
+        "scaffnew_or_tamuna", "tests/algorithms/test_compression.py", "tests/test_cohort.py -k tamuna"
+    ),
+    "algorithms/tamuna": of_method("tamuna"),
+    "algorithms/feddst": of_method("feddst", "tests/algorithms/test_feddst.py", f"{CONTRACT} -k feddst"),
+}
+"""For each module the tests that judge its mutants, in order; ``-k a_or_b`` stands for ``-k "a or b"``."""
+
+ARITHMETIC, BITS = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}, {"RShift", "LShift", "Bit"}
+
+
+class Mutant(NamedTuple):
+    """One change: in ``module``, by the ``occurrence``-th of an operator, and the line (from 1) it is in."""
+
+    module: str
+    operator: str
+    occurrence: int
+    line: int
+
+
+def mutants(module: str) -> dict[tuple, list[Mutant]]:
+    """All of a module, by the place that is changed."""
+    code = source(module)
+    nodes, found = list(ast_nodes(get_ast(code))), {}
+    for name in operator_names():
+        operator = get_operator(name)
+        if operator.arguments() or foolish(name):
+            continue
+        places = ((node, place) for node in nodes for place in operator().mutation_positions(node))
+        for occurrence, (node, place) in enumerate(places):
+            if not annotates(node) and compiles(mutate_code(code, operator(), occurrence)):
+                found.setdefault(place, []).append(Mutant(module, name, occurrence, place[0][0]))
+    return found
+
+
+def source(module: str) -> str:
+    return (REPOSITORY / "sps_jax" / f"{module}.py").read_text(encoding="utf-8")
+
+
+def foolish(operator: str) -> bool:
+    """Whether it makes of arithmetic or equality what can only fail by its type."""
+    was, _, now = operator.partition("Operator_")[2].partition("_")
+    return bool(now) and ((was in ARITHMETIC and now.startswith(tuple(BITS))) or ("Is" in now and "Is" not in was))
+
+
+def annotates(node: Any) -> bool:
+    """Whether it is part of an annotation."""
+    while node.parent is not None:
+        above = node.parent
+        if above.type == "annassign" and above.children[1] is node:
+            return True
+        if (above.type == "param" and above.annotation is node) or (
+            above.type == "tfpdef" and above.children[2] is node
+        ):
+            return True
+        if above.type == "funcdef" and above.annotation is node:
+            return True
+        node = above
+    return False
+
+
+def compiles(code: str | None) -> bool:
+    try:
+        compile(code or "(", "mutant", "exec")
+    except SyntaxError:
+        return False
+    return True
+
+
+def drawn(sample: int, seed: int) -> list[Mutant]:
+    """``sample`` mutants, each at a place of its own."""
+    generator = random.Random(seed)
+    places = [(place, some) for module in sorted(TESTS) for place, some in sorted(mutants(module).items())]
+    return [generator.choice(some) for _, some in generator.sample(places, min(sample, len(places)))]
+
+
+def judged(mutant: Mutant, folder: Path, limit: float) -> dict[str, Any]:
+    """What became of a mutant in ``folder``, a copy of the repository: which tests failed on it."""
+    path, code = folder / "sps_jax" / f"{mutant.module}.py", source(mutant.module)
+    changed = mutate_code(code, get_operator(mutant.operator)(), mutant.occurrence)
+    lines = difflib.unified_diff(code.splitlines(), changed.splitlines(), n=0, lineterm="")
+    change = [line for line in lines if re.match(r"[-+](?![-+]{2} )", line)]
+    path.write_text(changed, encoding="utf-8")
+    began, by, first = time.monotonic(), None, ""
+    try:
+        for tests in TESTS[mutant.module]:
+            if first := failure(tests, folder, limit):
+                by = tests
+                break
+    finally:
+        path.write_text(code, encoding="utf-8")
+    outcome = {"killed": by is not None, "by": by, "failure": first, "seconds": round(time.monotonic() - began, 1)}
+    return mutant._asdict() | {"change": change} | outcome
+
+
+def failure(tests: str, folder: Path, limit: float) -> str:
+    """The first of the tests that fails, or how it ended; nothing where all pass."""
+    file, _, some = tests.partition(" -k ")
+    chosen = ["-k", some.replace("_or_", " or ")] if some else []
+    command = [sys.executable, "-P", "-m", "pytest", file, *chosen, "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    command += ["--no-header", "--tb=no", "--hypothesis-seed=0"]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=limit
+        )
+    except subprocess.TimeoutExpired:
+        return "took too long"
+    if done.returncode == 0:
+        return ""
+    if done.returncode == 5:
+        raise ValueError(f"no tests: {tests}")
+    named = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return named[0][:160] if named else f"status {done.returncode}"
+
+
+def environment(folder: Path) -> dict[str, str]:
+    import os
+
+    return os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def untouched(folder: Path, limit: float) -> None:
+    """Raise where a test fails on the package as it is."""
+    for tests in sorted({tests for some in TESTS.values() for tests in some}):
+        if first := failure(tests, folder, limit):
+            raise SystemExit(f"{tests} fails without a mutant: {first}")
+
+
+def copies() -> Iterator[Path]:
+    """A copy of what the tests need, with the data beside it."""
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work) / "repository"
+        for name in ("sps_jax", "tests"):
+            shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md"):
+            shutil.copy(REPOSITORY / name, folder / name)
+        (Path(work) / "shared").symlink_to(REPOSITORY.parent / "shared")
+        yield folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=float, default=240, help="seconds that the tests of a mutant may take")
+    parser.add_argument("--check", action="store_true", help="run all tests once without a mutant before")
+    parser.add_argument("--again", action="store_true", help="judge survivors that are there already once more")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    kept = [one for one in known if one["killed"] or not options.again]
+    done = {Mutant(**{name: one[name] for name in Mutant._fields}) for one in kept}
+    for folder in copies():
+        if options.check:
+            untouched(folder, options.limit)
+        options.out.write_text("".join(json.dumps(one) + "\n" for one in kept))
+        for mutant in drawn(options.sample, options.seed):
+            if mutant not in done:
+                kept.append(judged(mutant, folder, options.limit))
+                with options.out.open("a") as file:
+                    file.write(json.dumps(kept[-1]) + "\n")
+                print(f"{'killed' if kept[-1]['killed'] else 'SURVIVED'} {mutant.module}:{mutant.line}", flush=True)
+    killed = sum(one["killed"] for one in kept)
+    print(f"{killed} of {len(kept)} mutants killed, {killed / len(kept):.1%}")
+
+
+if __name__ == "__main__":
+    main()
