@@ -137,13 +137,20 @@ def check(options: Run) -> None:
             raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
     if options.cohort is None and options.cohort_by != "uniform":
         raise ValueError("--cohort-by is for runs with a --cohort")
-    if options.rounds * (options.local_steps or 1) >= 2**31:
-        raise ValueError(f"rounds x local steps must be below 2**31, not {options.rounds} x {options.local_steps or 1}")
+    if local_steps(options) >= 2**31:
+        raise ValueError(f"{local_steps(options):.3g} local steps (rounds / prob) are more than can be counted, 2**31")
     if options.target is not None and not np.isfinite(options.target):
         raise ValueError(f"target must be finite, not {options.target}")
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")
     if isinstance(norm, float) and not 0 < norm < np.inf:
         raise ValueError(f"clip_norm must be positive and finite, 'none' or 'auto', not {norm:g}")
+
+
+def local_steps(options: Run) -> float:
+    """How many local steps of a client are to be expected in all rounds."""
+    if options.local_steps is not None:
+        return options.rounds * options.local_steps
+    return options.rounds / options.prob if options.prob is not None and 0 < options.prob <= 1 else options.rounds
 
 
 def check_seeds(options: Any) -> None:
@@ -152,7 +159,7 @@ def check_seeds(options: Any) -> None:
         raise ValueError(f"seeds must be at least 1, not {options.seeds}")
     if not 0 <= options.seed <= 2**32 - options.seeds:
         raise ValueError(f"a seed must be from 0 to 2**32 - 1; {options.seeds} from {options.seed} on are not")
-    if options.data_seed is not None and options.data_seed < 0:
+    if (getattr(options, "data_seed", None) or 0) < 0:
         raise ValueError(f"data_seed must not be negative, not {options.data_seed}")
 
 

@@ -94,6 +94,8 @@ def over_clients(
     Returns:
       :math:`\sum_i w_i\, \mathrm{message}_i`, accurate to the last bits, and ``kept`` stacked, (n, ...).
     """
+    if plan.chunk is not None and plan.chunk < 1:
+        raise ValueError(f"a plan's chunk must be at least 1, or None for all, not {plan.chunk}")
     clients = len(jax.tree.leaves(stacked)[0])
     if plan.mesh is None:
         return _on_one_device(plan.chunk, one, clients, update, shared, weights, *stacked)

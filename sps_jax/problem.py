@@ -167,11 +167,19 @@ def stack_clients(
       parts: for each client the indices of its examples, none empty.
 
     Raises:
-      ValueError: for no client, or a client without examples.
+      ValueError: for no client, a client without examples, arrays of unequal lengths or a row that is not there.
     """
     counts = np.array([len(part) for part in parts], np.int32)
     if not len(counts) or counts.min() < 1:
         raise ValueError("every client needs at least one example, and there must be a client")
+    lengths = sorted({len(a) for a in arrays})
+    if len(lengths) > 1:
+        raise ValueError(f"all arrays need equally many examples, not {' and '.join(map(str, lengths))}")
+    rows = np.concatenate([np.asarray(part) for part in parts])
+    if not np.issubdtype(rows.dtype, np.integer) or rows.min() < 0 or rows.max() >= lengths[0]:
+        raise ValueError(
+            f"clients' rows must be whole numbers from 0 to {lengths[0] - 1}, not {rows.min()} to {rows.max()}"
+        )
     data = tuple(np.zeros((len(parts), counts.max(), *a.shape[1:]), a.dtype) for a in arrays)
     for stacked, a in zip(data, arrays, strict=True):
         for i, part in enumerate(parts):

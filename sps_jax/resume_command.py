@@ -38,10 +38,12 @@ def resume(options: Resume) -> int:
     out = options.folder
     begun = journal.begun(out)
     settings = options_of(begun["settings"] | machine(options, begun["settings"]), out)
-    ended, _ = journal.finished(out)
+    ended, length = journal.finished(out)
     if len(ended) == len(settings.algorithm) * settings.seeds:
         if options.process_id:
             return 0
+        if (out / "metrics.jsonl").stat().st_size != length:
+            raise ValueError(f"{out / 'metrics.jsonl'} is damaged: it is not as long as the run left it")
         print(f"sps-jax: all {len(ended)} runs in {out} are finished; table and picture are made anew", file=sys.stderr)
         with journal.alone(out):
             return conclude(settings, ended, out)

@@ -27,6 +27,7 @@ from sps_jax.options import (
     check,
     clip,
     hyperparameters,
+    local_steps,
     number,
     pruned_leaves,
     refuse_strangers,
@@ -37,6 +38,9 @@ from sps_jax.planning import choose, describe, footprint, shapes
 from sps_jax.problem import Problem
 from sps_jax.shared_journal import Agreed, SharedJournal
 from sps_jax.stopping import Stopped, Wish, wishes
+
+MANY = 10_000_000
+"""Local steps of a client that a run says it takes, for it can be long."""
 
 
 class Job(NamedTuple):
@@ -201,6 +205,10 @@ def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options:
     plan = choose(of, problem, devices=devices, chunk=number("chunk", options.chunk, int, "all", "auto"))
     need = footprint(of, problem, plan)
     if processes.first():
+        if local_steps(options) >= MANY:
+            print(
+                f"sps-jax: about {local_steps(options):.2g} local steps of each client (rounds / prob)", file=sys.stderr
+            )
         print(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}", file=sys.stderr)
     return plan
 

@@ -263,7 +263,12 @@ def iterate(
 
     Returns:
       The final state, and (iterations,) booleans: after which iterations the clients communicated.
+
+    Raises:
+      ValueError: as :func:`simulate`, and for a negative number of iterations.
     """
+    if iterations < 0:
+        raise ValueError(f"iterations must not be negative, not {iterations}")
     dtype = problem.ridge.dtype
     setup, hyper, schedule = prepare(
         make, hyper, dtype, local_steps=local_steps, transform=transform, transform_on=transform_on, cohort=cohort

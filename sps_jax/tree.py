@@ -67,7 +67,7 @@ def nonzeros(tree: Tree) -> jax.Array:
 
 def largest(tree: Tree) -> jax.Array:
     """Largest magnitude of any entry, a scalar."""
-    return jnp.max(jnp.stack([jnp.max(jnp.abs(a)) for a in jax.tree.leaves(tree)]))
+    return jnp.max(jnp.stack([jnp.max(jnp.abs(a), initial=0) for a in jax.tree.leaves(tree)]))
 
 
 def finite(tree: Tree) -> jax.Array:

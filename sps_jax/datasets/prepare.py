@@ -71,7 +71,7 @@ def check_sha256(content: bytes, source: Source, path: Path) -> None:
 
 
 def unpacked(opened: Callable[[Path], IO[bytes]], path: Path, limit: int) -> bytes:
-    """All that ``gzip.open`` or ``bz2.open`` reads of a file; raises a ValueError where that is over ``limit`` bytes."""
+    """All that ``gzip.open`` or ``bz2.open`` reads of a file; a ValueError where that is over ``limit`` bytes."""
     with opened(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:

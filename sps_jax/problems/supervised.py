@@ -68,13 +68,18 @@ def linear_problem(
       batch_size, weights, validation, precision: as for :func:`network_problem`.
 
     Raises:
-      ValueError: for a batch size below one, a negative ridge, an unknown loss, weights or precision.
+      ValueError: for a batch size below one, a negative ridge, an unknown loss, weights or precision, no feature,
+        numbers that are not finite, or labels that are none of the classes.
     """
     if loss not in LOSSES:
         raise unknown("loss", loss, LOSSES)
     if not 0 <= ridge < np.inf:
         raise ValueError(f"ridge must be finite and not negative, not {ridge:g}")
     dtype = held_in(precision)
+    if train[0].ndim != 2 or train[0].shape[1] < 1:
+        raise ValueError(f"a linear model needs examples (N, d) of at least one feature, not {train[0].shape}")
+    for x, y in filter(None, (train, test)):
+        _check_examples(loss, x, y, outputs)
     labels = np.int32 if loss == "softmax" else dtype
     cast = lambda x, y: (x.astype(dtype), y.astype(labels))  # noqa: E731
     model = linear(train[0].shape[1], outputs, bias=bias, dtype=precision)
@@ -98,6 +103,15 @@ def linear_problem(
         convexity=jnp.asarray(ridge, dtype) if ridge > 0 else None,
         loss=of_moments(model) if summed else problem.loss,
     )
+
+
+def _check_examples(loss: str, x: np.ndarray, y: np.ndarray, outputs: int) -> None:
+    """Raise a ``ValueError`` for numbers that are not finite, and labels that are none of the classes."""
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("examples and targets must be finite: there are infinities or NaN among them")
+    classes = {"softmax": outputs, "logistic": 2}.get(loss)
+    if classes and len(y) and not ((y >= 0) & (y < classes) & (y == np.floor(y))).all():
+        raise ValueError(f"labels must be 0 to {classes - 1}, whole; there are some from {y.min()} to {y.max()}")
 
 
 def network_problem(

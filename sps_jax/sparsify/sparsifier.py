@@ -86,13 +86,15 @@ class Sparsifier:
           A pytree of the same structure, shapes and dtypes.
 
         Raises:
-          ValueError: for a Python number that N:M does not agree with.
+          ValueError: for a Python number that is out of range or that N:M does not agree with.
         """
         if isinstance(sparsity, float | int):
+            if not 0 <= sparsity < 1:
+                raise ValueError(f"sparsity must be in [0, 1), not {sparsity}")
             self.agree(sparsity)
         paths, treedef = jax.tree_util.tree_flatten_with_path(params)
         leaves = [leaf for _, leaf in paths]
-        chosen = [i for i, (path, leaf) in enumerate(paths) if self.prunable(path, leaf)]
+        chosen = [i for i, (path, leaf) in enumerate(paths) if leaf.size and self.prunable(path, leaf)]
         if not chosen:
             return params
         slopes = None if gradient is None else jax.tree.leaves(gradient)

@@ -237,6 +237,7 @@ def test_prepared_copies_damaged_at_random(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's closed event loop
 def test_checkpoints_damaged_at_random(tmp_path):
     """They come back bit by bit, with their record, or say that they cannot be used."""
     tree = {"w": np.arange(300, dtype=np.float32).reshape(3, 100), "t": np.int32(7)}
@@ -284,7 +285,7 @@ def stage(tmp_path, monkeypatch):
         asked = []
 
         class Answer(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):  # noqa: N802 (the library's name)
+            def do_GET(self):
                 told, body = answers[min(len(asked), len(answers) - 1)]
                 asked.append(self.path)
                 self.send_response(200)
