@@ -31,11 +31,11 @@ def test_the_mask_has_k_ones_and_the_model_lies_in_it(rounds):
 
 
 def test_only_readjustments_tell_positions():
-    """Three rounds: K + 3 numbers a client and round, in the third with 5 bits of position; down likewise."""
+    """Six rounds: K + 3 numbers a client and round, in the third and sixth with 5 bits of position; down likewise."""
     _, history = run(least_squares(dtype=np.float32), 2)
     assert history["uplink_bits"][-1] == history["downlink_bits"][-1] == 2 * 4 * (K + 3) * 32
-    _, history = run(least_squares(dtype=np.float32), 3)
-    assert history["uplink_bits"][-1] == history["downlink_bits"][-1] == 4 * (K + 3) * (3 * 32 + 5)
+    _, history = run(least_squares(dtype=np.float32), 6)
+    assert history["uplink_bits"][-1] == history["downlink_bits"][-1] == 4 * (K + 3) * (6 * 32 + 2 * 5)
 
 
 @pytest.mark.usefixtures("x64")
