@@ -13,14 +13,18 @@ Left out is what no test need notice: annotations, docstrings, what is no Python
 import argparse
 import difflib
 import json
+import os
 import random
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,7 +144,7 @@ def drawn(sample: int, seed: int) -> list[Mutant]:
     return [generator.choice(some) for _, some in generator.sample(places, min(sample, len(places)))]
 
 
-def judged(mutant: Mutant, folder: Path, limit: float) -> dict[str, Any]:
+def judged(mutant: Mutant, folder: Path, limit: int) -> dict[str, Any]:
     """What became of a mutant in ``folder``, a copy of the repository: which tests failed on it."""
     path, code = folder / "sps_jax" / f"{mutant.module}.py", source(mutant.module)
     changed = mutate_code(code, get_operator(mutant.operator)(), mutant.occurrence)
@@ -159,17 +163,16 @@ def judged(mutant: Mutant, folder: Path, limit: float) -> dict[str, Any]:
     return mutant._asdict() | {"change": change} | outcome
 
 
-def failure(tests: str, folder: Path, limit: float) -> str:
+def failure(tests: str, folder: Path, limit: int) -> str:
     """The first of the tests that fails, or how it ended; nothing where all pass."""
     file, _, some = tests.partition(" -k ")
     chosen = ["-k", some.replace("_or_", " or ")] if some else []
     command = [sys.executable, "-P", "-m", "pytest", file, *chosen, "-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
     command += ["--no-header", "--tb=no", "--hypothesis-seed=0"]
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=limit
-        )
-    except subprocess.TimeoutExpired:
+    most = partial(resource.setrlimit, resource.RLIMIT_CPU, (limit, limit))  # of the processor: the machine may be busy
+    pipes = {"capture_output": True, "text": True, "preexec_fn": most}
+    done = subprocess.run(command, cwd=folder, env=environment(folder), **pipes)
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         return "took too long"
     if done.returncode == 0:
         return ""
@@ -180,12 +183,10 @@ def failure(tests: str, folder: Path, limit: float) -> str:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    import os
-
     return os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def untouched(folder: Path, limit: float) -> None:
+def untouched(folder: Path, limit: int) -> None:
     """Raise where a test fails on the package as it is."""
     for tests in sorted({tests for some in TESTS.values() for tests in some}):
         if first := failure(tests, folder, limit):
@@ -208,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=float, default=240, help="seconds that the tests of a mutant may take")
+    parser.add_argument("--limit", type=int, default=240, help="seconds of a core that a process of tests may take")
     parser.add_argument("--check", action="store_true", help="run all tests once without a mutant before")
     parser.add_argument("--again", action="store_true", help="judge survivors that are there already once more")
     parser.add_argument("--out", type=Path, required=True)

@@ -205,7 +205,7 @@ def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options:
     plan = choose(of, problem, devices=devices, chunk=number("chunk", options.chunk, int, "all", "auto"))
     need = footprint(of, problem, plan)
     if processes.first():
-        if local_steps(options) >= MANY:
+        if "prob" in hyper and local_steps(options) >= MANY:
             print(
                 f"sps-jax: about {local_steps(options):.2g} local steps of each client (rounds / prob)", file=sys.stderr
             )

@@ -22,7 +22,7 @@ import docstring_parser
 SMALL = ("digits", "quadratic", "synthetic_logistic")
 FEW = ("gd", "gd", "proxskip", "sparse_proxskip", "fednova")
 FINE = {int: ["1", "2", "3"], float: ["0.5", "1", "0.25"]}
-ABSURD = ["1000000000000", "99999999999999999999999", "-99999999999999999999999"]
+ABSURD = ["1000000000000000", "99999999999999999999999", "-99999999999999999999999"]
 BAD = {
     int: ["0", "-1", "1.5", "two", "", "1e3", "nan", *ABSURD],
     float: ["nan", "inf", "-inf", "-1", "0", "1e400", "1e-320", "1e-40", "half", "", *ABSURD],
@@ -148,8 +148,12 @@ def alone() -> None:
     Figure.savefig = lambda self, path, **kwargs: Path(path).write_bytes(b"a picture, which takes half of the time")
 
 
-def obey(line: list[str], folder: Path) -> str:
-    """Run a command line in ``folder``, which is made; what is wrong with what it did, "" where nothing is."""
+def obey(line: list[str], folder: Path, status: int | None = None) -> str:
+    """Run a command line in ``folder``, which is made; what is wrong with what it did, "" where nothing is.
+
+    Args:
+      status: that it should end with, None for any.
+    """
     from sps_jax.cli import command
 
     folder.mkdir()
@@ -159,17 +163,17 @@ def obey(line: list[str], folder: Path) -> str:
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             try:
-                status = command([*line, "--out", "out"])
+                ended = command([*line, "--out", "out"])
             except SystemExit as end:  # tyro's
-                status = end.code
-                said.write("sps-jax: error: (of tyro)" * (status == 2))
+                ended = end.code
+                said.write("sps-jax: error: (of tyro)" * (ended == 2))
     except BaseException:
         return f"{line}\n{traceback.format_exc()}"
     finally:
         os.chdir(before)
-    wrong = complaint(line, status, said.getvalue(), folder)
+    wrong = complaint(line, ended, said.getvalue(), folder) if status in (None, ended) else f"not {status}"
     shutil.rmtree(folder)
-    return wrong and f"{line}: status {status}, {wrong}\n{said.getvalue()[-1500:]}"
+    return wrong and f"{line}: status {ended}, {wrong}\n{said.getvalue()[-1500:]}"
 
 
 def complaint(line: list[str], status: Any, said: str, folder: Path) -> str:

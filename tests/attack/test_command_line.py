@@ -2,24 +2,59 @@
 
 import multiprocessing
 import os
+import warnings
 from pathlib import Path
 
 import fuzzing
 import jax
 import pytest
 
+from sps_jax.cli import command
+
 
 @pytest.fixture
-def no_settings(monkeypatch):
-    """JAX's settings, and where they are, stay as the tests have them."""
+def alone(monkeypatch):
+    """JAX's settings, and where they are, stay as the tests have them; nothing is strict, as for users."""
     monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+LATE = {"run": ["--chunk", "0"], "sweep": ["--points-chunk", "0"]}
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_sample_that_is_refused(seed, tmp_path, no_settings):
-    table = fuzzing.tables()
-    line = fuzzing.case(seed, table, wrong=1.0)
-    assert not fuzzing.obey([*line, "--scope", "globe"], tmp_path / "here")
+def test_a_sample_that_is_refused(seed, tmp_path, alone):
+    """Each has something wrong, if nothing else a name, seen at once, or a chunk, seen when all is loaded."""
+    line = fuzzing.case(seed, fuzzing.tables(), wrong=1.0 if seed % 2 else 0.5)
+    line += ["--scope", "globe"] if seed % 2 else LATE[line[0]]
+    assert not fuzzing.obey(line, tmp_path / "here", status=2)
+
+
+ABSURD = {
+    "run --problem quadratic --dimension 1000000000000000": "this needs more memory than there is",
+    "run --problem synthetic_logistic --clients 1000000000000000": "this needs more memory than there is",
+    "run --seed 4294967296": "a seed must be from 0 to 2**32 - 1",
+    "run --seeds 99999999999": "a seed must be from 0 to 2**32 - 1",
+    "run --rounds 99999999999": "more than can be counted",
+    "run --target nan": "target must be finite, not nan",
+    "run --data-seed -1": "data_seed must not be negative, not -1",
+    "run --prob 1e-9 --algorithm proxskip --rounds 1": "prob must be in (0, 1], but 1e-09 is 0 in float32",
+    "sweep --seeds 0": "seeds must be at least 1, not 0",
+    "sweep --seeds 1000001": "at most 1,000,000 points an algorithm, not 1,000,001",
+    "sweep --stepsize linspace:0.1:1:0": "--stepsize must be numbers or",
+    "sweep --stepsize linspace:0.1:1:99999999999": "--stepsize must be numbers or",
+    "sweep --stepsize logspace:nan:1:2": "--stepsize must be numbers or",
+}
+
+
+@pytest.mark.parametrize("line", ABSURD)
+def test_absurd_numbers_are_refused_in_words(line, tmp_path, alone, capsys):
+    assert command([*line.split(), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert ABSURD[line] in said and said.count("sps-jax: error:") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def begin(cache: str, folder: str) -> None:

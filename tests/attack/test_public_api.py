@@ -44,7 +44,7 @@ def by_sorting(leaves, k):
     return np.split(mask, np.cumsum([leaf.size for leaf in leaves])[:-1])
 
 
-@pytest.mark.parametrize("scope", ["global", "layerwise"])
+@pytest.mark.parametrize("scope", ["global", pytest.param("layerwise", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MODELS)
 @some
 @given(data=st.data(), sparsity=st.floats(0, 1, exclude_max=True, width=32))
