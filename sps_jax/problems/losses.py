@@ -31,7 +31,7 @@ def _over_positions(values: jax.Array) -> jax.Array:
 
 
 def _cross_entropy(logits, y):
-    classes_first = jnp.moveaxis(logits, -1, 0)  # reduced over few classes as the last axis, XLA:CPU takes twice as long
+    classes_first = jnp.moveaxis(logits, -1, 0)  # XLA:CPU is slow to reduce over a short last axis
     return _over_positions(optax.softmax_cross_entropy_with_integer_labels(classes_first, y, axis=0))
 
 
