@@ -52,7 +52,10 @@ def of_runs(folder: Path) -> list[tuple[tuple, Record]]:
     for path in sorted(folder.glob("*/*.jsonl")):
         for record in read_jsonl(path):
             if "history" in record and "control_sum" in record["history"] and not record["diverged_at_round"]:
-                key = (record["algorithm"], path.parent.name, path.stem, record.get("sparsity", 0.0))
+                name = (
+                    record["algorithm"] if path.parent.name != "criteria" else f"sparse_proxskip, {record['algorithm']}"
+                )
+                key = (name, path.parent.name, path.stem, record.get("sparsity", 0.0))
                 found.append((key, record))
     return found
 
