@@ -72,7 +72,7 @@ class Code(NamedTuple):
       size: ``message -> Size``, from its shapes.
     """
 
-    count: Callable[[Any, Any], Count]
+    count: Callable[[Any, Any], Count]  # type: ignore[assignment]  # in place of tuple.count, which nobody needs
     size: Callable[[Any], Size]
 
 
@@ -131,7 +131,7 @@ def message_bits(count: Count | int, size: Size | int, encoding: str = "cheapest
     if size.entries < 1 or not 0 <= values <= size.entries or not KNOWN <= positions <= size.places * size.groups:
         raise ValueError(f"a message of {size.entries} entries cannot have {values} nonzeros at {positions} positions")
 
-    def bits(encoding):
+    def bits(encoding: str) -> int | float:
         if encoding == "dense":
             return size.header_bits + size.value_bits * size.entries
         told = 0 if positions == KNOWN else _POSITIONS[encoding](positions, size)
@@ -148,7 +148,7 @@ def total_bits(counts: Count | np.ndarray, size: Size | int, encoding: str = "ch
       size, encoding: see :func:`message_bits`.
     """
     pairs = counts if isinstance(counts, Count) else (counts, counts)
-    pairs = np.stack([np.asarray(each).ravel() for each in pairs], axis=1)
-    kinds, messages = np.unique(pairs, axis=0, return_counts=True)
+    rows = np.stack([np.asarray(each).ravel() for each in pairs], axis=1)
+    kinds, messages = np.unique(rows, axis=0, return_counts=True)
     each = (message_bits(Count(*kind), size, encoding) for kind in kinds.tolist())
     return sum(bits * m for bits, m in zip(each, messages.tolist(), strict=True))

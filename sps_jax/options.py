@@ -15,6 +15,7 @@ import optax
 
 from sps_jax import processes
 from sps_jax.algorithms import ALGORITHMS
+from sps_jax.algorithms.base import Scalar
 from sps_jax.cohort import BY
 from sps_jax.communication import ENCODINGS
 from sps_jax.errors import unknown
@@ -103,7 +104,7 @@ def own_options(makers: tuple[Callable, ...]) -> dict[str, tuple[Any, str]]:
         for name, p in inspect.signature(make).parameters.items():
             if name in common:
                 continue
-            kind = p.annotation if p.annotation is not p.empty else type(p.default)
+            kind = type(p.default) if p.annotation in (p.empty, Scalar) else p.annotation
             text = f"{make.__name__}: {' '.join((words.get(name) or '').split())} [{p.default}]"
             found.setdefault(name, (kind, []))[1].append(text)
     return {name: (kind, "; ".join(texts)) for name, (kind, texts) in found.items()}

@@ -1,9 +1,9 @@
 """FedAvg: local gradient steps, then the average."""
 
-from sps_jax.algorithms.base import Algorithm, descend
+from sps_jax.algorithms.base import Algorithm, Scalar, descend
 
 
-def fedavg(*, stepsize, prob) -> Algorithm:
+def fedavg(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
     r"""FedAvg (McMahan et al. 2017, arXiv 1602.05629).
 
     .. math:: x_i \leftarrow x_i - \gamma \nabla f_i(x_i), \qquad

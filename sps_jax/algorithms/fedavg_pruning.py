@@ -1,12 +1,12 @@
 """FedAvg pruned at the server or at the clients: the baselines without control variates."""
 
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Prune, Scalar
 from sps_jax.algorithms.fedavg import fedavg
 from sps_jax.algorithms.pruning import pruned
 from sps_jax.sparsify import topk
 
 
-def fedavg_server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
+def fedavg_server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
     r"""FedAvg whose server broadcasts :math:`b = C(\frac1n \sum_i x_i)`; the clients send dense vectors.
 
     Args:
@@ -18,7 +18,9 @@ def fedavg_server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
     return pruned(fedavg(stepsize=stepsize, prob=prob), prune, sparsity, server="naive")
 
 
-def fedavg_client_pruning(*, stepsize, prob, sparsity, straight_through=True, prune=topk) -> Algorithm:
+def fedavg_client_pruning(
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, straight_through: bool = True, prune: Prune = topk
+) -> Algorithm:
     r"""FedAvg whose clients send :math:`C(x_i)`; Sparse-ProxSkip without control variates.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import jax
 
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.communication import FLOATS, Code
 from sps_jax.quantize import quantize, quantized
@@ -16,7 +16,9 @@ from sps_jax.sparsify import topk
 from sps_jax.tree import Tree
 
 
-def fedcomloc_com(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
+def fedcomloc_com(
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
+) -> Algorithm:
     r"""FedComLoc-Com (Yi, Meinhardt, Condat, Richtarik 2024, arXiv 2403.09904): the message is compressed.
 
     :func:`proxskip`, but that :math:`C(x_i)` goes up and stands for :math:`x_i` in the update of the control variates:
@@ -38,7 +40,9 @@ def fedcomloc_com(*, stepsize, prob, sparsity, quantize_bits: int | None = None,
     )
 
 
-def fedcomloc_local(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
+def fedcomloc_local(
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
+) -> Algorithm:
     r"""FedComLoc-Local (arXiv 2403.09904): gradients are taken at the compressed iterate.
 
     .. math:: x_i \leftarrow x_i - \gamma (\nabla f_i(C(x_i)) - h_i)
@@ -55,13 +59,15 @@ def fedcomloc_local(*, stepsize, prob, sparsity, quantize_bits: int | None = Non
     compress, _ = _compressor(sparsity, quantize_bits, prune)
     base = proxskip(stepsize=stepsize, prob=prob)
 
-    def direction(x, h, b, gradient, key):
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return base.direction(x, h, b, lambda params: gradient(compress(params, key)), key)
 
     return base._replace(direction=direction)
 
 
-def fedcomloc_global(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
+def fedcomloc_global(
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
+) -> Algorithm:
     r"""FedComLoc-Global (arXiv 2403.09904): the server compresses what it broadcasts.
 
     .. math:: b = C\Big(\frac1n \sum_i x_i\Big)
@@ -81,10 +87,10 @@ def fedcomloc_global(*, stepsize, prob, sparsity, quantize_bits: int | None = No
     )
 
 
-def _compressor(sparsity, bits: int | None, prune: Callable) -> tuple[Callable[[Tree, jax.Array], Tree], Code]:
+def _compressor(sparsity: Scalar, bits: int | None, prune: Prune) -> tuple[Callable[[Tree, jax.Array], Tree], Code]:
     """C as a function of parameters and key, and how its messages are written."""
 
-    def compress(params, key):
+    def compress(params: Tree, key: jax.Array) -> Tree:
         params = prune(params, sparsity)
         return params if bits is None else quantize(params, key, bits)
 

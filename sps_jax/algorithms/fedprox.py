@@ -2,10 +2,11 @@
 
 import jax
 
-from sps_jax.algorithms.base import Algorithm, descend
+from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, descend
+from sps_jax.tree import Tree
 
 
-def fedprox(*, stepsize, prob, mu=0.1) -> Algorithm:
+def fedprox(*, stepsize: Scalar, prob: Scalar, mu: Scalar = 0.1) -> Algorithm:
     r"""FedProx (Li et al. 2020, arXiv 1812.06127), its inner problem solved by gradient steps.
 
     .. math:: x_i \leftarrow x_i - \gamma (\nabla f_i(x_i) + \mu (x_i - b)), \qquad
@@ -17,7 +18,7 @@ def fedprox(*, stepsize, prob, mu=0.1) -> Algorithm:
       mu: weight of the proximal term, >= 0; at 0 it is FedAvg.
     """
 
-    def direction(x, h, b, gradient, key):
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return jax.tree.map(lambda g, x, b: g + mu * (x - b), gradient(x), x, b)
 
     return Algorithm(move=descend(stepsize), direction=direction)

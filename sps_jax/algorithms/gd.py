@@ -1,9 +1,9 @@
 """Distributed gradient descent."""
 
-from sps_jax.algorithms.base import Algorithm, descend
+from sps_jax.algorithms.base import Algorithm, Scalar, descend
 
 
-def gd(*, stepsize) -> Algorithm:
+def gd(*, stepsize: Scalar) -> Algorithm:
     r"""Distributed gradient descent: every client takes one step, then all communicate (p = 1).
 
     .. math:: x \leftarrow \frac1n \sum_i (x - \gamma \nabla f_i(x)) = x - \gamma \nabla f(x)

@@ -3,10 +3,11 @@
 import jax
 import optax
 
-from sps_jax.algorithms.base import Algorithm, descend
+from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn, descend
+from sps_jax.tree import Tree
 
 
-def proxskip(*, stepsize, prob) -> Algorithm:
+def proxskip(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
     r"""ProxSkip (Mishchenko et al. 2022, arXiv 2202.09357, algorithm 2, there named Scaffnew).
 
     .. math::
@@ -23,13 +24,13 @@ def proxskip(*, stepsize, prob) -> Algorithm:
       prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps.
     """
 
-    def init(params):
+    def init(params: Tree) -> tuple[Tree, Tree]:
         return optax.tree.zeros_like(params), params
 
-    def direction(x, h, b, gradient, key):
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return jax.tree.map(lambda g, h: g - h, gradient(x), h)
 
-    def receive(x, h, m, b, turn):
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
         return jax.tree.map(lambda h, b, m: h + prob / stepsize * (b - m), h, b, m)
 
     return Algorithm(

@@ -1,10 +1,6 @@
 """Where a method prunes: four switches over any method."""
 
-from collections.abc import Callable
-
-import jax
-
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.communication import FLOATS
 from sps_jax.errors import unknown
 from sps_jax.tree import Tree
@@ -14,8 +10,8 @@ SERVER = ("none", "naive", "modified")
 
 def pruned(
     base: Algorithm,
-    prune: Callable[..., Tree],
-    sparsity: jax.Array | float,
+    prune: Prune,
+    sparsity: Scalar,
     *,
     gradient: bool = False,
     iterate: bool = False,
@@ -44,12 +40,12 @@ def pruned(
         raise unknown("server pruning", server, SERVER)
     wants_gradient, code = getattr(prune, "wants_gradient", False), getattr(prune, "code", FLOATS)
 
-    def cut(params, gradient=None):
+    def cut(params: Tree, gradient: Gradient | None = None) -> Tree:
         if wants_gradient and gradient is not None:
             return prune(params, sparsity, gradient(params))
         return prune(params, sparsity)
 
-    def served(state):
+    def served(state: Tree) -> Tree:
         return base.with_model(state, cut(base.model(state)))
 
     method = base._replace(uplink=code, downlink=code)

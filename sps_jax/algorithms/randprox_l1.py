@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from sps_jax.algorithms.base import Algorithm, descend
+from sps_jax.algorithms.base import Algorithm, Scalar, descend
 from sps_jax.algorithms.proxskip import proxskip
 
 
-def randprox_l1(*, stepsize, prob, l1=1e-3) -> Algorithm:
+def randprox_l1(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Algorithm:
     r"""ProxSkip for :math:`f(x) + \lambda \|x\|_1` (RandProx, Condat and Richtarik 2023, arXiv 2207.12891).
 
     Every local step of :func:`proxskip` is followed by soft thresholding:
@@ -25,7 +25,7 @@ def randprox_l1(*, stepsize, prob, l1=1e-3) -> Algorithm:
     """
     step = descend(stepsize)
 
-    def soft(y):
+    def soft(y: jax.Array) -> jax.Array:
         return jnp.sign(y) * jnp.maximum(jnp.abs(y) - stepsize * l1, 0)
 
     return proxskip(stepsize=stepsize, prob=prob)._replace(move=lambda x, d: jax.tree.map(soft, step(x, d)))

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn
 from sps_jax.algorithms.proxskip import proxskip
+from sps_jax.tree import Tree
 
 
-def randprox_server(*, stepsize, prob, l1=1e-3) -> Algorithm:
+def randprox_server(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Algorithm:
     r"""ProxSkip for :math:`f(x) + \lambda \|x\|_1` whose server takes the proximal step (RandProx, Condat and
     Richtarik 2023, arXiv 2207.12891; ProxSkip, arXiv 2202.09357, with the consensus and the l1 term as one).
 
@@ -29,14 +30,14 @@ def randprox_server(*, stepsize, prob, l1=1e-3) -> Algorithm:
     """
     base = proxskip(stepsize=stepsize, prob=prob)
 
-    def send(x, h, b, gradient, turn):
+    def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
         return jax.tree.map(lambda x, h: x - stepsize / prob * h, x, h)
 
-    def serve(server, mean, turn):
+    def serve(server: Tree, mean: Tree, turn: Turn) -> Tree:
         threshold = stepsize / prob * l1
         return jax.tree.map(lambda y: jnp.sign(y) * jnp.maximum(jnp.abs(y) - threshold, 0), mean)
 
-    def receive(x, h, m, b, turn):
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
         return jax.tree.map(lambda h, b, x: h + prob / stepsize * (b - x), h, b, x)
 
     return base._replace(send=send, serve=serve, receive=receive, control=lambda h, server: ())

@@ -16,13 +16,13 @@ server_pruning_modified                                     modified
 =======================  ================  =======  ======  ========
 """
 
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Prune, Scalar
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.algorithms.pruning import pruned
 from sps_jax.sparsify import topk
 
 
-def sparse_proxskip(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
+def sparse_proxskip(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
     r"""Sparse-ProxSkip (arXiv 2405.20623): ProxSkip with pruning at the clients, straight-through.
 
     With C = TopK,
@@ -43,7 +43,7 @@ def sparse_proxskip(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
     return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, gradient=True, uplink=True)
 
 
-def sparse_proxskip_local(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
+def sparse_proxskip_local(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
     r"""A reading of "Sparse-ProxSkip-Local": the iterate itself is pruned after every local step.
 
     .. math:: x_i \leftarrow C(x_i - \gamma (\nabla f_i(x_i) - h_i))
@@ -61,7 +61,7 @@ def sparse_proxskip_local(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
     return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, iterate=True)
 
 
-def server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
+def server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
     r"""ProxSkip pruned at the server: the baseline that fails.
 
     The server broadcasts :math:`b = C(\frac1n \sum_i x_i)`, and each round adds :math:`n \frac{p}{\gamma} (C(\bar x)
@@ -77,7 +77,7 @@ def server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
     return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, server="naive")
 
 
-def server_pruning_modified(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
+def server_pruning_modified(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
     r"""Server pruning repaired: b is the dense average, each client starts from C(b), the shipped model is C(b).
 
     :math:`\sum_i h_i` stays zero, at the price of a dense model up *and* down.

@@ -1,10 +1,10 @@
 """TAMUNA: compressed communication of a cohort."""
 
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Scalar
 from sps_jax.algorithms.compressed_scaffnew import compressed_scaffnew
 
 
-def tamuna(*, stepsize, prob, owners=2) -> Algorithm:
+def tamuna(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -> Algorithm:
     r"""TAMUNA (Condat, Agarsky, Malinovsky, Richtarik 2023, arXiv 2302.09832).
 
     :func:`compressed_scaffnew` with partial participation: a cohort of c of the n clients, drawn before the local

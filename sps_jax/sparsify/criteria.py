@@ -15,6 +15,8 @@ import jax
 
 from sps_jax.tree import Tree
 
+Criterion = Callable[[Tree, Tree | None], Tree]
+
 
 def magnitude(params: Tree, gradient: Tree | None) -> Tree:
     """Magnitude of the weight, :math:`|w|`: what TopK ranks by."""
@@ -32,7 +34,7 @@ def weight_gradient(params: Tree, gradient: Tree | None) -> Tree:
     return params if gradient is None else jax.tree.map(lambda w, g: w * g, params, gradient)
 
 
-weight_gradient.wants_gradient = True
+weight_gradient.wants_gradient = True  # type: ignore[attr-defined]  # the checker knows no attributes of functions
 
 
 def random(params: Tree, gradient: Tree | None) -> Tree:
@@ -44,12 +46,10 @@ def random(params: Tree, gradient: Tree | None) -> Tree:
     leaves, structure = jax.tree.flatten(params)
     keys = (jax.random.fold_in(jax.random.key(0), i) for i in range(len(leaves)))
     scores = [jax.random.uniform(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
-    return structure.unflatten(scores)
+    return jax.tree.unflatten(structure, scores)
 
 
-random.shared = True
+random.shared = True  # type: ignore[attr-defined]  # as above
 
-CRITERIA: dict[str, Callable[[Tree, Tree | None], Tree]] = {
-    criterion.__name__: criterion for criterion in (magnitude, weight_gradient, random)
-}
+CRITERIA: dict[str, Criterion] = {criterion.__name__: criterion for criterion in (magnitude, weight_gradient, random)}
 """The one table of criteria: command line, tests and README read it."""

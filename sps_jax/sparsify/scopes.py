@@ -37,16 +37,16 @@ def erk_densities(shapes: Sequence[tuple[int, ...]], density: jax.Array) -> jax.
     Layer l keeps :math:`\min(1, \epsilon \sum_i s_{li} / \prod_i s_{li})` of its weights, :math:`s_l` its shape,
     the scale epsilon such that the total is right (Evci et al. 2020, arXiv 1911.11134, section 3).
     """
-    sizes = np.array([math.prod(shape) for shape in shapes], np.float64)
-    raw = np.array([sum(shape) for shape in shapes]) / sizes
-    sizes, raw = (jnp.asarray(a, density.dtype) for a in (sizes, raw))
+    products = np.array([math.prod(shape) for shape in shapes], np.float64)
+    sums = np.array([sum(shape) for shape in shapes])
+    sizes, raw = (jnp.asarray(a, density.dtype) for a in (products, sums / products))
 
-    def scaled(full):
+    def scaled(full: jax.Array) -> jax.Array:
         left = density * jnp.sum(sizes) - jnp.sum(jnp.where(full, sizes, 0))
         free = jnp.sum(jnp.where(full, 0, sizes * raw))
         return jnp.where(full, 1, raw * left / jnp.where(free > 0, free, 1))
 
-    def body(_, full):
+    def body(_: int, full: jax.Array) -> jax.Array:
         return full | (scaled(full) >= 1)  # each pass fills at least one layer more, or none ever again
 
     full = lax.fori_loop(0, len(shapes), body, jnp.zeros(len(shapes), bool))

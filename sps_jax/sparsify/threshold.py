@@ -118,11 +118,11 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
     bits = magnitude_bits(x)
     word = bits.dtype.type
 
-    def by_magnitude(thresholds):
+    def by_magnitude(thresholds: jax.Array) -> jax.Array:
         held, _ = lax.optimization_barrier((x, thresholds))  # else its bits are written out once, before the loop
         return count_above(magnitude_bits(held), thresholds)
 
-    def by_index(thresholds):
+    def by_index(thresholds: jax.Array) -> jax.Array:
         held, last, _ = lax.optimization_barrier((x, d, thresholds))  # as above, and so are the indices
         earliest_highest = jnp.where(magnitude_bits(held) == found.high, last - lax.iota(jnp.int32, x.size), 0)
         return many + count_above(earliest_highest, thresholds)
