@@ -61,7 +61,7 @@ def place(plan: Plan, stacked: Tree) -> Tree:
     if jax.process_count() == 1:
         return jax.device_put(stacked, sharding)
 
-    def own_rows(a):  # every process has all of them, and puts those of its devices there
+    def own_rows(a: jax.Array) -> jax.Array:  # every process has all of them, and puts those of its devices there
         return (
             a
             if not a.is_fully_addressable
@@ -98,16 +98,19 @@ def over_clients(
     if plan.mesh is None:
         return _on_one_device(plan.chunk, one, clients, update, shared, weights, *stacked)
 
-    def on_each_device(shared, own):
+    def on_each_device(shared: Any, own: Any) -> tuple[Tree, Any]:
         mean, kept = _on_one_device(plan.chunk, one, clients, update, shared, *own)
         return lax.psum(mean, AXIS), kept
 
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
-    specs = {"in_specs": (everywhere, split), "out_specs": (everywhere, split)}
-    return jax.shard_map(on_each_device, mesh=plan.mesh, check_vma=False, **specs)(shared, (weights, *stacked))
+    specs = (everywhere, split)
+    mapped = jax.shard_map(on_each_device, mesh=plan.mesh, check_vma=False, in_specs=specs, out_specs=specs)
+    return mapped(shared, (weights, *stacked))
 
 
-def _on_one_device(chunk: int | None, one: Callable, clients: int, update: bool, shared: Any, weights, *stacked: Any):
+def _on_one_device(
+    chunk: int | None, one: Callable, clients: int, update: bool, shared: Any, weights: jax.Array | None, *stacked: Any
+) -> tuple[Tree, Any]:
     """The share of this device's clients in the mean, and what they keep."""
     here = len(jax.tree.leaves(stacked)[0])
     if chunk is None or chunk >= here:
@@ -120,7 +123,7 @@ def _on_one_device(chunk: int | None, one: Callable, clients: int, update: bool,
     kept = stacked[0] if update else jax.tree.map(lambda a: lax.empty((here, *a.shape), a.dtype), kept)
     read = stacked[1:] if update else stacked
 
-    def some(first, size, carry):
+    def some(first: jax.Array | int, size: int, carry: Tree) -> Tree:
         total, kept = carry
         rows = (weights, kept, *read) if update else (weights, *read)  # a row is read before it is overwritten
         own = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), rows)
@@ -139,7 +142,9 @@ def _scaled(share: jax.Array, mean: Tree) -> Tree:
     return jax.tree.map(lambda m: share.astype(m.dtype) * m, mean)
 
 
-def _chunk(one: Callable, clients: int, shared: Any, weights: jax.Array | None, *stacked: Any):
+def _chunk(
+    one: Callable, clients: int, shared: Any, weights: jax.Array | None, *stacked: Any
+) -> tuple[jax.Array, Tree, Any]:
     """Some clients at once: their share of all weight, the mean of their messages, what they keep."""
     size = len(jax.tree.leaves(stacked)[0])
     if size == 1:  # no vmap: a batch of one matrix product is slower than the product
