@@ -49,6 +49,10 @@ class Setup(NamedTuple):
         return algorithm if self.transform is None else transformed(algorithm, self.transform, self.transform_on)
 
 
+Choices = tuple[Setup, dict[str, jax.Array], Schedule]
+"""What :func:`prepare` returns."""
+
+
 def prepare(
     make: Callable[..., Algorithm],
     hyper: Mapping[str, Any],
@@ -58,7 +62,7 @@ def prepare(
     transform: optax.GradientTransformation | None = None,
     transform_on: str = "direction",
     cohort: int | Cohort | None = None,
-) -> tuple[Setup, dict[str, jax.Array], Schedule]:
+) -> Choices:
     """Check the choices of a simulation and part what is static from what is traced.
 
     Args:
