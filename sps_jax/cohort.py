@@ -23,6 +23,11 @@ class Cohort:
 
     Raises:
       ValueError: for a size below 1 or an unknown ``by``.
+
+    Example:
+      >>> ids = Cohort(2).draw(jax.random.key(0), jnp.array([5, 9, 7], jnp.int32))
+      >>> ids.shape, len(set(ids.tolist()))
+      ((2,), 2)
     """
 
     size: int

@@ -33,6 +33,11 @@ class Schedule(NamedTuple):
     Attributes:
       prob: p in (0, 1], a scalar.
       local_steps: k >= 1, an int32 scalar, or None for the coin.
+
+    Example:
+      >>> every_second = Schedule(prob=jnp.float32(0.5), local_steps=jnp.int32(2))
+      >>> [bool(coin(every_second, jax.random.key(0), jnp.int32(t))) for t in range(4)]
+      [False, True, False, True]
     """
 
     prob: jax.Array
@@ -46,6 +51,13 @@ class State(NamedTuple):
       server: what the server keeps.
       memory: (n, ...), what each client keeps between rounds.
       t: int32, iterations done.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> state = start(sps.proxskip(stepsize=0.5, prob=0.5), quadratic(clients=3, dimension=2), jax.random.key(0))
+      >>> state.server["x"].shape, state.memory["x"].shape, int(state.t)
+      ((2, 1), (3, 2, 1), 0)
     """
 
     server: Any
@@ -62,6 +74,13 @@ class StepState(NamedTuple):
       memory: (n, ...), what each client keeps between rounds.
       t: int32, iterations done.
       steps: int32, of them since the last communication.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> state = begin(sps.proxskip(stepsize=0.5, prob=0.5), quadratic(clients=3, dimension=2), jax.random.key(0))
+      >>> state.x["x"].shape, int(state.t), int(state.steps)
+      ((3, 2, 1), 0, 0)
     """
 
     x: Any
@@ -223,10 +242,14 @@ def step(
     Returns:
       The next state, and whether the clients communicated.
 
-    Example::
-
-        one = functools.partial(step, algorithm, problem, schedule)
-        state, heads = jax.lax.scan(lambda state, _: one(state, key), begin(algorithm, problem, key), length=1000)
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> algorithm, problem, key = sps.gd(stepsize=1.0), quadratic(clients=2, dimension=1), jax.random.key(0)
+      >>> one = partial(step, algorithm, problem, Schedule(jnp.float32(1), jnp.int32(1)))
+      >>> state, heads = lax.scan(lambda state, _: one(state, key), begin(algorithm, problem, key), length=2)
+      >>> heads.tolist(), bool(jnp.allclose(state.server["x"], problem.data[0].mean(axis=(0, 1))))
+      ([True, True], True)
     """
     keys, b = split_key(key), algorithm.broadcast(state.server)
     heads = coin(schedule, keys.coin, state.t) if heads is None else heads
@@ -255,7 +278,16 @@ def step(
 def begin(
     algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None, cohort: Cohort | None = None
 ) -> StepState:
-    """The state before the first :func:`step`; ``params`` replaces the problem's starting point."""
+    """The state before the first :func:`step`; ``params`` replaces the problem's starting point.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem, start_at = quadratic(clients=3, dimension=2), {"x": jnp.ones((2, 1))}
+      >>> state = begin(sps.gd(stepsize=1.0), problem, jax.random.key(0), start_at)
+      >>> state.x["x"].ravel().tolist()
+      [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    """
     return _begun(algorithm, problem, cohort, split_key(key), *start(algorithm, problem, key, params))
 
 

@@ -77,6 +77,13 @@ def prepare(
     Raises:
       ValueError: for a name that ``make`` does not take, a missing one, a number out of its range, or a sparsity that
         contradicts the sparsifier.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> hyper = {"stepsize": 0.5, "sparsity": 0.9}
+      >>> setup, traced, schedule = prepare(sps.sparse_proxskip, hyper, jnp.float32, local_steps=10)
+      >>> sorted(traced), [name for name, _ in setup.options], int(schedule.local_steps)
+      (['prob', 'sparsity', 'stepsize'], ['prune'], 10)
     """
     takes = inspect.signature(make).parameters
     hyper = dict(hyper)

@@ -34,6 +34,12 @@ class Plan(NamedTuple):
     Attributes:
       chunk: how many clients of a device are computed at once, None for all.
       mesh: of devices, with the one axis ``"clients"``, or None for one device.
+
+    Example:
+      >>> Plan(chunk=10)
+      Plan(chunk=10, mesh=None)
+      >>> Plan(mesh=clients_mesh(jax.devices()[:1])).devices
+      1
     """
 
     chunk: int | None = None
@@ -49,12 +55,23 @@ VMAP = Plan()
 
 
 def clients_mesh(devices: list[jax.Device]) -> Mesh:
-    """The mesh of these devices that :class:`Plan` asks for."""
+    """The mesh of these devices that :class:`Plan` asks for.
+
+    Example:
+      >>> clients_mesh(jax.devices()[:1]).axis_names
+      ('clients',)
+    """
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def place(plan: Plan, stacked: Tree) -> Tree:
-    """``stacked``, arrays (n, ...), with n/D clients on each device of the plan."""
+    """``stacked``, arrays (n, ...), with n/D clients on each device of the plan.
+
+    Example:
+      >>> plan = Plan(mesh=clients_mesh(jax.devices()[:1]))
+      >>> tuple(place(plan, jnp.ones((4, 2))).sharding.spec)
+      ('clients',)
+    """
     if plan.mesh is None:
         return stacked
     sharding = NamedSharding(plan.mesh, PartitionSpec(AXIS))
@@ -72,7 +89,12 @@ def place(plan: Plan, stacked: Tree) -> Tree:
 
 
 def everywhere(plan: Plan, values: Tree) -> Tree:
-    """``values`` on every device of the plan, so that every process can read them; under jit."""
+    """``values`` on every device of the plan, so that every process can read them; under jit.
+
+    Example:
+      >>> everywhere(Plan(), jnp.ones(2)).tolist()
+      [1.0, 1.0]
+    """
     if plan.mesh is None:
         return values
     return lax.with_sharding_constraint(values, NamedSharding(plan.mesh, PartitionSpec()))
@@ -93,6 +115,12 @@ def over_clients(
 
     Returns:
       :math:`\sum_i w_i\, \mathrm{message}_i`, accurate to the last bits, and ``kept`` stacked, (n, ...).
+
+    Example:
+      >>> one = lambda shared, row: (shared * row, row + 1)
+      >>> mean, kept = over_clients(Plan(), one, None, jnp.float32(2), jnp.array([1.0, 3.0]))
+      >>> float(mean), kept.tolist()
+      (4.0, [2.0, 4.0])
     """
     clients = len(jax.tree.leaves(stacked)[0])
     if plan.mesh is None:

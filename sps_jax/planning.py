@@ -79,7 +79,17 @@ class Shapes(NamedTuple):
 
 
 def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
-    """Traced, not computed; and once for equal choices on problems of equal shapes."""
+    """Traced, not computed; and once for equal choices on problems of equal shapes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem = quadratic(clients=4, dimension=8)
+      >>> setup, hyper, _ = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
+      >>> shapes(setup, hyper, problem).up.entries
+      8
+    """
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (hyper, problem))
     leaves, structure = jax.tree.flatten(abstract)
     return _shapes(setup, structure, tuple(leaves))
@@ -180,6 +190,15 @@ def choose(
     Raises:
       ValueError: for more devices than there are or that do not divide n, a chunk out of range, or a layout that does
         not fit in memory; it names the largest chunk that would.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem = quadratic(clients=4, dimension=8)
+      >>> setup, hyper, _ = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
+      >>> choose(shapes(setup, hyper, problem), problem, devices=1, chunk=2)
+      Plan(chunk=2, mesh=None)
     """
     n, part, available = problem.clients, of.cohort or problem.clients, jax.devices()
     fitting = [d for d in range(1, min(part, len(available)) + 1) if n % d == part % d == 0]

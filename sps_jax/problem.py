@@ -45,6 +45,19 @@ class Problem:
       augment: (key, *examples) -> examples, a random change of every batch that a local gradient is taken on, or None.
       evaluate_batch: examples that an evaluation computes at once, None for all of a client and all test examples.
       evaluate_examples: of each client, the first so many, that an evaluation takes f over; None for all.
+
+    Example:
+      >>> data, counts = stack_clients([np.array([1.0, 3.0, 8.0], np.float32)], [np.array([0, 1]), np.array([2])])
+      >>> problem = Problem(
+      ...     data=tuple(map(jnp.asarray, data)),
+      ...     counts=jnp.asarray(counts),
+      ...     test=None,
+      ...     ridge=jnp.float32(0),
+      ...     init=lambda key: jnp.zeros(1),
+      ...     loss=lambda x, a: (x - a) ** 2 / 2,
+      ... )
+      >>> float(problem.objective(jnp.zeros(1)))  # (2.5 + 32) / 2
+      17.25
     """
 
     data: tuple[jax.Array, ...]
@@ -170,6 +183,11 @@ def stack_clients(
 
     Raises:
       ValueError: for no client, or a client without examples.
+
+    Example:
+      >>> data, counts = stack_clients([np.array([5, 6, 7])], [np.array([0, 2]), np.array([1])])
+      >>> data[0].tolist(), counts.tolist()
+      ([[5, 7], [6, 0]], [2, 1])
     """
     counts = np.array([len(part) for part in parts], np.int32)
     if not len(counts) or counts.min() < 1:

@@ -28,6 +28,10 @@ def quantize(params: Tree, key: jax.Array, bits: int) -> Tree:
       params: pytree of floating arrays.
       key: a JAX random key.
       bits: r >= 1.
+
+    Example:
+      >>> quantize(jnp.array([0.0, -2.0]), jax.random.key(0), bits=1).tolist()
+      [0.0, -2.0]
     """
     leaves, structure = jax.tree.flatten(params)
     largest, steps = tree.largest(leaves), 2**bits - 1

@@ -134,7 +134,13 @@ def _start_rounds(
 
 
 def placed(plan: Plan, problem: Problem) -> Problem:
-    """``problem`` with its clients on the devices of the plan; nothing happens where they are there already."""
+    """``problem`` with its clients on the devices of the plan; nothing happens where they are there already.
+
+    Example:
+      >>> from sps_jax.problems import quadratic
+      >>> placed(Plan(), quadratic(clients=4, dimension=2)).clients
+      4
+    """
     data, counts, weights = place(plan, (problem.data, problem.counts, problem.weights))
     return replace(problem, data=data, counts=counts, weights=weights)
 
@@ -254,6 +260,14 @@ def simulate(
 
     Raises:
       ValueError: for a hyperparameter that is unknown, missing or out of range.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem, key = quadratic(clients=2, dimension=1), jax.random.key(0)
+      >>> state, history = simulate(sps.proxskip, problem, {"stepsize": 0.5}, key, rounds=3, local_steps=2)
+      >>> history["iteration"].tolist(), history["uplink_bits"].tolist()
+      ([2, 4, 6], [64, 128, 192])
     """
     setup, hyper, schedule = prepare(
         make,
@@ -294,6 +308,14 @@ def iterate(
 
     Returns:
       The final state, and (iterations,) booleans: after which iterations the clients communicated.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem, key = quadratic(clients=2, dimension=1), jax.random.key(0)
+      >>> state, heads = iterate(sps.proxskip, problem, {"stepsize": 0.5}, key, iterations=4, local_steps=2)
+      >>> heads.tolist()
+      [False, True, False, True]
     """
     dtype = problem.ridge.dtype
     setup, hyper, schedule = prepare(

@@ -66,6 +66,14 @@ def stream(
 
     Raises:
       ValueError: as :func:`sps_jax.simulate`.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem, key = quadratic(clients=4, dimension=1), jax.random.key(0)
+      >>> state, history = stream(sps.proxskip, problem, {"stepsize": 0.5}, key, rounds=2, local_steps=2, cohort=2)
+      >>> history["uplink_bits"].tolist()
+      [64, 128]
     """
     prepared = prepare(make, hyper, problem.ridge.dtype, cohort=cohort, **options)
     asked = asked_rounds(rounds, evaluate_every)

@@ -100,10 +100,14 @@ def sweep(
     Raises:
       ValueError: for a hyperparameter that is unknown, missing or out of range, before anything is computed.
 
-    Example::
-
-        points = sps.grid(stepsize=[0.1, 0.5], sparsity=[0.9, 0.99], local_steps=10, seed=range(5))
-        for point, history, diverged in sps.sweep(sps.sparse_proxskip, problem, points, rounds=100): ...
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> points = grid(stepsize=[0.25, 0.5], local_steps=2)
+      >>> for point, history, diverged_at in sweep(sps.proxskip, quadratic(clients=2, dimension=1), points, rounds=2):
+      ...     print(point["stepsize"], history["iteration"].tolist(), diverged_at)
+      0.25 [2, 4] None
+      0.5 [2, 4] None
     """
     common: dict[str, Any] = {"transform": transform, "transform_on": transform_on, "cohort": cohort}
     prepared = [_prepare(make, point, problem, **common) for point in points]

@@ -42,6 +42,13 @@ class Turn(NamedTuple):
       steps: local steps since the last communication, a scalar of the parameters' dtype.
       cohort: how many clients take part.
       clients: how many clients there are, n.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> key = jax.random.key(0)
+      >>> turn = Turn(key, key, slot=jnp.int32(2), steps=jnp.float32(10), cohort=5, clients=100)
+      >>> turn.cohort / turn.clients
+      0.05
     """
 
     key: jax.Array
@@ -73,6 +80,14 @@ class Algorithm(NamedTuple):
       uplink: how m is written, a :class:`sps_jax.communication.Code`; nonzeros of 32 bits where nothing else is said.
       downlink: how b is written.
       weighted: whether clients may have unequal weights.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> signs = Algorithm(move=lambda x, d: x - 0.5 * jnp.sign(d))  # FedAvg whose local steps follow the signs
+      >>> x = jnp.array([4.0, -2.0])
+      >>> signs.move(x, signs.direction(x, (), x, lambda x: x, None)).tolist()
+      [3.5, -1.5]
     """
 
     move: Callable[[Tree, Tree], Tree]
@@ -93,7 +108,14 @@ class Algorithm(NamedTuple):
 
 
 def descend(stepsize: Scalar) -> Callable[[Tree, Tree], Tree]:
-    r"""The plain local step :math:`x \leftarrow x - \gamma d`."""
+    r"""The plain local step :math:`x \leftarrow x - \gamma d`.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> descend(0.5)(jnp.array([4.0, 2.0]), jnp.array([2.0, 2.0])).tolist()
+      [3.0, 1.0]
+    """
     return lambda x, d: jax.tree.map(lambda x, d: x - stepsize * d, x, d)
 
 
@@ -109,6 +131,17 @@ def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, o
 
     Raises:
       ValueError: for another ``on``, or a transform with state on the gradient.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> import optax
+      >>> method = transformed(Algorithm(move=descend(0.5)), optax.clip_by_global_norm(2.0))
+      >>> h, b = method.init(jnp.array([0.0, 8.0]))
+      >>> x = method.start(b, h)
+      >>> x, _ = method.move(x, method.direction(x, h, b, lambda x: x, None))
+      >>> x.tolist()
+      [0.0, 7.0]
     """
     if on == "gradient":
         return algorithm._replace(direction=_with_gradient(algorithm.direction, transform))

@@ -27,6 +27,14 @@ def compressed_scaffnew(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -
       stepsize: gamma > 0.
       prob: p in (0, 1].
       owners: s, how many clients send each coordinate; rounded, and held between 2 and c.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> key = jax.random.key(0)
+      >>> turns = [Turn(key, key, jnp.int32(i), jnp.float32(2), cohort=3, clients=3) for i in range(3)]
+      >>> method, x = compressed_scaffnew(stepsize=0.5, prob=0.5, owners=2), jnp.ones(4)
+      >>> sum(method.send(x, (), x, lambda x: x, turn) for turn in turns).tolist()  # two owners each
+      [2.0, 2.0, 2.0, 2.0]
     """
 
     def share(turn: Turn) -> jax.Array:

@@ -15,5 +15,14 @@ def fedavg(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
       stepsize: gamma > 0.
       prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps; it sets the schedule
         and is not used otherwise.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method, x = fedavg(stepsize=0.5, prob=0.1), jnp.array([4.0, 2.0])
+      >>> method.move(x, method.direction(x, (), x, lambda x: x, None)).tolist()  # the gradient of ||x||^2 / 2 is x
+      [2.0, 1.0]
+      >>> method.serve(x, jnp.array([3.0, 3.0]), None).tolist()  # the mean of what the clients sent
+      [3.0, 3.0]
     """
     return Algorithm(move=descend(stepsize))

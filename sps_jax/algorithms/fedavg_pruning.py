@@ -14,6 +14,13 @@ def fedavg_server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, p
       prob: p in (0, 1]; it sets the schedule and is not used otherwise.
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method, mean = fedavg_server_pruning(stepsize=0.5, prob=0.1, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> method.serve(mean, mean, None).tolist()
+      [[4.0, 0.0]]
     """
     return pruned(fedavg(stepsize=stepsize, prob=prob), prune, sparsity, server="naive")
 
@@ -29,6 +36,13 @@ def fedavg_client_pruning(
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       straight_through: take the gradients at :math:`C(x_i)` (True) or at :math:`x_i` (False).
       prune: the sparsifier C.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method, x = fedavg_client_pruning(stepsize=0.5, prob=0.1, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> method.send(x, (), x, lambda x: x, None).tolist()
+      [[4.0, 0.0]]
     """
     return pruned(
         fedavg(stepsize=stepsize, prob=prob),

@@ -33,6 +33,15 @@ def fedcomloc_com(
       sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
       quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are sent as they are.
       prune: the sparsifier, in place of TopK.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from sps_jax import Turn
+      >>> key = jax.random.key(0)
+      >>> turn = Turn(key, key, jnp.int32(0), jnp.float32(2), cohort=10, clients=10)
+      >>> method, x = fedcomloc_com(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> method.send(x, (), x, lambda x: x, turn).tolist()
+      [[4.0, 0.0]]
     """
     compress, code = _compressor(sparsity, quantize_bits, prune)
     return proxskip(stepsize=stepsize, prob=prob)._replace(
@@ -55,6 +64,13 @@ def fedcomloc_local(
       sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
       quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are used as they are.
       prune: the sparsifier, in place of TopK.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method, x = fedcomloc_local(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> method.direction(x, jnp.zeros((1, 2)), x, lambda x: x, None).tolist()
+      [[4.0, 0.0]]
     """
     compress, _ = _compressor(sparsity, quantize_bits, prune)
     base = proxskip(stepsize=stepsize, prob=prob)
@@ -80,6 +96,15 @@ def fedcomloc_global(
       sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
       quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are sent as they are.
       prune: the sparsifier, in place of TopK.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from sps_jax import Turn
+      >>> key = jax.random.key(0)
+      >>> turn = Turn(key, key, jnp.int32(-1), jnp.float32(2), cohort=10, clients=10)
+      >>> method, mean = fedcomloc_global(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> method.serve(mean, mean, turn).tolist()
+      [[4.0, 0.0]]
     """
     compress, code = _compressor(sparsity, quantize_bits, prune)
     return proxskip(stepsize=stepsize, prob=prob)._replace(

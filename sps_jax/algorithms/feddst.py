@@ -40,6 +40,14 @@ def feddst(
       drop: fraction of the remaining weights that a readjustment replaces, in [0, 1].
       readjust_every: rounds from one readjustment to the next, rounded, at least 1.
       prune: the sparsifier that chooses, by magnitude.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method = feddst(stepsize=0.5, prob=0.5, sparsity=0.5)
+      >>> _, (x, mask, t) = method.init(jnp.ones((2, 4)))
+      >>> int(mask.sum()), (x == mask).all().item()
+      (4, True)
     """
     every = jnp.maximum(1, jnp.round(readjust_every)).astype(jnp.int32)
     midway = jnp.floor(1 / (2 * prob)).astype(jnp.int32)

@@ -23,6 +23,16 @@ def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
       stepsize: gamma < 2 / (L + alpha).
       prob: p in (0, 1]; it sets the schedule and is not used otherwise.
       alpha: weight of the proximal term, > 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      
+      >>> method = feddyn(stepsize=0.5, prob=0.1, alpha=1.0)
+      >>> x, l, b = jnp.array([4.0, 2.0]), jnp.array([1.0, 0.0]), jnp.array([2.0, 2.0])
+      >>> method.direction(x, l, b, lambda x: x, None).tolist()  # x - l + (x - b)
+      [5.0, 2.0]
+      >>> method.receive(x, l, x - b, b, None).tolist()  # l - (x - b)
+      [-1.0, 0.0]
     """
 
     def init(params: Tree) -> tuple[Tree, Tree]:

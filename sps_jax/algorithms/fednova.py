@@ -26,6 +26,17 @@ def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Sca
       prob: p in (0, 1]; it sets the schedule and is not used otherwise.
       tau_min: local steps of client 0, the slowest, at least 1.
       tau_max: local steps of client n - 1, the fastest; those in between are spaced evenly, and rounded.
+
+    Example:
+      >>> import jax.numpy as jnp
+      
+      >>> method, b, tau = fednova(stepsize=0.5, prob=0.1), jnp.array([4.0, 2.0]), jnp.float32(1)
+      >>> x = method.start(b, tau)
+      >>> for _ in range(3):  # of which it takes one
+      ...     x = method.move(x, method.direction(x, tau, b, lambda x: x, None))
+      >>> d, steps = method.send(x, tau, b, lambda x: x, None)
+      >>> d.tolist(), int(steps)
+      ([2.0, 1.0], 1)
     """
 
     def enroll(h: Tree, i: jax.Array, n: int) -> Tree:

@@ -16,6 +16,14 @@ def fedprox(*, stepsize: Scalar, prob: Scalar, mu: Scalar = 0.1) -> Algorithm:
       stepsize: gamma > 0.
       prob: p in (0, 1]; it sets the schedule and is not used otherwise.
       mu: weight of the proximal term, >= 0; at 0 it is FedAvg.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method = fedprox(stepsize=0.5, prob=0.1, mu=1.0)
+      >>> x, b = jnp.array([4.0, 2.0]), jnp.array([2.0, 2.0])
+      >>> method.direction(x, (), b, lambda x: x, None).tolist()  # x + (x - b)
+      [6.0, 2.0]
     """
 
     def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:

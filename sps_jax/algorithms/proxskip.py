@@ -22,6 +22,16 @@ def proxskip(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps.
+
+    Example:
+      >>> import jax.numpy as jnp
+      
+      >>> method = proxskip(stepsize=0.5, prob=0.5)
+      >>> x, h, b = jnp.array([4.0, 2.0]), jnp.array([1.0, 1.0]), jnp.array([3.0, 3.0])
+      >>> method.move(x, method.direction(x, h, b, lambda x: x, None)).tolist()  # x - (x - h) / 2
+      [2.5, 1.5]
+      >>> method.receive(x, h, x, b, None).tolist()  # h + (b - x), as p = gamma
+      [0.0, 2.0]
     """
 
     def init(params: Tree) -> tuple[Tree, Tree]:

@@ -17,6 +17,12 @@ def cubic(sparsity: jax.Array, rounds: jax.Array, t: jax.Array) -> jax.Array:
       sparsity: s, a floating scalar.
       rounds: T >= 1, a scalar of the same dtype.
       t: int32.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> [round(float(cubic(jnp.float32(0.8), jnp.float32(2), jnp.int32(t))), 2) for t in range(4)]
+      [0.0, 0.7, 0.8, 0.8]
     """
     left = 1 - jnp.minimum(t.astype(sparsity.dtype) / rounds, 1)
     return sparsity * (1 - left**3)
@@ -32,6 +38,16 @@ def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: 
     Args:
       make: of a sparsity in place of the last, a floating scalar. What it gives differs in numbers only.
       sparsity, rounds: s and T, scalars of one floating dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> import sps_jax as sps
+      >>> method = ramped(
+      ...     lambda s: sps.sparse_proxskip(stepsize=0.5, prob=0.5, sparsity=s), jnp.float32(0.75), jnp.float32(2)
+      ... )
+      >>> [int((method.model((jnp.ones((1, 4)), jnp.int32(t))) != 0).sum()) for t in range(3)]
+      [4, 1, 1]
     """
 
     def at(t: jax.Array) -> Algorithm:

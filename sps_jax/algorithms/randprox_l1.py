@@ -22,6 +22,13 @@ def randprox_l1(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Algorit
       stepsize: gamma > 0.
       prob: p in (0, 1].
       l1: lambda >= 0, acting on every parameter.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method = randprox_l1(stepsize=0.5, prob=0.5, l1=1.0)
+      >>> method.move(jnp.array([4.0, 0.5]), jnp.array([4.0, 0.5])).tolist()  # [2, 0.25], each 0.5 nearer to zero
+      [1.5, 0.0]
     """
     step = descend(stepsize)
 

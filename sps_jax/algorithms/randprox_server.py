@@ -27,6 +27,13 @@ def randprox_server(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Alg
       stepsize: gamma > 0.
       prob: p in (0, 1].
       l1: lambda >= 0, acting on every parameter.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method, mean = randprox_server(stepsize=0.5, prob=0.5, l1=0.5), jnp.array([4.0, 0.25])
+      >>> method.serve(mean, mean, None).tolist()
+      [3.5, 0.0]
     """
     base = proxskip(stepsize=stepsize, prob=prob)
 

@@ -20,6 +20,14 @@ def scaffold(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+
+    Example:
+      >>> import jax.numpy as jnp
+      
+      >>> method = scaffold(stepsize=0.5, prob=0.1)
+      >>> x, ci, c = jnp.array([4.0, 2.0]), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+      >>> method.direction(x, ci, (x, c), lambda x: x, None).tolist()  # x - ci + c
+      [3.0, 3.0]
     """
 
     def init(params: Tree) -> tuple[Tree, Tree]:

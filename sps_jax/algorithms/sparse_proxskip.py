@@ -39,6 +39,16 @@ def sparse_proxskip(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: 
       prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps.
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C, ``prune(params, sparsity) -> params``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      
+      >>> method = sparse_proxskip(stepsize=0.5, prob=0.5, sparsity=0.5)
+      >>> x, h = jnp.array([[4.0, 2.0]]), jnp.array([[1.0, 1.0]])
+      >>> method.direction(x, h, x, lambda x: x, None).tolist()  # C(x) - h: the gradient is taken at C(x)
+      [[3.0, -1.0]]
+      >>> method.send(x, h, x, lambda x: x, None).tolist()
+      [[4.0, 0.0]]
     """
     return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, gradient=True, uplink=True)
 
@@ -57,6 +67,13 @@ def sparse_proxskip_local(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, p
       prob: p in (0, 1].
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method = sparse_proxskip_local(stepsize=0.5, prob=0.5, sparsity=0.5)
+      >>> method.move(jnp.array([[4.0, 2.0]]), jnp.array([[6.0, 0.0]])).tolist()  # C of [1, 2]
+      [[0.0, 2.0]]
     """
     return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, iterate=True)
 
@@ -73,6 +90,16 @@ def server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: P
       prob: p in (0, 1].
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method, mean = server_pruning(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> b = method.serve(mean, mean, None)
+      >>> b.tolist()
+      [[4.0, 0.0]]
+      >>> method.receive(mean, jnp.zeros((1, 2)), mean, b, None).tolist()  # what sum h grows by, over n
+      [[0.0, -2.0]]
     """
     return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, server="naive")
 
@@ -87,5 +114,13 @@ def server_pruning_modified(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar,
       prob: p in (0, 1].
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method, mean = server_pruning_modified(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> b = method.serve(mean, mean, None)
+      >>> b.tolist(), method.start(b, ()).tolist()
+      ([[4.0, 2.0]], [[4.0, 0.0]])
     """
     return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, server="modified")

@@ -145,12 +145,21 @@ def topk(
 
     Raises:
       ValueError: for an unknown scope.
+
+    Example:
+      >>> topk({"w": jnp.array([[1.0, -3.0], [0.5, 2.0]]), "bias": jnp.array([0.1])}, 0.5)["w"].tolist()
+      [[0.0, -3.0], [0.0, 2.0]]
     """
     return Sparsifier(scope=scope, prunable=prunable)(params, sparsity)
 
 
 def make_topk(scope: str = "global", prunable: Callable[[tuple, jax.Array], bool] = matrices) -> Sparsifier:
-    """:func:`topk` with its options fixed. Equal options give the same object."""
+    """:func:`topk` with its options fixed. Equal options give the same object.
+
+    Example:
+      >>> make_topk("layerwise") is make_topk("layerwise")
+      True
+    """
     return _make_topk(scope, prunable)
 
 

@@ -113,6 +113,10 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
 
     The same choice as the first ``k`` of a stable descending argsort of ``|x|``. NaN ranks above infinity, so a NaN
     is never pruned away unseen. ``k`` may be traced, 1 <= k <= d < 2**30.
+
+    Example:
+      >>> topk_mask(jnp.array([1.0, -3.0, 3.0, 2.0]), 2).tolist()
+      [False, True, True, False]
     """
     k, d, zero = jnp.asarray(k, jnp.int32), jnp.int32(x.size), jnp.int32(0)
     bits = magnitude_bits(x)
