@@ -32,7 +32,8 @@ def _over_positions(values: jax.Array) -> jax.Array:
 
 
 def _cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
-    return _over_positions(optax.softmax_cross_entropy_with_integer_labels(logits, y))
+    classes_first = jnp.moveaxis(logits, -1, 0)  # XLA:CPU is slow to reduce over a short last axis
+    return _over_positions(optax.softmax_cross_entropy_with_integer_labels(classes_first, y, axis=0))
 
 
 def _argmax_accuracy(logits: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
