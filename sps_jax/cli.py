@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import tyro
@@ -17,14 +18,26 @@ from sps_jax.sweep_options import sweep_type
 
 def command(arguments: list[str]) -> int:
     """Parse and run; user errors become one message and status 2, a disk's status 1, a lost process's status 4."""
-    types = {"run": command_type(), "resume": Resume, "sweep": sweep_type(), "table": Table, "plot": Plot}
+    types: dict[str, Callable[..., Any]] = {
+        "run": command_type(),
+        "resume": Resume,
+        "sweep": sweep_type(),
+        "table": Table,
+        "plot": Plot,
+    }
     options = tyro.extras.subcommand_cli_from_dict(
         types,
         prog="sps-jax",
         description="Simulate sparse, communication-efficient federated learning.",
         args=arguments or ["--help"],
     )
-    work = {types["run"]: run, Resume: resume, types["sweep"]: sweep, Table: table, Plot: plot}
+    work: dict[Any, Callable[[Any], int]] = {
+        types["run"]: run,
+        Resume: resume,
+        types["sweep"]: sweep,
+        Table: table,
+        Plot: plot,
+    }
     return processes.leave(status_of(lambda: work[type(options)](options)))
 
 

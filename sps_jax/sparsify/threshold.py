@@ -113,16 +113,20 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
 
     The same choice as the first ``k`` of a stable descending argsort of ``|x|``. NaN ranks above infinity, so a NaN
     is never pruned away unseen. ``k`` may be traced, 1 <= k <= d < 2**30.
+
+    Example:
+      >>> topk_mask(jnp.array([1.0, -3.0, 3.0, 2.0]), 2).tolist()
+      [False, True, True, False]
     """
     k, d, zero = jnp.asarray(k, jnp.int32), jnp.int32(x.size), jnp.int32(0)
     bits = magnitude_bits(x)
     word = bits.dtype.type
 
-    def by_magnitude(thresholds):
+    def by_magnitude(thresholds: jax.Array) -> jax.Array:
         held, _ = lax.optimization_barrier((x, thresholds))  # else its bits are written out once, before the loop
         return count_above(magnitude_bits(held), thresholds)
 
-    def by_index(thresholds):
+    def by_index(thresholds: jax.Array) -> jax.Array:
         held, last, _ = lax.optimization_barrier((x, d, thresholds))  # as above, and so are the indices
         earliest_highest = jnp.where(magnitude_bits(held) == found.high, last - lax.iota(jnp.int32, x.size), 0)
         return many + count_above(earliest_highest, thresholds)
