@@ -28,7 +28,7 @@ BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "feda
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Run algorithms on a problem and compare them: a table, a picture, and result files.
+    """Compare algorithms on a problem: a table, a picture, files.
 
     Attributes:
       problem: name of the problem.

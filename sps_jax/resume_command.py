@@ -16,7 +16,9 @@ from sps_jax.run_command import complete_with_checkpoints, conclude, configurati
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """Go on with a run that was cut off, as if it had not been; a whole one gets its table and picture anew.
+    """Go on with a run that was cut off, as if it had not been.
+
+    A run that is whole gets its table and picture anew.
 
     Attributes:
       folder: what `sps-jax run` was given as --out, with --checkpoint-every.

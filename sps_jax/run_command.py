@@ -202,11 +202,16 @@ def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options:
     return plan
 
 
+def compiled_folder() -> Path:
+    """Where compiled programs are kept."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(jax.config.jax_compilation_cache_dir or home / "sps_jax" / "compiled")
+
+
 def keep_compiled() -> None:
     """Keep compiled programs on disk for the next run, where the user's JAX settings say nothing else."""
     if jax.config.jax_compilation_cache_dir is None:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "sps_jax" / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(compiled_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

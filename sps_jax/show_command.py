@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Compare the algorithms of result folders, each at its best point, chosen on validation data and never on test.
+    """Compare what result folders hold, each algorithm at its best.
+
+    The best point is chosen on validation data, never on test data.
 
     Attributes:
       folders: of runs and sweeps of one problem.
@@ -30,7 +32,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw a metric of result folders: algorithms at their best points, or a heat map over two hyperparameters.
+    """Draw what result folders hold: curves, or heat maps.
+
+    Curves are of the algorithms at their best points, a map is over two hyperparameters.
 
     Attributes:
       folders: of runs and sweeps of one problem.
