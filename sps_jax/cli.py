@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import tyro
 
-from sps_jax import __version__, processes
+from sps_jax import __version__, processes, speech
 from sps_jax.data_command import Data, data
 from sps_jax.doctor_command import Doctor, doctor
 from sps_jax.list_command import List, list_all
@@ -33,6 +33,7 @@ def command(arguments: list[str]) -> int:
     )
     work = {types["run"]: run, Resume: resume, types["sweep"]: sweep, Table: table, Plot: plot}
     work |= {List: list_all, Data: data, Doctor: doctor}
+    speech.hush(getattr(options, "quiet", False))
     return processes.leave(status_of(lambda: work[type(options)](options)))
 
 

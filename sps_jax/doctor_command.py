@@ -27,10 +27,8 @@ IMPORT = "import time; began = time.perf_counter(); import sps_jax; print(time.p
 class Doctor:
     """What this installation has, and whether it works.
 
-    Versions, devices, memory, caches and the data that are there; the status is 1 where something is broken.
-
     Attributes:
-      json: one JSON document instead of text.
+      json: one JSON document instead of text. The status is 1 where something is broken.
     """
 
     json: bool = False

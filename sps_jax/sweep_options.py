@@ -39,7 +39,7 @@ def sweep_type() -> type:
     made = with_fields("Sweep", Run, helps, [*several, *single, *others])
     made.__doc__ = made.__doc__.replace(
         "Compare algorithms on a problem: a table, a picture, files.",
-        "Run every combination of hyperparameters and seeds.\n\n    Started again with the same --out it goes on.",
+        "Run all combinations of settings and seeds, or what is left.",
     )
     return made
 

@@ -13,6 +13,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "errors": 0,
     "stopping": 0,
     "processes": 0,
+    "speech": 0,
     "cohort": 1,
     "communication": 1,
     "quantize": 2,
