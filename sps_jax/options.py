@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "feda
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Run algorithms on a problem and compare them: a table, a picture, and result files.
+    """Compare algorithms on a problem: a table, a picture, files.
 
     Attributes:
       problem: name of the problem.
@@ -62,6 +62,8 @@ class Run:
       process_id: which of them this is, from 0; only process 0 writes.
       out: output folder, new or empty; default is a fresh one under runs/.
       checkpoint_every: rounds from one checkpoint to the next; `sps-jax resume` goes on from the last. Default is none.
+      json: one JSON document of the summaries on standard output, instead of the table.
+      quiet: nothing on standard error but errors.
     """
 
     problem: str = "digits"
@@ -93,6 +95,8 @@ class Run:
     process_id: int | None = None
     out: Path | None = None
     checkpoint_every: int | None = None
+    json: bool = False
+    quiet: bool = False
 
 
 @cache
@@ -147,7 +151,12 @@ def check(options: Run) -> None:
 
 def check_names(options: Any) -> None:
     """Raise a ``ValueError`` for a name that is in no table, or names that do not go together."""
-    choices = {"problem": PROBLEMS, "criterion": CRITERIA, "scope": SCOPES, "encoding": ENCODINGS}
+    choices: dict[str, Iterable[str]] = {
+        "problem": PROBLEMS,
+        "criterion": CRITERIA,
+        "scope": SCOPES,
+        "encoding": ENCODINGS,
+    }
     for name, allowed in (choices | {"cohort_by": BY, "precision": PRECISIONS}).items():
         if getattr(options, name) not in allowed:
             raise unknown(name, getattr(options, name), allowed)

@@ -8,7 +8,7 @@ over n clients with :math:`m_i` examples each; :math:`w_i = 1/n` unless ``weight
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,9 @@ class Problem:
       >>> float(problem.objective(jnp.zeros(1)))  # (2.5 + 32) / 2
       17.25
     """
+
+    from_arrays: ClassVar[Callable[..., "Problem"]]
+    """:func:`sps_jax.arrays.from_arrays`, which needs models and losses and so lives above this module."""
 
     data: tuple[jax.Array, ...]
     counts: jax.Array

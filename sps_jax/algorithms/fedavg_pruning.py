@@ -7,7 +7,7 @@ from sps_jax.sparsify import topk
 
 
 def fedavg_server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
-    r"""FedAvg whose server broadcasts :math:`b = C(\frac1n \sum_i x_i)`; the clients send dense vectors.
+    r"""FedAvg whose server broadcasts C(mean of x_i); the clients send dense vectors.
 
     Args:
       stepsize: gamma > 0.
@@ -28,7 +28,7 @@ def fedavg_server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, p
 def fedavg_client_pruning(
     *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, straight_through: bool = True, prune: Prune = topk
 ) -> Algorithm:
-    r"""FedAvg whose clients send :math:`C(x_i)`; Sparse-ProxSkip without control variates.
+    r"""FedAvg whose clients send C(x_i): Sparse-ProxSkip without control variates.
 
     Args:
       stepsize: gamma > 0.

@@ -20,7 +20,7 @@ def feddst(
     readjust_every: Scalar = 10,
     prune: Prune = topk,
 ) -> Algorithm:
-    r"""FedDST (Bibikar et al. 2022, arXiv 2112.09824): federated dynamic sparse training.
+    r"""FedDST (Bibikar et al. 2022, arXiv 2112.09824): dynamic sparse training, whose mask moves every few rounds.
 
     With a mask M of K ones, common to all between readjustments,
 
