@@ -64,7 +64,7 @@ def cifar10(
     return Cifar10(*splits)
 
 
-class SpsCifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class SpsCifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # its base has no types
     """One record per official batch."""
 
     name = "sps_cifar10"
@@ -98,7 +98,7 @@ def _batches(path: Path) -> list[bytes]:
                 member = archive.getmember(f"{_FOLDER}/{name}")
                 if not member.isreg():  # a link, perhaps to itself
                     raise ValueError(f"{member.name} is no file")
-                found[name] = archive.extractfile(member).read()
+                found[name] = archive.extractfile(member).read()  # type: ignore[union-attr]  # see except
     except (tarfile.TarError, OSError, EOFError, KeyError, AttributeError, ValueError, zlib.error) as error:
         raise wrong(_SOURCE, path, f"it is no gzipped tar file with {_FOLDER}/*.bin ({error})") from None
     for name, batch in found.items():
