@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,6 +79,10 @@ TESTS: dict[str, list[str]] = {
 ARITHMETIC, BITS = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}, {"RShift", "LShift", "Bit"}
 
 
+SIGNS = {"parameters", "typedargslist", "dictorsetmaker"}
+"""Where a star is no operator."""
+
+
 class Mutant(NamedTuple):
     """One change: in ``module``, by the ``occurrence``-th of an operator, and the line (from 1) it is in."""
 
@@ -98,12 +102,15 @@ def mutants(module: str) -> dict[tuple, list[Mutant]]:
             continue
         places = ((node, place) for node in nodes for place in operator().mutation_positions(node))
         for occurrence, (node, place) in enumerate(places):
-            if not annotates(node) and compiles(mutate_code(code, operator(), occurrence)):
+            sign = node.parent.type in SIGNS
+            if not annotates(node) and not (sign and not compiles(mutate_code(code, operator(), occurrence))):
                 found.setdefault(place, []).append(Mutant(module, name, occurrence, place[0][0]))
     return found
 
 
+@cache
 def source(module: str) -> str:
+    """Its text, as it was when this began."""
     return (REPOSITORY / "sps_jax" / f"{module}.py").read_text(encoding="utf-8")
 
 
@@ -129,9 +136,9 @@ def annotates(node: Any) -> bool:
     return False
 
 
-def compiles(code: str | None) -> bool:
+def compiles(code: str) -> bool:
     try:
-        compile(code or "(", "mutant", "exec")
+        compile(code, "mutant", "exec")
     except SyntaxError:
         return False
     return True
