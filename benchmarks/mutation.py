@@ -47,7 +47,7 @@ def of_method(names: str, *more: str) -> list[str]:
 TESTS: dict[str, list[str]] = {
     "communication": ["tests/test_communication.py", "tests/test_sparsifiers.py"],
     "quantize": ["tests/algorithms/test_compression.py"],
-    "sparsify/topk": SPARSIFY,
+    "sparsify/threshold": SPARSIFY,
     "sparsify/straight_through": SPARSIFY,
     "sparsify/sparsifier": SPARSIFIERS,
     "sparsify/structures": SPARSIFIERS,
