@@ -78,6 +78,7 @@ from sps_jax.simulation import iterate, placed, simulate
 from sps_jax.sparsify import CRITERIA, STRUCTURES, Sparsifier, make_topk, straight_through, topk
 from sps_jax.streaming import stream
 from sps_jax.sweeping import grid, sweep
+from sps_jax.testing import check_algorithm
 
 __all__ = [
     "ALGORITHMS",
@@ -97,6 +98,7 @@ __all__ = [
     "StepState",
     "Turn",
     "begin",
+    "check_algorithm",
     "choose",
     "clients_mesh",
     "descend",
