@@ -1,4 +1,11 @@
-"""Simulation of communication-efficient, sparse federated learning."""
+"""Simulation of communication-efficient, sparse federated learning.
+
+``problems``, ``results``, ``comparison`` and ``plotting`` are modules that are imported when they are first asked for:
+they take a second, for data sets, pandas and pictures.
+"""
+
+import importlib
+from types import ModuleType
 
 __version__ = "0.1.0"
 
@@ -123,3 +130,15 @@ __all__ = [
     "transformed",
     *ALGORITHMS,
 ]
+
+_LATER = ("comparison", "plotting", "problems", "results")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LATER:
+        return importlib.import_module(f"sps_jax.{name}")
+    raise AttributeError(f"module 'sps_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LATER])
