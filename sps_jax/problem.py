@@ -8,7 +8,7 @@ over n clients with :math:`m_i` examples each; :math:`w_i = 1/n` unless ``weight
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,9 @@ class Problem:
       evaluate_batch: examples that an evaluation computes at once, None for all of a client and all test examples.
       evaluate_examples: of each client, the first so many, that an evaluation takes f over; None for all.
     """
+
+    from_arrays: ClassVar[Callable[..., "Problem"]]
+    """:func:`sps_jax.arrays.from_arrays`, which needs models and losses and so lives above this module."""
 
     data: tuple[jax.Array, ...]
     counts: jax.Array

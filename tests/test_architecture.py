@@ -30,6 +30,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "streaming": 4,
     "sweeping": 4,
     "problems": 4,
+    "arrays": 4,
     "results": 5,
     "checkpoint": 5,
     "plotting": 5,
@@ -55,6 +56,7 @@ NEIGHBOURS = {("simulation", name) for name in ("engine", "hyperparameters", "pl
 NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning", "hyperparameters")}
 NEIGHBOURS |= {("sweeping", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
 NEIGHBOURS |= {("streaming", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
+NEIGHBOURS |= {("arrays", "problems"), ("arrays", "problems.losses"), ("arrays", "problems.supervised")}
 NEIGHBOURS |= {("run_command", name) for name in ("experiment", "journal", "options", "report", "shared_journal")}
 NEIGHBOURS |= {("resume_command", name) for name in ("journal", "options", "run_command")}
 NEIGHBOURS |= {("journal", "experiment"), ("shared_journal", "journal"), ("shared_journal", "experiment")}

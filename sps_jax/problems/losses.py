@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from sps_jax.errors import unknown
 from sps_jax.models import Model
 
 
@@ -61,19 +63,34 @@ LOSSES = {
 }
 
 
+def loss_named(loss: str | Callable[[jax.Array, jax.Array], jax.Array]) -> Loss:
+    """The :class:`Loss` of that name, or one of a function ``outputs, y -> (b,)``, which tells nothing else.
+
+    Raises:
+      ValueError: for a name that is in no table, or what is neither.
+    """
+    if callable(loss):
+        return Loss(loss, lambda outputs, y: {}, np.inf)
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES)
+    return LOSSES[loss]
+
+
 @cache
-def loss_of(model: Model, loss: str) -> Callable[..., jax.Array]:
+def loss_of(model: Model, loss: str | Callable) -> Callable[..., jax.Array]:
     """(params, x, y) -> (b,), the losses of b examples."""
-    return lambda params, x, y: LOSSES[loss].of(model.apply(params, x), y)
+    of = loss_named(loss).of
+    return lambda params, x, y: of(model.apply(params, x), y)
 
 
 @cache
-def metrics_of(model: Model, loss: str) -> Callable[..., dict[str, jax.Array]]:
+def metrics_of(model: Model, loss: str | Callable) -> Callable[..., dict[str, jax.Array]]:
     """(params, x, y) -> {name: (b,)}, the loss among them, with the model applied once."""
+    named = loss_named(loss)
 
     def metrics(params, x, y):
         outputs = model.apply(params, x)
-        return {"loss": LOSSES[loss].of(outputs, y)} | LOSSES[loss].metrics(outputs, y)
+        return {"loss": named.of(outputs, y)} | named.metrics(outputs, y)
 
     return metrics
 
