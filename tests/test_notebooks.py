@@ -63,9 +63,9 @@ def test_what_is_committed_is_a_whole_run(name):
     seen = outputs(notebook)
     assert {output["output_type"] for output in seen} <= {"stream", "display_data", "execute_result"}
     assert all(output.get("name", "stdout") == "stdout" for output in seen)
-    assert sum("image/png" in output.get("data", {}) for output in seen) >= 1
-    shown = "".join(json.dumps({**o, "data": {k: v for k, v in o.get("data", {}).items() if k != "image/png"}}) for o in seen)
-    assert not re.search(VOLATILE, shown)
+    pictures = [output["data"].pop("image/png", None) for output in seen if "data" in output]
+    assert any(pictures)
+    assert not re.search(VOLATILE, json.dumps(seen))
     assert not any(cell["metadata"] for cell in notebook["cells"])
     assert "sps_jax" in "".join(code[0]["source"]) and "%pip install" in "".join(code[0]["source"])
 
