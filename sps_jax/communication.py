@@ -107,7 +107,14 @@ _POSITIONS: dict[str, Callable[[int, Size], int | float]] = {
     "bitmap": _map_bits,
     "entropy": _choice_bits,
 }
-ENCODINGS = ("dense", *_POSITIONS, "cheapest")
+ENCODINGS: dict[str, str] = {
+    "dense": "Every number.",
+    "indices": "The nonzeros, and the number of each position.",
+    "bitmap": "The nonzeros, and one bit a position.",
+    "entropy": "The nonzeros, and for the positions what no code can be shorter than on average.",
+    "cheapest": "The least of dense, indices and bitmap: the default.",
+}
+"""Name -> what is sent; the formulas are in the table above."""
 
 
 def message_bits(count: Count | int, size: Size | int, encoding: str = "cheapest") -> int | float:

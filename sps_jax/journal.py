@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sps_jax import results
+from sps_jax import results, speech
 from sps_jax.checkpoint import Checkpoints, Unreadable
 from sps_jax.experiment import Standing
 from sps_jax.simulation import Past
@@ -108,7 +108,7 @@ class Journal:
         os.truncate(self.metrics, self._length)
         if self._again:
             where = f"after round {at.past.rounds} of {self.rounds}" if at.past.rounds else "from its beginning"
-            print(f"sps-jax: {names['algorithm']} (seed {names['seed']}) goes on {where}", file=sys.stderr)
+            speech.say(f"sps-jax: {names['algorithm']} (seed {names['seed']}) goes on {where}")
             self._again = False
         return at
 

@@ -28,7 +28,7 @@ BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "feda
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Run algorithms on a problem and compare them: a table, a picture, and result files.
+    """Compare algorithms on a problem: a table, a picture, files.
 
     Attributes:
       problem: name of the problem.
@@ -60,6 +60,8 @@ class Run:
       process_id: which of them this is, from 0; only process 0 writes.
       out: output folder, new or empty; default is a fresh one under runs/.
       checkpoint_every: rounds from one checkpoint to the next; `sps-jax resume` goes on from the last. Default is none.
+      json: one JSON document of the summaries on standard output, instead of the table.
+      quiet: nothing on standard error but errors.
     """
 
     problem: str = "digits"
@@ -91,6 +93,8 @@ class Run:
     process_id: int | None = None
     out: Path | None = None
     checkpoint_every: int | None = None
+    json: bool = False
+    quiet: bool = False
 
 
 @cache

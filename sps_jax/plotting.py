@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-
+MARKERS = "os^DvPX*"  # and without colours
 
 LABELS = {
     "uplink_bits": "uplink, all clients together",
@@ -36,11 +36,12 @@ def curves(
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    styles = [(style, colour) for style in ("-", "--", ":") for colour in COLOURS]
-    for (name, seeds), (style, colour) in zip(runs.items(), styles, strict=False):
+    styles = [(dash, look) for dash in ("-", "--", ":") for look in zip(COLOURS, MARKERS, strict=True)]
+    for i, ((name, seeds), (dash, (colour, marker))) in enumerate(zip(runs.items(), styles, strict=False)):
         shortest = min(map(len, seeds))
         x, y = (np.array([[r[column] for r in seed[:shortest]] for seed in seeds]) for column in (against, metric))
-        axes.plot(x.mean(0), y.mean(0), style, color=colour, linewidth=1.8, label=name)
+        some = (0.015 * i, 0.12)  # of the length of the axes: where the first marker is, and from one to the next
+        axes.plot(x.mean(0), y.mean(0), dash, color=colour, linewidth=1.8, marker=marker, markevery=some, label=name)
         if len(seeds) > 1:
             axes.fill_between(x.mean(0), y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
     if against.endswith("bits"):
@@ -50,7 +51,7 @@ def curves(
         axes.xaxis.set_major_formatter(ticker.EngFormatter("bit"))
         axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel(LABELS[against])
-    axes.set_ylabel(metric.replace("_", " "))
+    axes.set_ylabel(metric.replace("_", " ") + (", fraction of examples" if metric.endswith("accuracy") else ""))
     axes.set_title(title)
     axes.grid(alpha=0.3)
     if len(runs) > 6:

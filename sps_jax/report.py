@@ -62,7 +62,7 @@ def table_row(summary: Record) -> dict[str, str]:
         "method": summary["algorithm"],
         "seed": str(summary["seed"]),
         metric: f"{final[metric]:.4f}" if final else "diverged",
-        f"uplink to {summary['target']:.4g}": results.human(summary["bits_to_target"]),
+        f"bits to {summary['target']:.4g}": results.human(summary["bits_to_target"]),
         "uplink": results.human(final.get("uplink_bits")),
         "downlink": results.human(final.get("downlink_bits")),
         "density": f"{final['density']:.3f}" if final else "-",

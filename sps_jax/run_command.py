@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import itertools
+import json
 import os
 import platform
 import shlex
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
-from sps_jax import journal, processes, report, results
+from sps_jax import journal, processes, report, results, speech
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.experiment import compile_blocks, go_on, start_run, summarise
@@ -37,6 +38,9 @@ from sps_jax.planning import choose, describe, footprint, shapes
 from sps_jax.problem import Problem
 from sps_jax.shared_journal import Agreed, SharedJournal
 from sps_jax.stopping import Stopped, Wish, wishes
+
+TALK = ("json", "quiet")
+"""Options that say how a run is told, not what it is."""
 
 
 class Job(NamedTuple):
@@ -82,7 +86,7 @@ def get_ready(options: Run) -> Job:
     """Check, meet the other processes, load and lay out; nothing is written."""
     devices = join(options)
     job = processes.agree(lambda: load(options, devices))
-    own = ("process_id", "coordinator", "out", "manual_dir", "data_dir")
+    own = ("process_id", "coordinator", "out", "manual_dir", "data_dir", *TALK)
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in own}
     processes.refuse_others(settings | {"layout": layout(job)})
     return job
@@ -99,6 +103,7 @@ def join(options: Run) -> int | None:
 
 def load(options: Run, devices: int | None) -> Job:
     """The problem, and the algorithms laid out."""
+    speech.doing(f"loading {options.problem}")
     problem = build_problem(options)
     pruned = pruned_leaves(options, problem)
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
@@ -160,10 +165,15 @@ def compare(options: Run, summaries: list[report.Record], out: Path) -> None:
     for record in results.read_jsonl(out / "metrics.jsonl"):
         runs[record["algorithm"], record["seed"]].append(record)
     summaries = report.compare(runs, summaries, options.target)
+    speech.doing("drawing")
     report.write(runs, summaries, f"{options.problem}, sparsity {options.sparsity:g}", out)
-    print(report.table(summaries))
-    metric = summaries[0]["target_metric"]
-    print(f"\n{metric} after equal rounds; uplink and downlink are totals over all clients. Results: {out}")
+    speech.doing("")
+    if options.json:
+        print(json.dumps({"results": str(out), "summaries": summaries}, indent=2, allow_nan=False))
+    else:
+        print(report.table(summaries))
+        metric = summaries[0]["target_metric"]
+        print(f"\n{metric} after equal rounds; uplink and downlink are totals over all clients. Results: {out}")
     for sentence in report.divergences(summaries):
         print(sentence, file=sys.stderr)
 
@@ -198,15 +208,20 @@ def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options:
     plan = choose(of, problem, devices=devices, chunk=number("chunk", options.chunk, int, "all", "auto"))
     need = footprint(of, problem, plan)
     if processes.first():
-        print(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}", file=sys.stderr)
+        speech.say(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}")
     return plan
+
+
+def compiled_folder() -> Path:
+    """Where compiled programs are kept."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(jax.config.jax_compilation_cache_dir or home / "sps_jax" / "compiled")
 
 
 def keep_compiled() -> None:
     """Keep compiled programs on disk for the next run, where the user's JAX settings say nothing else."""
     if jax.config.jax_compilation_cache_dir is None:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "sps_jax" / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(compiled_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
@@ -221,7 +236,8 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
     runs = list(itertools.product(job.prepared, range(options.seed, options.seed + options.seeds)))
     left = runs[len(keeper.finished) :]
     done = options.rounds * len(keeper.finished)
-    hidden = None if processes.first() else True  # None: where standard error is no terminal
+    speech.doing("")
+    hidden = None if processes.first() and not speech.quiet() else True  # None: where standard error is no terminal
     with tqdm(total=options.rounds * len(runs), initial=done, unit="round", disable=hidden, leave=False) as bar:
         for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
@@ -244,7 +260,9 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
 
 def configuration(options: Run) -> dict[str, Any]:
     """Every setting, the versions and the device."""
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items()}
+    settings = {
+        k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items() if k not in TALK
+    }
     packages = {name: version(name) for name in ("sps_jax", "jax", "jaxlib", "flax", "optax", "numpy")}
     device = jax.devices()[0]
     return {

@@ -38,8 +38,8 @@ def sweep_type() -> type:
     }
     made = with_fields("Sweep", Run, helps, [*several, *single, *others])
     made.__doc__ = made.__doc__.replace(
-        "Run algorithms on a problem and compare them: a table, a picture, and result files.",
-        "Run algorithms at every combination of hyperparameters and seeds; started again with --out, it goes on.",
+        "Compare algorithms on a problem: a table, a picture, files.",
+        "Run all combinations of settings and seeds, or what is left.",
     )
     return made
 

@@ -13,6 +13,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "errors": 0,
     "stopping": 0,
     "processes": 0,
+    "speech": 0,
     "cohort": 1,
     "communication": 1,
     "quantize": 2,
@@ -46,6 +47,9 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "sweep_options": 6,
     "comparison": 6,
     "show_command": 6,
+    "list_command": 6,
+    "data_command": 6,
+    "doctor_command": 6,
     "cli": 6,
     "__main__": 6,
     "": 6,  # the package itself, whose __init__ may import anything
@@ -64,8 +68,10 @@ NEIGHBOURS |= {("sweep_command", name) for name in ("options", "run_command", "s
 NEIGHBOURS |= {("sweep_options", "options"), ("cli", "sweep_options")}
 NEIGHBOURS |= {("show_command", "comparison")}
 NEIGHBOURS |= {("cli", name) for name in ("options", "resume_command", "run_command", "show_command", "sweep_command")}
+NEIGHBOURS |= {("cli", name) for name in ("list_command", "data_command", "doctor_command")}
+NEIGHBOURS |= {("doctor_command", name) for name in ("data_command", "run_command")}
 NEIGHBOURS |= {("__main__", "cli")}
-NEIGHBOURS |= {(name, "") for name in ("experiment", "run_command", "__main__")}  # for the version
+NEIGHBOURS |= {(name, "") for name in ("experiment", "run_command", "cli", "__main__")}  # for the version
 RESERVED = {"tensorflow_datasets": "datasets", "flax": "models", "matplotlib": "plotting"}
 
 

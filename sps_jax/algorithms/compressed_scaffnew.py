@@ -10,7 +10,7 @@ from sps_jax.tree import Tree
 
 
 def compressed_scaffnew(*, stepsize, prob, owners=2) -> Algorithm:
-    r"""CompressedScaffnew (Condat, Agarsky, Richtarik 2022, arXiv 2210.13277).
+    r"""CompressedScaffnew (Condat et al. 2022, arXiv 2210.13277): each coordinate is sent by a few clients alone.
 
     The local steps of :func:`proxskip`, and at a communication of c clients, of n in all,
 

@@ -7,7 +7,7 @@ from sps_jax.sparsify import topk
 
 
 def fedavg_server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
-    r"""FedAvg whose server broadcasts :math:`b = C(\frac1n \sum_i x_i)`; the clients send dense vectors.
+    r"""FedAvg whose server broadcasts C(mean of x_i); the clients send dense vectors.
 
     Args:
       stepsize: gamma > 0.
@@ -19,7 +19,7 @@ def fedavg_server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
 
 
 def fedavg_client_pruning(*, stepsize, prob, sparsity, straight_through=True, prune=topk) -> Algorithm:
-    r"""FedAvg whose clients send :math:`C(x_i)`; Sparse-ProxSkip without control variates.
+    r"""FedAvg whose clients send C(x_i): Sparse-ProxSkip without control variates.
 
     Args:
       stepsize: gamma > 0.

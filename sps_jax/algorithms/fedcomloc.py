@@ -17,7 +17,7 @@ from sps_jax.tree import Tree
 
 
 def fedcomloc_com(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
-    r"""FedComLoc-Com (Yi, Meinhardt, Condat, Richtarik 2024, arXiv 2403.09904): the message is compressed.
+    r"""FedComLoc-Com (Yi et al. 2024, arXiv 2403.09904): ProxSkip whose messages are TopK, quantised, or both.
 
     :func:`proxskip`, but that :math:`C(x_i)` goes up and stands for :math:`x_i` in the update of the control variates:
 
@@ -39,7 +39,7 @@ def fedcomloc_com(*, stepsize, prob, sparsity, quantize_bits: int | None = None,
 
 
 def fedcomloc_local(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
-    r"""FedComLoc-Local (arXiv 2403.09904): gradients are taken at the compressed iterate.
+    r"""FedComLoc-Local: gradients are taken at the compressed iterate, messages are dense.
 
     .. math:: x_i \leftarrow x_i - \gamma (\nabla f_i(C(x_i)) - h_i)
 
@@ -62,7 +62,7 @@ def fedcomloc_local(*, stepsize, prob, sparsity, quantize_bits: int | None = Non
 
 
 def fedcomloc_global(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
-    r"""FedComLoc-Global (arXiv 2403.09904): the server compresses what it broadcasts.
+    r"""FedComLoc-Global: the server compresses what it broadcasts, which breaks the sum of control variates.
 
     .. math:: b = C\Big(\frac1n \sum_i x_i\Big)
 

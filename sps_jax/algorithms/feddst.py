@@ -12,7 +12,7 @@ from sps_jax.tree import Tree
 
 
 def feddst(*, stepsize, prob, sparsity, drop=0.2, readjust_every=10, prune=topk) -> Algorithm:
-    r"""FedDST (Bibikar et al. 2022, arXiv 2112.09824): federated dynamic sparse training.
+    r"""FedDST (Bibikar et al. 2022, arXiv 2112.09824): dynamic sparse training, whose mask moves every few rounds.
 
     With a mask M of K ones, common to all between readjustments,
 

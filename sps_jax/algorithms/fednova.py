@@ -7,7 +7,7 @@ from sps_jax.algorithms.base import Algorithm
 
 
 def fednova(*, stepsize, prob, tau_min=1, tau_max=10) -> Algorithm:
-    r"""FedNova (Wang et al. 2020, arXiv 2007.07481), plain local gradient steps.
+    r"""FedNova (Wang et al. 2020, arXiv 2007.07481): clients take different numbers of plain local steps.
 
     Client i takes :math:`\tau_i` steps of a round, a fixed number between the slowest and the fastest client's, and
     then waits; where the round ends before, it has taken fewer, and :math:`\tau_i` below is that.

@@ -8,7 +8,7 @@ from sps_jax.algorithms.proxskip import proxskip
 
 
 def randprox_l1(*, stepsize, prob, l1=1e-3) -> Algorithm:
-    r"""ProxSkip for :math:`f(x) + \lambda \|x\|_1` (RandProx, Condat and Richtarik 2023, arXiv 2207.12891).
+    r"""ProxSkip for f(x) + l1 ||x||_1 (RandProx, Condat and Richtarik 2023, arXiv 2207.12891).
 
     Every local step of :func:`proxskip` is followed by soft thresholding:
 

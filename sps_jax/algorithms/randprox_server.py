@@ -8,8 +8,10 @@ from sps_jax.algorithms.proxskip import proxskip
 
 
 def randprox_server(*, stepsize, prob, l1=1e-3) -> Algorithm:
-    r"""ProxSkip for :math:`f(x) + \lambda \|x\|_1` whose server takes the proximal step (RandProx, Condat and
-    Richtarik 2023, arXiv 2207.12891; ProxSkip, arXiv 2202.09357, with the consensus and the l1 term as one).
+    r"""ProxSkip for f(x) + l1 ||x||_1 with the proximal step at the server: accelerated, the broadcast is sparse.
+
+    RandProx (Condat and Richtarik 2023, arXiv 2207.12891); it is ProxSkip (arXiv 2202.09357) with the consensus and the
+    l1 term as one.
 
     The local steps of :func:`proxskip`, and at a communication
 

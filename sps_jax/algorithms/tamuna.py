@@ -5,7 +5,7 @@ from sps_jax.algorithms.compressed_scaffnew import compressed_scaffnew
 
 
 def tamuna(*, stepsize, prob, owners=2) -> Algorithm:
-    r"""TAMUNA (Condat, Agarsky, Malinovsky, Richtarik 2023, arXiv 2302.09832).
+    r"""TAMUNA (Condat et al. 2023, arXiv 2302.09832): CompressedScaffnew for cohorts; the same while all take part.
 
     :func:`compressed_scaffnew` with partial participation: a cohort of c of the n clients, drawn before the local
     steps, starts from the last broadcast, deals the coordinates among itself, s owners each, and only it updates its

@@ -23,7 +23,7 @@ def libsvm(
     manual_dir: str | None = None,
     data_dir: str | None = None,
 ) -> Problem:
-    """Binary logistic regression with a ridge term that makes L/mu of the worst client equal ``kappa``.
+    """Binary logistic regression with a ridge term that makes L/mu of the worst client equal kappa.
 
     A fifth of the examples, drawn with ``data_seed``, is the test part.
 

@@ -9,7 +9,7 @@ from sps_jax.problem import Problem
 def quadratic(
     *, clients: int = 10, dimension: int = 20, mu: float = 1.0, data_seed: int = 0, precision: str = "float32"
 ) -> Problem:
-    r""":math:`f_i(x) = \frac{\mu}{2} \|x - a_i\|^2` with :math:`a_i \sim N(0, I)`; L_i = mu, x* is the mean of a_i.
+    r"""f_i(x) = mu/2 ||x - a_i||^2 with a_i ~ N(0, I); every L_i is mu, and x* is the mean of the a_i.
 
     With :math:`p^2 = 1 - (1 - \gamma\mu)^2` the expected Lyapunov function of ProxSkip falls by exactly
     :math:`(1 - \gamma\mu)^2` an iteration. It starts from x = 0.

@@ -17,12 +17,12 @@ from sps_jax.tree import Tree
 
 
 def magnitude(params: Tree, gradient: Tree | None) -> Tree:
-    """Magnitude of the weight, :math:`|w|`: what TopK ranks by."""
+    """The largest weights: TopK."""
     return params
 
 
 def weight_gradient(params: Tree, gradient: Tree | None) -> Tree:
-    r"""Magnitude of weight x gradient, :math:`|w \, \partial f / \partial w|`; :math:`|w|` where there is no gradient.
+    r"""The largest weight x gradient, on the batch at hand; where there is no gradient, as at the server, TopK.
 
     To first order what the loss changes by if w is set to zero: the connection sensitivity of SNIP (Lee et al. 2019,
     arXiv 1810.02340), the Taylor criterion of Molchanov et al. (2017, arXiv 1611.06440). The clients rank by it when
@@ -36,10 +36,10 @@ weight_gradient.wants_gradient = True
 
 
 def random(params: Tree, gradient: Tree | None) -> Tree:
-    """The same random numbers always, uniform: one random mask for all clients, all rounds and the server.
+    """The same random weights for all clients, all rounds and the server, so that no positions are sent.
 
-    Masks of different sparsities are nested. Only nonzeros are counted as sent: a kept weight that is exactly zero,
-    such as that of a pixel that is never lit, costs nothing.
+    Scores are uniform numbers from a fixed key; masks of different sparsities are nested. Only nonzeros are counted as
+    sent: a kept weight that is exactly zero, such as that of a pixel that is never lit, costs nothing.
     """
     leaves, structure = jax.tree.flatten(params)
     keys = (jax.random.fold_in(jax.random.key(0), i) for i in range(len(leaves)))

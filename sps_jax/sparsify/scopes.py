@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-SCOPES = ("global", "layerwise", "erk")
+SCOPES: dict[str, str] = {
+    "global": "All that is pruned, as one vector.",
+    "layerwise": "Each leaf by itself, with the same sparsity.",
+    "erk": "Each leaf by itself, small ones with the smaller sparsity (Erdos-Renyi-Kernel, arXiv 1911.11134).",
+}
+"""Among which weights the ranking is: name -> what it means."""
 
 
 def matrices(path: tuple, leaf: jax.Array) -> bool:

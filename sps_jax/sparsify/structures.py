@@ -182,13 +182,43 @@ class Groups(Entries):
         return jnp.pad(vector, (0, -vector.size % self.size), constant_values=padding).reshape(-1, self.size)
 
 
+def entries() -> Entries:
+    """Every weight by itself; a position a weight is sent."""
+    return Entries()
+
+
+def rows() -> Tiles:
+    """Rows of the matrix, such as all weights of an output of a linear model; a position a row."""
+    return Tiles(1, None)
+
+
+def filters() -> Tiles:
+    """Columns: output channels of a convolution, inputs of a linear model; a position a column."""
+    return Tiles(None, 1)
+
+
+def blocks(height: int, width: int) -> Tiles:
+    """Blocks of R x C weights, as in blocks:4x4, the last ones smaller; a position a block."""
+    return Tiles(height, width)
+
+
+def groups(size: int) -> Groups:
+    """Of each M consecutive weights the same number is kept; a position of ceil(log2 M) bits a weight."""
+    return Groups(size)
+
+
+def n_of_m(keep: int, size: int) -> Groups:
+    """N of each M consecutive weights, as in 2:4; the sparsity must be 1 - N/M."""
+    return Groups(size, keep)
+
+
 STRUCTURES: dict[str, Callable[..., Entries]] = {
-    "entries": Entries,
-    "rows": lambda: Tiles(1, None),
-    "filters": lambda: Tiles(None, 1),
-    "blocks:RxC": Tiles,
-    "groups:M": Groups,
-    "N:M": lambda n, m: Groups(m, n),
+    "entries": entries,
+    "rows": rows,
+    "filters": filters,
+    "blocks:RxC": blocks,
+    "groups:M": groups,
+    "N:M": n_of_m,
 }
 """The one table of structures; a capital letter stands for a number."""
 
