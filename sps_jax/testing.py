@@ -50,9 +50,14 @@ def check_algorithm(make: Callable[..., Algorithm], hyper: Mapping[str, Any] | N
       AssertionError: with the first promise that is broken, and how.
       ValueError: for hyperparameters that it does not take.
 
-    Example::
-
-        sps.check_algorithm(my_method, dict(momentum=0.9))
+    >>> from sps_jax import gd
+    >>> def lighter(*, stepsize):
+    ...     return gd(stepsize=stepsize)._replace(model=lambda server: {"w": server["w"]})
+    >>> try:
+    ...     check_algorithm(lighter)
+    ... except AssertionError as error:
+    ...     print(str(error).partition(":")[0])
+    the model is not like the parameters
     """
     takes = inspect.signature(make).parameters
     hyper = {name: value for name, value in DEFAULTS.items() if name in takes} | dict(hyper or {})
@@ -81,7 +86,7 @@ def _see(holds: bool, otherwise: str) -> None:
 def _check_shapes(build: Callable, problem: Problem, hyper: Mapping, schedule: Schedule, key: jax.Array) -> None:
     """Nothing is computed; ``hyper`` is traced, as in a simulation."""
 
-    def seen(hyper):
+    def seen(hyper: Mapping[str, jax.Array]) -> tuple[Tree, Tree, State, State, Any]:
         algorithm, params = build(hyper), problem.init(key)
         before = start(algorithm, problem, key)
         after, _ = one_round(algorithm, problem, schedule, before, key)
@@ -114,7 +119,7 @@ def _rounds(
 
 
 def _measured(code: Code) -> Code:
-    def count(message, turn):
+    def count(message: Any, turn: Any) -> Any:
         due = sum((jnp.sum((a != 0) & (a != 1), dtype=jnp.int32) for a in tree.floats(message)), start=jnp.int32(0))
         return *code.count(message, turn), due
 
