@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import tyro
@@ -23,16 +24,32 @@ def command(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"sps_jax {__version__}")
         return 0
-    types = {"run": command_type(), "resume": Resume, "sweep": sweep_type(), "table": Table, "plot": Plot}
-    types |= {"list": List, "data": Data, "doctor": Doctor}
+    types: dict[str, Callable[..., Any]] = {
+        "run": command_type(),
+        "resume": Resume,
+        "sweep": sweep_type(),
+        "table": Table,
+        "plot": Plot,
+        "list": List,
+        "data": Data,
+        "doctor": Doctor,
+    }
     options = tyro.extras.subcommand_cli_from_dict(
         types,
         prog="sps-jax",
         description="Simulate sparse, communication-efficient federated learning. --version tells the version.",
         args=arguments or ["--help"],
     )
-    work = {types["run"]: run, Resume: resume, types["sweep"]: sweep, Table: table, Plot: plot}
-    work |= {List: list_all, Data: data, Doctor: doctor}
+    work: dict[Any, Callable[[Any], int]] = {
+        types["run"]: run,
+        Resume: resume,
+        types["sweep"]: sweep,
+        Table: table,
+        Plot: plot,
+        List: list_all,
+        Data: data,
+        Doctor: doctor,
+    }
     speech.hush(getattr(options, "quiet", False))
     return processes.leave(status_of(lambda: work[type(options)](options)))
 

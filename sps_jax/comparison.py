@@ -114,7 +114,7 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
 def text(table: Sequence[dict[str, Any]], metric: str) -> str:
     """The rows for people."""
 
-    def line(row):
+    def line(row: dict[str, Any]) -> dict[str, str]:
         deviation = "" if row["deviation"] is None else f"+-{row['deviation']:.4f}"
         return {
             "method": row["algorithm"],

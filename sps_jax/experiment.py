@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.engine import State
+from sps_jax.hyperparameters import Choices
 from sps_jax.plan import Plan
 from sps_jax.planning import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
@@ -67,7 +68,7 @@ class Standing(NamedTuple):
 
 
 def compile_blocks(
-    prepared: tuple,
+    prepared: Choices,
     plan: Plan,
     problem: Problem,
     key: jax.Array,
@@ -86,14 +87,14 @@ def compile_blocks(
     return Block(run, plan, problem, of, length, round(time.perf_counter() - began, 3))
 
 
-def start_run(prepared: tuple, block: Block, key: jax.Array) -> Standing:
+def start_run(prepared: Choices, block: Block, key: jax.Array) -> Standing:
     """Where a run begins."""
     setup, hyper, _ = prepared
     return Standing(start_rounds(setup, block.problem, hyper, key))
 
 
 def go_on(
-    prepared: tuple, block: Block, key: jax.Array, start: Standing, *, rounds: int, evaluate_every: int, encoding: str
+    prepared: Choices, block: Block, key: jax.Array, start: Standing, *, rounds: int, evaluate_every: int, encoding: str
 ) -> Iterator[tuple[Standing, list[Row]]]:
     """Run what is left of ``rounds``, a multiple of the block's, or up to the first whose numbers are not finite.
 
@@ -142,7 +143,7 @@ def summarise(block: Block, end: Standing) -> Row:
     }
 
 
-def run_blocks(prepared: tuple, block: Block, key: jax.Array, **settings: Any) -> tuple[list[Row], Row]:
+def run_blocks(prepared: Choices, block: Block, key: jax.Array, **settings: Any) -> tuple[list[Row], Row]:
     """A run from its first round: the records of its evaluations, in order, and :func:`summarise`'s.
 
     Args:

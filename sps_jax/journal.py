@@ -26,7 +26,7 @@ Record = dict[str, Any]
 class Whole:
     """``metrics.jsonl`` grows by whole runs, written whole or not at all."""
 
-    def __init__(self, out: Path):
+    def __init__(self, out: Path) -> None:
         self.out = out
         self.finished: list[Record] = []
         self._rows: list[Record] = []
@@ -48,7 +48,7 @@ class Whole:
 class Nothing(Whole):
     """Of a process that is not the first: nothing is written."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.finished: list[Record] = []
 
     def add(self, names: Record, rows: list[Record], at: Standing) -> None:
@@ -73,7 +73,7 @@ class Journal:
       again: whether it is taken up, and says where it goes on.
     """
 
-    def __init__(self, out: Path, begun: Mapping[str, Any], wish: Wish, again: bool):
+    def __init__(self, out: Path, begun: Mapping[str, Any], wish: Wish, again: bool) -> None:
         self.out, self.begun, self.wish, self._again = out, begun, wish, again
         self.rounds, self.every = begun["settings"]["rounds"], begun["settings"]["checkpoint_every"]
         self.metrics, self._ended = out / "metrics.jsonl", folder(out) / "finished.jsonl"

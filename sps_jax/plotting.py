@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -87,7 +88,7 @@ def heat_map(
     _save(figure, path)
 
 
-def _save(figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     partial = path.with_name(f".{path.name}")
     figure.savefig(partial, format="png", dpi=150)
     partial.replace(path)

@@ -9,7 +9,9 @@ from sps_jax import plotting, results
 Record = dict[str, Any]
 
 
-def compare(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], target: float | None):
+def compare(
+    runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], target: float | None
+) -> list[Record]:
     """The summaries with what is judged between runs.
 
     Args:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 from tqdm import tqdm
@@ -21,7 +21,7 @@ from sps_jax import journal, processes, report, results, speech
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.experiment import compile_blocks, go_on, start_run, summarise
-from sps_jax.hyperparameters import prepare, recorded
+from sps_jax.hyperparameters import Choices, prepare, recorded
 from sps_jax.options import (
     Run,
     build_problem,
@@ -57,7 +57,7 @@ class Job(NamedTuple):
     options: Run
     problem: Problem
     pruned: dict[str, Any]
-    prepared: dict[str, tuple]
+    prepared: dict[str, Choices]
     plans: dict[str, Plan]
 
 
@@ -71,7 +71,7 @@ def run(options: Run) -> int:
     return conclude(options, run_all(job, journal.Whole(out) if processes.first() else journal.Nothing()), out)
 
 
-def begin(job: Job, config: Mapping[str, Any]) -> Path:
+def begin(job: Job, config: dict[str, Any]) -> Path:
     """The folder of the run, made, and what is begun noted in it, by the first process."""
     out = folder_named(job.options)
     if processes.first():
@@ -141,14 +141,17 @@ def complete_with_checkpoints(job: Job, out: Path, begun: Mapping[str, Any], end
         return 1
 
 
-def keeper_of(options: Run, out: Path, begun: Mapping[str, Any], wish: Wish, ended: list | None):
+def keeper_of(
+    options: Run, out: Path, begun: Mapping[str, Any], wish: Wish, ended: list | None
+) -> journal.Journal | SharedJournal:
     """The journal of the run, see :func:`complete_with_checkpoints`; of several processes, the one they share."""
     again = ended is not None
     if not processes.several():
         return journal.Journal(out, begun, wish, again)
     agreed = Agreed(wish)
     own = journal.Journal(out, begun, agreed, again) if processes.first() else None
-    return SharedJournal(own, ended or [], options.rounds, options.checkpoint_every, agreed)
+    every = cast(int, options.checkpoint_every)  # given, else there is no journal
+    return SharedJournal(own, ended or [], options.rounds, every, agreed)
 
 
 def conclude(options: Run, summaries: list[report.Record], out: Path) -> int:
@@ -189,7 +192,7 @@ def folder_named(options: Run) -> Path:
     return options.out or Path("runs") / f"{stamp}-{options.problem}"
 
 
-def prepare_algorithm(options: Run, name: str, problem: Problem) -> tuple:
+def prepare_algorithm(options: Run, name: str, problem: Problem) -> Choices:
     """Algorithm ``name`` as the options want it, see :func:`sps_jax.hyperparameters.prepare`."""
     return prepare(
         ALGORITHMS[name],
@@ -201,7 +204,7 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> tuple:
     )
 
 
-def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options: Run) -> Plan:
+def lay_out_run(prepared: Choices, problem: Problem, devices: int | None, options: Run) -> Plan:
     """The layout of a run, said on standard error."""
     setup, hyper, _ = prepared
     of = shapes(setup, hyper, problem)
@@ -215,12 +218,13 @@ def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options:
 def compiled_folder() -> Path:
     """Where compiled programs are kept."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(jax.config.jax_compilation_cache_dir or home / "sps_jax" / "compiled")
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # options are made at import
+    return Path(chosen or home / "sps_jax" / "compiled")
 
 
 def keep_compiled() -> None:
     """Keep compiled programs on disk for the next run, where the user's JAX settings say nothing else."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # options are made at import
         jax.config.update("jax_compilation_cache_dir", str(compiled_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

@@ -113,10 +113,10 @@ def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str],
             raise unknown("hyperparameter", name, comparison.hyperparameters(records))
     drawn, rounds = [], records["round"].max()
     for algorithm, own in records.dropna(subset=list(names)).groupby("algorithm", sort=False):
-        axes = [(name, sorted(own[name].unique())) for name in names]
+        rows, columns = ((name, sorted(own[name].unique())) for name in names)
         path = out.with_name(f"{out.stem}-{algorithm}.png")
         title = f"{algorithm}, {metric.replace('_', ' ')}"
-        plotting.heat_map(comparison.cells(own, metric, axes, rounds), *axes, title, path)
+        plotting.heat_map(comparison.cells(own, metric, (rows, columns), rounds), rows, columns, title, path)
         drawn.append(path)
     if not drawn:
         raise ValueError(f"no algorithm has both {names[0]} and {names[1]}")

@@ -151,14 +151,14 @@ def test_module_keeps_to_its_floor(path):
 
 
 def test_the_package_was_found():
-    assert {"tree", "errors", "problem", "engine", "simulation", "algorithms.base", "sparsify.topk"} <= MODULES
+    assert {"tree", "errors", "problem", "engine", "simulation", "algorithms.base", "sparsify.threshold"} <= MODULES
 
 
 @pytest.mark.parametrize(
     "module, source",
     [
         ("tree", "from sps_jax import errors"),
-        ("sparsify.topk", "from sps_jax.algorithms.base import Algorithm"),
+        ("sparsify.threshold", "from sps_jax.algorithms.base import Algorithm"),
         ("algorithms.base", "from sps_jax.algorithms.gd import gd"),
         ("algorithms.base", "from .gd import gd"),
         ("algorithms.gd", "from ..engine import step"),
@@ -189,7 +189,7 @@ def test_the_check_sees_a_breach(module, source):
 @pytest.mark.parametrize(
     "module, source",
     [
-        ("sparsify.topk", "from sps_jax.errors import unknown\nfrom sps_jax.communication import Code"),
+        ("sparsify.threshold", "from sps_jax.errors import unknown\nfrom sps_jax.communication import Code"),
         ("algorithms.gd", "from sps_jax.algorithms import base\nfrom .fedavg import fedavg\nimport jax"),
         ("simulation", "import jax\nfrom sps_jax.engine import step\njax.jit(step)"),
         ("problems.logistic", "from sps_jax.problems.common import x\nfrom sps_jax import datasets"),

@@ -1,9 +1,13 @@
 """The quadratic on which ProxSkip's rate is exact."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.problem import Problem
+from sps_jax.tree import Tree
 
 
 def quadratic(
@@ -40,10 +44,10 @@ def quadratic(
     )
 
 
-def _zero(dimension: int, precision: str):
+def _zero(dimension: int, precision: str) -> Callable[[jax.Array], dict[str, jax.Array]]:
     return lambda key: {"x": jnp.zeros((dimension, 1), precision)}
 
 
-def _half_square(params, target, root):
+def _half_square(params: Tree, target: jax.Array, root: jax.Array) -> jax.Array:
     # ||root x - target||^2 / 2, root = sqrt(mu) and target = sqrt(mu) a_i, so that mu is data and not program
     return jnp.sum((root[:, None, None] * params["x"][None] - target) ** 2, axis=(1, 2)) / 2

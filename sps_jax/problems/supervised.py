@@ -20,7 +20,7 @@ PRECISIONS = ("float32", "float64", "bfloat16")
 def smoothness(x: np.ndarray, parts: Sequence[np.ndarray], curvature: float, ridge: float, bias: bool) -> np.ndarray:
     r"""(n,) the constants :math:`L_i = c\, \lambda_{\max}(A_i^\top A_i / m_i) + \rho` of clients with linear models."""
 
-    def largest(a):
+    def largest(a: np.ndarray) -> float:
         a = np.hstack([a, np.ones((len(a), 1))]) if bias else a
         gram = a @ a.T if len(a) < a.shape[1] else a.T @ a
         return np.linalg.eigvalsh(gram)[-1] / len(a)
@@ -28,7 +28,9 @@ def smoothness(x: np.ndarray, parts: Sequence[np.ndarray], curvature: float, rid
     return np.array([curvature * largest(x[part].astype(np.float64)) + ridge for part in parts])
 
 
-def moments(x: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray], precision: str):
+def moments(
+    x: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray], precision: str
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     r"""Least squares of a client in d^2 numbers: :math:`A^\top A/m,\; A^\top y/m,\; \|y\|^2/m` as its one example.
 
     Full gradients from these cost d^2 instead of m d, and no padding of small clients to the largest.
@@ -165,6 +167,6 @@ def held_in(precision: str) -> str:
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    if precision == "float64" and not jax.config.jax_enable_x64:
+    if precision == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]  # made at import
         raise ValueError('precision float64 needs jax.config.update("jax_enable_x64", True), before anything else')
     return storage(precision)
