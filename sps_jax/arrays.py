@@ -105,7 +105,7 @@ def from_arrays(
         "validation": apart,
         "precision": precision,
     }
-    if outputs is not None and isinstance(loss, str):
+    if outputs is not None and model is None and isinstance(loss, str):
         return linear_problem(loss, *data, outputs=outputs, bias=bias, **shared)
     return network_problem(loss, network, *data, **shared)
 
@@ -240,7 +240,7 @@ def refuse_other_losses(loss: Any, answers: jax.ShapeDtypeStruct, y: np.ndarray)
         raise ValueError(f"loss must return one number an example, (2,) for two of them, not {found}")
 
 
-def set_apart(name: str, parts: Parts, fraction: float, seed: int) -> tuple[Parts, np.ndarray]:
+def set_apart(name: str, parts: Parts, fraction: Any, seed: int) -> tuple[Parts, np.ndarray]:
     """The rows of each client that it keeps, and those of all clients that are set apart.
 
     Raises:

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -151,9 +151,13 @@ def check(options: Run) -> None:
 
 def check_names(options: Any) -> None:
     """Raise a ``ValueError`` for a name that is in no table, or names that do not go together."""
-    choices: dict[str, Collection[str]] = {"problem": PROBLEMS, "cohort_by": BY, "precision": PRECISIONS}
-    choices |= {"criterion": CRITERIA, "scope": SCOPES, "encoding": ENCODINGS}
-    for name, allowed in choices.items():
+    choices: dict[str, Iterable[str]] = {
+        "problem": PROBLEMS,
+        "criterion": CRITERIA,
+        "scope": SCOPES,
+        "encoding": ENCODINGS,
+    }
+    for name, allowed in (choices | {"cohort_by": BY, "precision": PRECISIONS}).items():
         if getattr(options, name) not in allowed:
             raise unknown(name, getattr(options, name), allowed)
     sparsifier(options)

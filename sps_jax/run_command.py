@@ -217,14 +217,14 @@ def lay_out_run(prepared: Choices, problem: Problem, devices: int | None, option
 
 def compiled_folder() -> Path:
     """Where compiled programs are kept."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # options are made at import
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(chosen or home / "sps_jax" / "compiled")
 
 
 def keep_compiled() -> None:
     """Keep compiled programs on disk for the next run, where the user's JAX settings say nothing else."""
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # options are made at import
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # as above
         jax.config.update("jax_compilation_cache_dir", str(compiled_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

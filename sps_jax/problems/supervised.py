@@ -167,6 +167,7 @@ def held_in(precision: str) -> str:
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    if precision == "float64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]  # made at import
+    wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # options are made at import
+    if precision == "float64" and not wide:
         raise ValueError('precision float64 needs jax.config.update("jax_enable_x64", True), before anything else')
     return storage(precision)
