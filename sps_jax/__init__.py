@@ -1,4 +1,11 @@
-"""Simulation of communication-efficient, sparse federated learning."""
+"""Simulation of communication-efficient, sparse federated learning.
+
+``problems``, ``results``, ``comparison`` and ``plotting`` are modules that are imported when they are first asked for:
+they take a second, for data sets, pandas and pictures.
+"""
+
+import importlib
+from types import ModuleType
 
 __version__ = "0.1.0"
 
@@ -79,6 +86,7 @@ from sps_jax.simulation import iterate, placed, simulate
 from sps_jax.sparsify import CRITERIA, STRUCTURES, Sparsifier, make_topk, straight_through, topk
 from sps_jax.streaming import stream
 from sps_jax.sweeping import grid, sweep
+from sps_jax.testing import check_algorithm
 
 __all__ = [
     "ALGORITHMS",
@@ -98,6 +106,7 @@ __all__ = [
     "StepState",
     "Turn",
     "begin",
+    "check_algorithm",
     "choose",
     "clients_mesh",
     "descend",
@@ -123,3 +132,15 @@ __all__ = [
     "transformed",
     *ALGORITHMS,
 ]
+
+_LATER = ("comparison", "plotting", "problems", "results")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LATER:
+        return importlib.import_module(f"sps_jax.{name}")
+    raise AttributeError(f"module 'sps_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LATER])

@@ -81,19 +81,19 @@ def from_arrays(
         pairs.append(examples("test ", *test, held, like=pairs[0]))
     if loss is None:
         loss = "squares" if np.issubdtype(pairs[0][1].dtype, np.floating) else "softmax"
-    if model is None:
+    if model is not None:
+        network, outputs = network_of(model, pairs[0][0].shape[1:], pairs[0][0].dtype.name), None
+    else:
         pairs = [(x.reshape(len(x), -1).astype(held), y) for x, y in pairs]
         if outputs is None:
             outputs = max(2, *(1 + int(y.max()) for _, y in pairs)) if loss == "softmax" else 1
         network = linear(pairs[0][0].shape[1], outputs, bias=bias, dtype=precision)
-    else:
-        network = network_of(model, pairs[0][0].shape[1:], pairs[0][0].dtype.name)
     answers = outputs_of(network, pairs[0][0], held)
     pairs = [(x, targets(y, loss, answers, held)) for x, y in pairs]
     refuse_other_losses(loss, answers, pairs[0][1])
-    if len(pairs) == 1 and test is not None:
+    if test is not None and not isinstance(test, tuple | list):
         parts, rows = set_apart("test", parts, test, seed)
-        pairs.append(tuple(a[rows] for a in pairs[0]))
+        pairs.append((pairs[0][0][rows], pairs[0][1][rows]))
     apart = None
     if validation != 0:
         parts, apart = set_apart("validation", parts, validation, seed)

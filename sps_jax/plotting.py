@@ -1,16 +1,12 @@
-"""Pictures of results."""
+"""Pictures of results, into a file or, for a notebook to show, as figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib import ticker
+from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -25,14 +21,21 @@ LABELS = {
 
 
 def curves(
-    runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], metric: str, against: str, title: str, path: Path
-) -> None:
+    runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
+    metric: str,
+    against: str,
+    title: str,
+    path: Path | None = None,
+) -> Figure:
     """``metric`` against a column of ``LABELS``: a line a method, the mean over seeds, in a band from least to most.
 
     Args:
-      runs: method -> for each seed its records, of the same rounds; a line ends where the first seed's records do.
+      runs: method -> for each seed its records (:func:`sps_jax.results.records`), of the same rounds; a line ends where
+        the first seed's records do.
+      path: of a PNG file to write, None for none.
     """
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
     styles = [(dash, look) for dash in ("-", "--", ":") for look in zip(COLOURS, MARKERS, strict=True)]
     for i, ((name, seeds), (dash, (colour, marker))) in enumerate(zip(runs.items(), styles, strict=False)):
         shortest = min(map(len, seeds))
@@ -56,7 +59,7 @@ def curves(
         figure.legend(loc="outside right upper", edgecolor="none")
     else:
         axes.legend(framealpha=0.8, edgecolor="none")
-    _save(figure, path)
+    return _saved(figure, path)
 
 
 def heat_map(
@@ -64,16 +67,18 @@ def heat_map(
     rows: tuple[str, Sequence],
     columns: tuple[str, Sequence],
     title: str,
-    path: Path,
+    path: Path | None = None,
     missing: str = "diverged",
-) -> None:
+) -> Figure:
     """``values`` (len(rows), len(columns)) as colours and numbers; NaN stays white.
 
     Args:
       rows, columns: a name and the values along that axis.
+      path: of a PNG file to write, None for none.
       missing: what a NaN means.
     """
-    figure, axes = plt.subplots(figsize=(2 + len(columns[1]), 1.5 + 0.6 * len(rows[1])), layout="constrained")
+    figure = Figure(figsize=(2 + len(columns[1]), 1.5 + 0.6 * len(rows[1])), layout="constrained")
+    axes = figure.subplots()
     image = axes.imshow(values, cmap="viridis", aspect="auto", origin="lower")
     axes.set_xlabel(columns[0])
     axes.set_ylabel(rows[0])
@@ -85,11 +90,12 @@ def heat_map(
         axes.text(j, i, shown, ha="center", va="center", color="black" if not value < middle else "white")
     axes.set_title(title)
     figure.colorbar(image)
-    _save(figure, path)
+    return _saved(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, format="png", dpi=150)
-    partial.replace(path)
-    plt.close(figure)
+def _saved(figure: Figure, path: Path | None) -> Figure:
+    if path is not None:
+        partial = path.with_name(f".{path.name}")
+        figure.savefig(partial, format="png", dpi=150)
+        partial.replace(path)
+    return figure

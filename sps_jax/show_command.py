@@ -61,6 +61,8 @@ def table(options: Table) -> int:
         return 0
     print(comparison.text(rows, metric))
     print(f"\n{metric} after equal rounds; each algorithm at the point of the best {comparison.criterion(records)}.")
+    used = comparison.hyperparameters(records)
+    print("; ".join(f"{letter} is {name}" for name, letter in comparison.SYMBOLS.items() if name in used) + ".")
     return 0
 
 

@@ -36,6 +36,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "checkpoint": 5,
     "plotting": 5,
     "report": 6,
+    "testing": 6,
     "options": 6,
     "experiment": 6,
     "journal": 6,

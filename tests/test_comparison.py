@@ -43,7 +43,7 @@ def test_rows_report_the_test_metric_over_seeds():
     assert (a["bits_to_target"], b["bits_to_target"]) == (2000, 2000)
     assert (a["control_sum"], b["control_sum"], a["seeds"]) == (None, 1e-6, 2)
     lines = comparison.text([a, b], "test_accuracy").splitlines()
-    assert lines[0].split()[:4] == ["method", "stepsize", "sparsity", "seeds"]
+    assert lines[0].split()[:4] == ["method", "gamma", "s", "seeds"]
     assert "0.6500+-0.0707" in lines[2] and "2 kbit" in lines[3]
 
 

@@ -20,6 +20,8 @@ APART |= {"feddyn", "fedcomloc_com", "fedcomloc_local", "fedcomloc_global", "tam
 SAMPLE = [pytest.param(*m, id=i, marks=[pytest.mark.slow] * (m[0] in APART)) for m, i in zip(METHODS, IDS, strict=True)]
 PRUNED = ["sparse_proxskip", "sparse_proxskip_local", "server_pruning", "server_pruning_modified"]
 PRUNED += ["fedavg_server_pruning", "fedavg_client_pruning"]
+KEEP_SUM = ["proxskip", "sparse_proxskip", "sparse_proxskip_local", "server_pruning_modified", "randprox_l1"]
+KEEP_SUM += ["fedcomloc_com", "fedcomloc_local", "compressed_scaffnew", "tamuna", "scaffold", "feddyn"]
 
 
 def init(key):

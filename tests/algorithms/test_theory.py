@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from problems import FEATURES, OUTPUTS, hyper, least_squares, matrix, tree
+from problems import FEATURES, KEEP_SUM, OUTPUTS, hyper, least_squares, matrix, tree
 from sklearn.linear_model import Lasso
 
 from sps_jax import datasets
@@ -23,8 +23,6 @@ from sps_jax.problem import Problem, stack_clients
 from sps_jax.simulation import iterate, simulate
 
 KEY = jax.random.key(0)
-KEEP_SUM = ["proxskip", "sparse_proxskip", "sparse_proxskip_local", "server_pruning_modified", "randprox_l1"]
-KEEP_SUM += ["fedcomloc_com", "fedcomloc_local", "compressed_scaffnew", "tamuna", "scaffold", "feddyn"]
 x64 = pytest.mark.usefixtures("x64")
 
 

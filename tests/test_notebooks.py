@@ -1,0 +1,98 @@
+"""The notebooks run from top to bottom, and what is committed is what such a run left.
+
+``python tests/test_notebooks.py [NAME ...]`` runs those whose names begin so, all without one, and writes them anew.
+"""
+
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+NAMES = ["01_quickstart", "02_prune_at_the_clients", "03_write_an_algorithm", "04_sweeps", "05_reproduce_the_paper"]
+VOLATILE = r"(/home/|/root/|/Users/|/tmp/|\b[A-Z]:\\)|\d%\|| object at 0x"
+"""A path of somebody's machine, a progress bar, an address."""
+
+
+def executed(path: Path, folder: Path):
+    """The notebook, run in ``folder`` by this interpreter whatever kernels are installed; nothing volatile is kept.
+
+    Raises:
+      nbclient.exceptions.CellExecutionError: for a cell that fails.
+    """
+    import nbformat
+    from ipykernel.kernelspec import write_kernel_spec
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as kernels:
+        write_kernel_spec(Path(kernels) / "python3")
+        manager = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[kernels]))
+        client = NotebookClient(
+            notebook,
+            km=manager,
+            timeout=600,
+            record_timing=False,
+            resources={"metadata": {"path": str(folder)}},
+        )
+        quick = "--xla_backend_optimization_level=0"  # of the other tests: here programs run longer than they compile
+        client.execute(env={k: v for k, v in os.environ.items() if quick not in v} | {"IPYTHONDIR": kernels})
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    return notebook
+
+
+def outputs(notebook: dict) -> list[dict]:
+    return [output for cell in notebook["cells"] if cell["cell_type"] == "code" for output in cell["outputs"]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_committed_is_a_whole_run(name):
+    """Cells ran in order, from the first to the last, without an error or a warning; there are pictures."""
+    text = (REPOSITORY / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert len(text) < 300_000
+    notebook = json.loads(text)
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    seen = outputs(notebook)
+    assert {output["output_type"] for output in seen} <= {"stream", "display_data", "execute_result"}
+    assert all(output.get("name", "stdout") == "stdout" for output in seen)
+    pictures = [output["data"].pop("image/png", None) for output in seen if "data" in output]
+    assert any(pictures)
+    assert not re.search(VOLATILE, json.dumps(seen))
+    assert not any(cell["metadata"] for cell in notebook["cells"])
+    assert "sps_jax" in "".join(code[0]["source"]) and "%pip install" in "".join(code[0]["source"])
+
+
+def test_there_are_no_others():
+    assert [path.stem for path in NOTEBOOKS] == NAMES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clone", [True, False], ids=["clone", "elsewhere"])
+@pytest.mark.parametrize("name", NAMES)
+def test_runs(name, clone, tmp_path):
+    """Beside the committed results, which only the last reads, and where there is nothing."""
+    if not clone and name != "05_reproduce_the_paper":
+        pytest.skip("reads nothing")
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    if clone:
+        (tmp_path / "benchmarks").symlink_to(REPOSITORY / "benchmarks")
+    notebook = executed(REPOSITORY / "notebooks" / f"{name}.ipynb", folder)
+    assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs(notebook))
+
+
+if __name__ == "__main__":
+    import nbformat
+
+    for path in NOTEBOOKS:
+        if path.stem.startswith(tuple(sys.argv[1:] or [""])):
+            nbformat.write(executed(path, path.parent), path)
+            print(path.name)
