@@ -92,7 +92,7 @@ def _batches(path: Path) -> list[bytes]:
     """The bytes of the batches in an archive, checked, in the order of ``MD5``."""
     found = {}
     try:
-        content = unpacked(gzip.open, path, LIMIT)
+        content = unpacked(gzip.GzipFile, path, LIMIT)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:  # no size that it tells is believed
             for name in MD5:
                 member = archive.getmember(f"{_FOLDER}/{name}")

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import requests
 import tensorflow_datasets as tfds
@@ -70,8 +70,8 @@ def check_sha256(content: bytes, source: Source, path: Path) -> None:
         raise wrong(source, path, f"its sha256 is {found}, expected {source.sha256}")
 
 
-def unpacked(opened: Callable[[Path], IO[bytes]], path: Path, limit: int) -> bytes:
-    """All that ``gzip.open`` or ``bz2.open`` reads of a file; a ValueError where that is over ``limit`` bytes."""
+def unpacked(opened: Callable[[Path], contextlib.AbstractContextManager[Any]], path: Path, limit: int) -> bytes:
+    """All that ``gzip.GzipFile`` or ``bz2.open`` reads of a file; a ValueError where that is over ``limit`` bytes."""
     with opened(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
