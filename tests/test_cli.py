@@ -1,10 +1,9 @@
-"""The command line through real processes: what a wrong input gets, and what a right one leaves behind."""
+"""The command line, what can go right or late through real processes: what a wrong input gets, and what a right one leaves behind."""
 
 import json
 
 import pytest
 
-from sps_jax.cli import command
 from sps_jax.results import read_jsonl
 
 SMALL = ["--rounds", "6", "--clients", "4", "--algorithm", "sparse_proxskip", "gd"]
@@ -37,11 +36,19 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_gets_one_message_status_2_and_leaves_nothing(case, tmp_path, shell):
+def test_wrong_input_gets_one_message_status_2_and_leaves_nothing(case, tmp_path, command):
     arguments, message = WRONG[case]
-    done = shell("run", *arguments)
+    done = command("run", *arguments)
     assert done.returncode == 2
     assert message in " ".join((done.stdout + done.stderr).split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("case", ["algorithm", "option", "chunk"])
+def test_a_process_ends_the_same_way(case, tmp_path, shell):
+    arguments, message = WRONG[case]
+    done = shell("run", *arguments)
+    assert done.returncode == 2 and message in " ".join((done.stdout + done.stderr).split())
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -88,7 +95,7 @@ def test_run_leaves_whole_result_files(tmp_path, shell):
     assert (out / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_same_seed_same_records_and_a_script_gets_one_document_and_silence(tmp_path, shell, capsys):
+def test_same_seed_same_records_and_a_script_gets_one_document_and_silence(tmp_path, shell, command):
     assert shell("run", *SMALL, "--batch-size", "8", "--out", "a").returncode == 0
     done = shell("run", *SMALL, "--batch-size", "8", "--out", "b", "--json", "--quiet")
     assert done.returncode == 0 and done.stderr == ""
@@ -97,8 +104,7 @@ def test_same_seed_same_records_and_a_script_gets_one_document_and_silence(tmp_p
     assert json.loads(done.stdout) == {"results": "b", "summaries": summaries}
     settings = json.loads((tmp_path / "b" / "config.json").read_text())["settings"]
     assert not {"json", "quiet"} & settings.keys()  # they are no part of what was run
-    assert command(["table", str(tmp_path / "b"), "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
+    rows = json.loads(command("table", tmp_path / "b", "--json").stdout)["rows"]
     assert [row["algorithm"] for row in rows] == ["sparse_proxskip", "gd"]
     assert rows[1]["mean"] == summaries[1]["final"]["test_accuracy"]
 
