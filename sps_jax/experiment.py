@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.engine import State
-from sps_jax.plan import Plan
+from sps_jax.plan import Plan, place
 from sps_jax.planning import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
 from sps_jax.results import records
-from sps_jax.simulation import Past, asked_rounds, diverged_at, lay_out, run_rounds, start_rounds, tabulate
+from sps_jax.simulation import Past, asked_rounds, diverged_at, placed, run_rounds, start_rounds, tabulate
 
 Row = dict[str, Any]
 
@@ -80,7 +80,8 @@ def compile_blocks(
     of = shapes(setup, hyper, problem)
     length = block_length(rounds, checkpoint_every)
     asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[:length])
-    problem, state = lay_out(plan, problem, start_rounds(setup, problem, hyper, key))
+    problem = placed(plan, problem)
+    state = start_rounds(setup, problem, hyper, key, plan=plan)
     began = time.perf_counter()
     run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
     return Block(run, plan, problem, of, length, round(time.perf_counter() - began, 3))
@@ -89,7 +90,7 @@ def compile_blocks(
 def start_run(prepared: tuple, block: Block, key: jax.Array) -> Standing:
     """Where a run begins."""
     setup, hyper, _ = prepared
-    return Standing(start_rounds(setup, block.problem, hyper, key))
+    return Standing(start_rounds(setup, block.problem, hyper, key, plan=block.plan))
 
 
 def go_on(
@@ -103,7 +104,7 @@ def go_on(
     """
     _, hyper, schedule = prepared
     asked, began, problem = asked_rounds(rounds, evaluate_every), time.perf_counter() - start.seconds, block.problem
-    at = start._replace(state=lay_out(block.plan, problem, start.state)[1])
+    at = start._replace(state=start.state._replace(memory=place(block.plan, start.state.memory)))
     while at.past.rounds < rounds and at.diverged is None:
         some = asked[at.past.rounds :][: block.length]
         state, seen = block.run(problem, hyper, schedule, at.state, key, jnp.asarray(some))

@@ -158,13 +158,14 @@ def _sums(function: Callable, params: Tree, data: tuple[jax.Array, ...], count: 
 
 
 def stack_clients(
-    arrays: Sequence[np.ndarray], parts: Sequence[np.ndarray]
+    arrays: Sequence[np.ndarray], parts: Sequence[np.ndarray], longest: int | None = None
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Examples (N, ...) dealt to clients, padded with zeros: ``data`` (n, m, ...) and ``counts`` (n,) int32.
 
     Args:
       arrays: one or more arrays with the same leading axis of N examples.
       parts: for each client the indices of its examples, none empty.
+      longest: m, where these are some of the clients of a problem; None for the most that one of them has.
 
     Raises:
       ValueError: for no client, or a client without examples.
@@ -172,7 +173,8 @@ def stack_clients(
     counts = np.array([len(part) for part in parts], np.int32)
     if not len(counts) or counts.min() < 1:
         raise ValueError("every client needs at least one example, and there must be a client")
-    data = tuple(np.zeros((len(parts), counts.max(), *a.shape[1:]), a.dtype) for a in arrays)
+    most = counts.max() if longest is None else longest
+    data = tuple(np.zeros((len(parts), most, *a.shape[1:]), a.dtype) for a in arrays)
     for stacked, a in zip(data, arrays, strict=True):
         for i, part in enumerate(parts):
             stacked[i, : len(part)] = a[part]

@@ -36,6 +36,7 @@ from sps_jax.plan import Plan
 from sps_jax.planning import choose, describe, footprint, shapes
 from sps_jax.problem import Problem
 from sps_jax.shared_journal import Agreed, SharedJournal
+from sps_jax.simulation import placed
 from sps_jax.stopping import Stopped, Wish, wishes
 
 
@@ -103,6 +104,7 @@ def load(options: Run, devices: int | None) -> Job:
     pruned = pruned_leaves(options, problem)
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
     plans = {name: lay_out_run(prepared[name], problem, devices, options) for name in prepared}
+    problem = placed(next(iter(plans.values())), problem)  # all have the same devices; no copy is left elsewhere
     return Job(options, problem, pruned, prepared, plans)
 
 
