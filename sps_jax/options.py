@@ -21,6 +21,7 @@ from sps_jax.errors import unknown
 from sps_jax.problems import PROBLEMS
 from sps_jax.problems.supervised import PRECISIONS
 from sps_jax.sparsify import CRITERIA, SCOPES, Sparsifier, inner_matrices, matrices
+from sps_jax.streaming import on_host
 
 MAKERS = (*PROBLEMS.values(), *ALGORITHMS.values())
 BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "fedavg_client_pruning", "proxskip")
@@ -44,6 +45,7 @@ class Run:
       prune_ends: whether the first and the last layer of a network are pruned too.
       cohort: clients that take part in a round, drawn for it; default is all.
       cohort_by: how they are drawn: uniform, or size (of their data).
+      stream: keep clients' data and memory in the host's memory, and on the devices those of a round's cohort alone.
       batch_size: examples of a local gradient, or full; default is the problem's own.
       rounds: communications.
       evaluate_every: rounds from one evaluation to the next.
@@ -75,6 +77,7 @@ class Run:
     prune_ends: bool = True
     cohort: int | None = None
     cohort_by: str = "uniform"
+    stream: bool = False
     batch_size: str | None = None
     rounds: int = 200
     evaluate_every: int = 1
@@ -136,6 +139,10 @@ def check(options: Run) -> None:
             raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
     if options.cohort is None and options.cohort_by != "uniform":
         raise ValueError("--cohort-by is for runs with a --cohort")
+    if options.stream and options.cohort is None:
+        raise ValueError("--stream is for runs with a --cohort: without one all clients are on the devices at once")
+    if options.stream and options.coordinator is not None:
+        raise ValueError("--stream is for a run on one process; with several, each has its own clients' data alone")
     if options.seed < 0:
         raise ValueError(f"seed must not be negative, not {options.seed}")
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")
@@ -210,7 +217,10 @@ def build_problem(options: Run):
     if "batch_size" in chosen:
         size = number("batch-size", options.batch_size, int, "full")
         chosen["batch_size"] = None if size == "full" else size
-    return make(**chosen)
+    if not options.stream:
+        return make(**chosen)
+    with jax.default_device(jax.devices("cpu")[0]):
+        return on_host(make(**chosen))
 
 
 def hyperparameters(options: Run, name: str, problem) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from sps_jax.problem import Problem
 from sps_jax.shared_journal import Agreed, SharedJournal
 from sps_jax.simulation import placed
 from sps_jax.stopping import Stopped, Wish, wishes
+from sps_jax.streaming import cohort_plan
 
 
 class Job(NamedTuple):
@@ -104,7 +105,8 @@ def load(options: Run, devices: int | None) -> Job:
     pruned = pruned_leaves(options, problem)
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
     plans = {name: lay_out_run(prepared[name], problem, devices, options) for name in prepared}
-    problem = placed(next(iter(plans.values())), problem)  # all have the same devices; no copy is left elsewhere
+    if not options.stream:
+        problem = placed(next(iter(plans.values())), problem)  # all have the same devices; no copy is left elsewhere
     return Job(options, problem, pruned, prepared, plans)
 
 
@@ -197,7 +199,8 @@ def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options:
     """The layout of a run, said on standard error."""
     setup, hyper, _ = prepared
     of = shapes(setup, hyper, problem)
-    plan = choose(of, problem, devices=devices, chunk=number("chunk", options.chunk, int, "all", "auto"))
+    choices = {"devices": devices, "chunk": number("chunk", options.chunk, int, "all", "auto")}
+    plan = cohort_plan(prepared, problem, **choices) if options.stream else choose(of, problem, **choices)
     need = footprint(of, problem, plan)
     if processes.first():
         print(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}", file=sys.stderr)
@@ -228,9 +231,8 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
         for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
             choice, key = job.prepared[name], jax.random.key(options.seed)
-            block = compile_blocks(
-                choice, job.plans[name], job.problem, key, **settings, checkpoint_every=options.checkpoint_every
-            )
+            kind = {"checkpoint_every": options.checkpoint_every, "streamed": options.stream}
+            block = compile_blocks(choice, job.plans[name], job.problem, key, **settings, **kind)
             bar.set_description(name)
             for _, seed in group:
                 names, hyper = {"algorithm": name, "problem": options.problem, "seed": seed}, recorded(*choice[1:])
