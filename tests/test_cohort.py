@@ -273,6 +273,7 @@ def test_memory_may_be_memory_mapped_and_no_cohort_is_loaded_in_vain(least_squar
 
 
 @x64
+@pytest.mark.slow
 def test_a_streamed_run_of_blocks_is_that_of_the_device_and_can_be_taken_up(tmp_path):
     """As ``sps-jax run --stream`` has it: equal records, and from a checkpoint on bit for bit."""
     settings, key = {"rounds": 4, "evaluate_every": 3}, jax.random.key(0)
