@@ -4,7 +4,8 @@
 with 8 GB free, and it minds no noise. A million clients with a cohort of 1,000, on the device and in host memory, and
 100,000 clients that all take part, in chunks. The resident set is looked at every 50 ms from when the run has made its
 folder, its data being there, to its end. What the interpreter, JAX and compiled programs take is no part of a
-prediction: it is the same command's with 1,000 clients, less what that predicts, and is taken off.
+prediction: it is the same command's with 1,000 clients, less what that predicts, and is taken off. What
+``memory.jsonl`` has is not run again.
 """
 
 import argparse
@@ -44,13 +45,18 @@ def watched(options: list[str]) -> dict:
     return {"median": statistics.median(seen), "largest": max(seen), "predicted": summary["predicted_bytes"]}
 
 
+def name(options: list[str]) -> str:
+    """The command of a run."""
+    return " ".join(["sps-jax run", *COMMON, *options])
+
+
 def measured(options: list[str]) -> dict:
     """The memory of one run without that of the program, and the ratio of the largest to the prediction."""
     few = watched(["--clients", "1000", *options[2:]])
     run = watched(options)
     program = few["largest"] - few["predicted"]
     return {
-        "command": " ".join(["sps-jax run", *COMMON, *options]),
+        "command": name(options),
         "resident_bytes": run["largest"],
         "program_bytes": program,
         "predicted_bytes": run["predicted"],
@@ -60,16 +66,16 @@ def measured(options: list[str]) -> dict:
 
 
 def main() -> None:
-    """All runs, or the one that is asked for."""
+    """All runs that are not there yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    records = []
+    path = options.out / "memory.jsonl"
     for run in RUNS:
-        records.append(measured(run))
-        print(json.dumps(records[-1]), flush=True)
-    results.write_jsonl(options.out / "memory.jsonl", records)
+        if name(run) not in [r["command"] for r in results.read_jsonl(path)]:
+            results.append_jsonl(path, [measured(run)])
+            print(json.dumps(results.read_jsonl(path)[-1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import gc
 import itertools
 import os
 import platform
@@ -105,8 +106,9 @@ def load(options: Run, devices: int | None) -> Job:
     pruned = pruned_leaves(options, problem)
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
     plans = {name: lay_out_run(prepared[name], problem, devices, options) for name in prepared}
-    if not options.stream:
-        problem = placed(next(iter(plans.values())), problem)  # all have the same devices; no copy is left elsewhere
+    if not options.stream:  # all have the same devices; no copy is left elsewhere
+        problem = jax.block_until_ready(placed(next(iter(plans.values())), problem))
+    gc.collect()  # JAX holds NumPy's copy of what it was given until then
     return Job(options, problem, pruned, prepared, plans)
 
 
