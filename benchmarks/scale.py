@@ -107,7 +107,8 @@ def table(records: list[Record]) -> str:
         for method in METHODS:
             runs = methods.get(method, [])
             row = {"clients": f"{n:,}", "cohort": f"{cohort:,}", "rounds a client": f"{ROUNDS * cohort / n:g}"}
-            row |= {"method": method, "accuracy": "diverged", "range": "", "train loss": "", "step": "", "uplink": ""}
+            none = "diverged" if method in methods else "not run"
+            row |= {"method": method, "accuracy": none, "range": "", "train loss": "", "step": "", "uplink": ""}
             if runs:
                 ends = [r["test_accuracy"][-1] for r in runs]
                 row |= {
