@@ -66,6 +66,7 @@ from sps_jax.algorithms import (
 from sps_jax.algorithms import (
     tamuna as tamuna,
 )
+from sps_jax.arrays import from_arrays
 from sps_jax.cohort import Cohort
 from sps_jax.communication import ENCODINGS, Code, Count, Size, message_bits, total_bits
 from sps_jax.engine import Schedule, State, StepState, begin, step
@@ -100,6 +101,7 @@ __all__ = [
     "choose",
     "clients_mesh",
     "descend",
+    "from_arrays",
     "grid",
     "iterate",
     "make_topk",

@@ -34,7 +34,7 @@ class Checkpoints:
       read_only: never write, not even clear away what an earlier process was about to write.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], keep: int = 3, read_only: bool = False):
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 3, read_only: bool = False) -> None:
         self.folder = Path(folder).resolve()
         if read_only and not self.folder.is_dir():
             raise FileNotFoundError(f"there is no folder {self.folder}")
@@ -192,7 +192,7 @@ def _named(tree: Tree) -> dict[str, Any]:
 
 
 def _checksum(leaf: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
 
 
 @contextlib.contextmanager

@@ -2,11 +2,15 @@
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import tyro
 
-from sps_jax import processes
+from sps_jax import __version__, processes, speech
+from sps_jax.data_command import Data, data
+from sps_jax.doctor_command import Doctor, doctor
+from sps_jax.list_command import List, list_all
 from sps_jax.options import command_type
 from sps_jax.resume_command import Resume, resume
 from sps_jax.run_command import run
@@ -17,14 +21,36 @@ from sps_jax.sweep_options import sweep_type
 
 def command(arguments: list[str]) -> int:
     """Parse and run; user errors become one message and status 2, a disk's status 1, a lost process's status 4."""
-    types = {"run": command_type(), "resume": Resume, "sweep": sweep_type(), "table": Table, "plot": Plot}
+    if arguments == ["--version"]:
+        print(f"sps_jax {__version__}")
+        return 0
+    types: dict[str, Callable[..., Any]] = {
+        "run": command_type(),
+        "resume": Resume,
+        "sweep": sweep_type(),
+        "table": Table,
+        "plot": Plot,
+        "list": List,
+        "data": Data,
+        "doctor": Doctor,
+    }
     options = tyro.extras.subcommand_cli_from_dict(
         types,
         prog="sps-jax",
-        description="Simulate sparse, communication-efficient federated learning.",
+        description="Simulate sparse, communication-efficient federated learning. --version tells the version.",
         args=arguments or ["--help"],
     )
-    work = {types["run"]: run, Resume: resume, types["sweep"]: sweep, Table: table, Plot: plot}
+    work: dict[Any, Callable[[Any], int]] = {
+        types["run"]: run,
+        Resume: resume,
+        types["sweep"]: sweep,
+        Table: table,
+        Plot: plot,
+        List: list_all,
+        Data: data,
+        Doctor: doctor,
+    }
+    speech.hush(getattr(options, "quiet", False))
     return processes.leave(status_of(lambda: work[type(options)](options)))
 
 

@@ -23,12 +23,17 @@ class Cohort:
 
     Raises:
       ValueError: for a size below 1 or an unknown ``by``.
+
+    Example:
+      >>> ids = Cohort(2).draw(jax.random.key(0), jnp.array([5, 9, 7], jnp.int32))
+      >>> ids.shape, len(set(ids.tolist()))
+      ((2,), 2)
     """
 
     size: int
     by: str = "uniform"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.size, bool) or self.size != int(self.size) or self.size < 1:
             raise ValueError(f"a cohort must be a whole number of clients, at least 1, not {self.size}")
         if self.by not in BY:
@@ -59,14 +64,14 @@ def _first_distinct(key: jax.Array, n: int, size: int) -> jax.Array:
     """The first ``size`` different ones of a sequence of clients drawn with replacement: no pass over all n."""
     many = 2 * size
 
-    def look(attempt):
+    def look(attempt: jax.Array) -> tuple[jax.Array, jax.Array]:
         drawn = jax.random.randint(fold_in(key, attempt), (many,), 0, n, jnp.int32)
         order = jnp.argsort(drawn, stable=True)
         new = jnp.concatenate([jnp.array([True]), jnp.diff(drawn[order]) > 0])
         first = jnp.zeros(many, bool).at[order].set(new)  # of each client, where it was drawn first
         return drawn, first
 
-    def draw_again(carry):
+    def draw_again(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         attempt, _, _ = carry
         return attempt + 1, *look(attempt + 1)
 

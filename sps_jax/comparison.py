@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 NAMES = ["folder", "point", "algorithm", "problem", "seed"]
 MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "total_bits"]
 MEASURED += ["density", "average_density", "control_sum"]
+SYMBOLS = {"stepsize": "gamma", "prob": "p", "local_steps": "k", "sparsity": "s"}
+"""What heads the columns of a table for people, which would not fit a terminal with the names."""
 PARTS = ("train_", "validation_", "test_")
 CRITERIA = {"validation_accuracy": True, "validation_loss": False, "train_loss": False}
 """What a point is chosen by, the first that there is; whether more is better."""
@@ -112,19 +114,19 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
 def text(table: Sequence[dict[str, Any]], metric: str) -> str:
     """The rows for people."""
 
-    def line(row):
-        deviation = "" if row["deviation"] is None else f" +- {row['deviation']:.4f}"
+    def line(row: dict[str, Any]) -> dict[str, str]:
+        deviation = "" if row["deviation"] is None else f"+-{row['deviation']:.4f}"
         return {
             "method": row["algorithm"],
-            **{key: f"{value:.4g}" for key, value in row["point"].items()},
+            **{SYMBOLS.get(key, key): f"{value:.4g}" for key, value in row["point"].items()},
             "seeds": str(row["seeds"]),
             metric: f"{row['mean']:.4f}{deviation}",
-            f"uplink to {row['target']:.4g}": results.human(row["bits_to_target"]),
+            f"bits to {row['target']:.4g}": results.human(row["bits_to_target"]),
             "uplink": results.human(row["uplink_bits"]),
             "|sum h|": "-" if row["control_sum"] is None else f"{row['control_sum']:.1e}",
         }
 
     lines = [line(row) for row in table]
-    keys = dict.fromkeys(key for row in table for key in row["point"])
+    keys = dict.fromkeys(SYMBOLS.get(key, key) for row in table for key in row["point"])
     order = ["method", *keys, *[key for key in lines[0] if key not in keys and key != "method"]]
     return results.table([{key: row.get(key, "-") for key in order} for row in lines])

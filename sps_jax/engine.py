@@ -33,6 +33,11 @@ class Schedule(NamedTuple):
     Attributes:
       prob: p in (0, 1], a scalar.
       local_steps: k >= 1, an int32 scalar, or None for the coin.
+
+    Example:
+      >>> every_second = Schedule(prob=jnp.float32(0.5), local_steps=jnp.int32(2))
+      >>> [bool(coin(every_second, jax.random.key(0), jnp.int32(t))) for t in range(4)]
+      [False, True, False, True]
     """
 
     prob: jax.Array
@@ -46,6 +51,13 @@ class State(NamedTuple):
       server: what the server keeps.
       memory: (n, ...), what each client keeps between rounds.
       t: int32, iterations done.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> state = start(sps.proxskip(stepsize=0.5, prob=0.5), quadratic(clients=3, dimension=2), jax.random.key(0))
+      >>> state.server["x"].shape, state.memory["x"].shape, int(state.t)
+      ((2, 1), (3, 2, 1), 0)
     """
 
     server: Any
@@ -62,6 +74,13 @@ class StepState(NamedTuple):
       memory: (n, ...), what each client keeps between rounds.
       t: int32, iterations done.
       steps: int32, of them since the last communication.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> state = begin(sps.proxskip(stepsize=0.5, prob=0.5), quadratic(clients=3, dimension=2), jax.random.key(0))
+      >>> state.x["x"].shape, int(state.t), int(state.steps)
+      ((3, 2, 1), 0, 0)
     """
 
     x: Any
@@ -80,6 +99,16 @@ class Keys(NamedTuple):
     common: jax.Array
 
 
+class Member(NamedTuple):
+    """Clients that take part in a round, int32: their numbers among all n, and their places in the cohort."""
+
+    ids: jax.Array
+    slots: jax.Array
+
+
+SERVER = Member(np.int32(-1), np.int32(-1))  # type: ignore[arg-type]  # put on no device when this is imported
+
+
 def split_key(key: jax.Array) -> Keys:
     """The keys of a simulation; client i at iteration t draws from ``fold_in(fold_in(clients, t), i)``."""
     return Keys(*jax.random.split(key, len(Keys._fields)))
@@ -88,30 +117,43 @@ def split_key(key: jax.Array) -> Keys:
 # --- one iteration -----------------------------------------------------------------------------------------------
 
 
-def local_step(algorithm: Algorithm, problem: Problem, keys: Keys, t, b, x, h, who, data, count):
+def local_step(
+    algorithm: Algorithm,
+    problem: Problem,
+    keys: Keys,
+    t: jax.Array,
+    b: Tree,
+    x: Tree,
+    h: Tree,
+    who: Member,
+    data: tuple[jax.Array, ...],
+    count: jax.Array,
+) -> Tree:
     """One local step of a client at iteration ``t``: its new x."""
     batch, own = jax.random.split(fold_in(fold_in(keys.clients, t), who.ids))
     gradient = partial(problem.gradient, data, count, t, batch)
     return algorithm.move(x, algorithm.direction(x, h, b, gradient, own))
 
 
-def send_one(algorithm: Algorithm, problem: Problem, keys: Keys, turn: Callable, t, b, x, h, who, data, count):
+def send_one(
+    algorithm: Algorithm,
+    problem: Problem,
+    keys: Keys,
+    turn: Callable[[Member], Turn],
+    t: jax.Array,
+    b: Tree,
+    x: Tree,
+    h: Tree,
+    who: Member,
+    data: tuple[jax.Array, ...],
+    count: jax.Array,
+) -> Tree:
     """The message of a client after ``t`` iterations; a gradient in it is taken on a batch of its own."""
     batch = fold_in(fold_in(fold_in(keys.clients, t), who.ids), 2)  # local_step has 0 and 1
     return algorithm.send(x, h, b, partial(problem.gradient, data, count, t, batch), turn(who))
 
 
-class Member(NamedTuple):
-    """Clients that take part in a round, int32: their numbers among all n, and their places in the cohort."""
-
-    ids: jax.Array
-    slots: jax.Array
-
-
-SERVER = Member(np.int32(-1), np.int32(-1))
-
-
-def taking_part(problem: Problem, cohort: Cohort | None, keys: Keys, t) -> tuple[Member, Problem]:
+def taking_part(problem: Problem, cohort: Cohort | None, keys: Keys, t: jax.Array) -> tuple[Member, Problem]:
     """Who takes part in the round that begins at iteration ``t``, (C,) each, and the problem of these clients."""
     if cohort is None:
         everybody = jnp.arange(problem.clients, dtype=jnp.int32)
@@ -120,23 +162,23 @@ def taking_part(problem: Problem, cohort: Cohort | None, keys: Keys, t) -> tuple
     return who, problem.only(who.ids)
 
 
-def drawn(cohort: Cohort, keys: Keys, t, counts: jax.Array) -> Member:
+def drawn(cohort: Cohort, keys: Keys, t: jax.Array, counts: jax.Array) -> Member:
     """The cohort of the round that begins at iteration ``t``, of clients with ``counts`` (n,) examples."""
     ids = cohort.draw(fold_in(fold_in(keys.common, t), jnp.int32(-2)), counts)
     return Member(ids, jnp.arange(cohort.size, dtype=jnp.int32))
 
 
-def memory_of(who: Member, cohort: Cohort | None, memory):
+def memory_of(who: Member, cohort: Cohort | None, memory: Tree) -> Tree:
     """The memory of the clients that take part."""
     return memory if cohort is None else jax.tree.map(lambda a: a[who.ids], memory)
 
 
-def remember(who: Member, cohort: Cohort | None, memory, new):
+def remember(who: Member, cohort: Cohort | None, memory: Tree, new: Tree) -> Tree:
     """``memory`` of all clients with ``new`` in place of that of those who took part."""
     return new if cohort is None else jax.tree.map(lambda a, b: a.at[who.ids].set(b), memory, new)
 
 
-def turns(some: Problem, clients: int, keys: Keys, t, steps) -> Callable[[Member], Turn]:
+def turns(some: Problem, clients: int, keys: Keys, t: jax.Array, steps: jax.Array | int) -> Callable[[Member], Turn]:
     """What the engine knows of the communication of one of ``some`` of the clients, of ``clients`` in all.
 
     It is after ``t`` iterations, ``steps`` since the last one.
@@ -145,7 +187,16 @@ def turns(some: Problem, clients: int, keys: Keys, t, steps) -> Callable[[Member
     return lambda who: Turn(fold_in(common, who.ids), common, who.slots, steps, some.clients, clients)
 
 
-def answer(algorithm: Algorithm, plan: Plan, turn: Callable, server, mean, memory, sent, who: Member):
+def answer(
+    algorithm: Algorithm,
+    plan: Plan,
+    turn: Callable[[Member], Turn],
+    server: Tree,
+    mean: Tree,
+    memory: Tree,
+    sent: Tree,
+    who: Member,
+) -> tuple[Tree, Tree, jax.Array]:
     """The server takes the mean of the messages and answers, all of ``who`` receive.
 
     ``sent`` are the clients' iterates and messages, ``memory`` theirs, (C, ...) each.
@@ -156,7 +207,7 @@ def answer(algorithm: Algorithm, plan: Plan, turn: Callable, server, mean, memor
     server = algorithm.serve(server, mean, turn(SERVER))
     back = algorithm.broadcast(server)
 
-    def receive(back, h, sent, who):
+    def receive(back: Tree, h: Tree, sent: Tree, who: Member) -> tuple[Tree, Tree]:
         return (), algorithm.receive(sent[0], h, sent[1], back, turn(who))
 
     _, memory = over_clients(plan, receive, None, back, memory, sent, who, update=True)
@@ -191,10 +242,14 @@ def step(
     Returns:
       The next state, and whether the clients communicated.
 
-    Example::
-
-        one = functools.partial(step, algorithm, problem, schedule)
-        state, heads = jax.lax.scan(lambda state, _: one(state, key), begin(algorithm, problem, key), length=1000)
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> algorithm, problem, key = sps.gd(stepsize=1.0), quadratic(clients=2, dimension=1), jax.random.key(0)
+      >>> one = partial(step, algorithm, problem, Schedule(jnp.float32(1), jnp.int32(1)))
+      >>> state, heads = lax.scan(lambda state, _: one(state, key), begin(algorithm, problem, key), length=2)
+      >>> heads.tolist(), bool(jnp.allclose(state.server["x"], problem.data[0].mean(axis=(0, 1))))
+      ([True, True], True)
     """
     keys, b = split_key(key), algorithm.broadcast(state.server)
     heads = coin(schedule, keys.coin, state.t) if heads is None else heads
@@ -203,10 +258,10 @@ def step(
     x = jax.vmap(lambda *own: local_step(algorithm, problem, keys, state.t, b, *own))(*own)
     t, steps = state.t + 1, state.steps + 1
 
-    def meet():
+    def meet() -> StepState:
         turn = turns(some, problem.clients, keys, t, steps)
 
-        def send(b, *own):
+        def send(b: Tree, *own: Any) -> tuple[Tree, Tree]:
             message = send_one(algorithm, problem, keys, turn, t, b, *own)
             return message, (own[0], message)
 
@@ -214,7 +269,7 @@ def step(
         server, memory, _ = answer(algorithm, VMAP, turn, state.server, mean, own[1], sent, who)
         return _begun(algorithm, problem, cohort, keys, server, remember(who, cohort, state.memory, memory), t)
 
-    def skip():
+    def skip() -> StepState:
         return StepState(x, state.server, state.memory, t, steps)
 
     return lax.cond(heads, meet, skip), heads
@@ -223,11 +278,22 @@ def step(
 def begin(
     algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None, cohort: Cohort | None = None
 ) -> StepState:
-    """The state before the first :func:`step`; ``params`` replaces the problem's starting point."""
+    """The state before the first :func:`step`; ``params`` replaces the problem's starting point.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem, start_at = quadratic(clients=3, dimension=2), {"x": jnp.ones((2, 1))}
+      >>> state = begin(sps.gd(stepsize=1.0), problem, jax.random.key(0), start_at)
+      >>> state.x["x"].ravel().tolist()
+      [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    """
     return _begun(algorithm, problem, cohort, split_key(key), *start(algorithm, problem, key, params))
 
 
-def _begun(algorithm: Algorithm, problem: Problem, cohort: Cohort | None, keys: Keys, server, memory, t) -> StepState:
+def _begun(
+    algorithm: Algorithm, problem: Problem, cohort: Cohort | None, keys: Keys, server: Tree, memory: Tree, t: jax.Array
+) -> StepState:
     """A round begins: those who take part start from the broadcast."""
     who, _ = taking_part(problem, cohort, keys, t)
     own, b = memory_of(who, cohort, memory), algorithm.broadcast(server)
@@ -253,7 +319,7 @@ def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree |
     return State(server, enrolled(algorithm, h, jnp.arange(n, dtype=jnp.int32), n), jnp.int32(0))
 
 
-def enrolled(algorithm: Algorithm, h, ids: jax.Array, clients: int):
+def enrolled(algorithm: Algorithm, h: Tree, ids: jax.Array, clients: int) -> Tree:
     """The memory that these of n clients begin with, stacked."""
     return jax.vmap(lambda i: algorithm.enroll(h, i, clients))(ids)
 
@@ -266,10 +332,21 @@ def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
     return tails + 1
 
 
-def local_round(algorithm: Algorithm, problem: Problem, keys: Keys, t, length, b, h, who, data, count):
+def local_round(
+    algorithm: Algorithm,
+    problem: Problem,
+    keys: Keys,
+    t: jax.Array,
+    length: jax.Array,
+    b: Tree,
+    h: Tree,
+    who: Member,
+    data: tuple[jax.Array, ...],
+    count: jax.Array,
+) -> Tree:
     """The ``length`` local steps of a client from iteration ``t``, starting from the broadcast: its x."""
 
-    def body(j, x):
+    def body(j: jax.Array, x: Tree) -> Tree:
         return local_step(algorithm, problem, keys, t + j, b, x, h, who, data, count)
 
     return lax.fori_loop(0, length, body, algorithm.start(b, h))
@@ -283,7 +360,7 @@ def one_round(
     key: jax.Array,
     plan: Plan = VMAP,
     cohort: Cohort | None = None,
-):
+) -> tuple[State, dict[str, jax.Array]]:
     """Local steps of all who take part up to a communication, and that communication.
 
     Returns:
@@ -297,15 +374,22 @@ def one_round(
 
 
 def round_of(
-    algorithm: Algorithm, some: Problem, who: Member, clients: int, schedule: Schedule, state: State, key, plan: Plan
-):
+    algorithm: Algorithm,
+    some: Problem,
+    who: Member,
+    clients: int,
+    schedule: Schedule,
+    state: State,
+    key: jax.Array,
+    plan: Plan,
+) -> tuple[State, dict[str, jax.Array]]:
     """:func:`one_round` of those who take part: ``some``, and the memory in ``state``, are of them alone."""
     keys = split_key(key)
     length = round_length(schedule, keys.coin, state.t)
     t = state.t + length
     turn = turns(some, clients, keys, t, length)
 
-    def one(b, h, who, data, count):
+    def one(b: Tree, h: Tree, who: Member, data: tuple[jax.Array, ...], count: jax.Array) -> tuple[Tree, Tree]:
         x = local_round(algorithm, some, keys, state.t, length, b, h, who, data, count)
         message = send_one(algorithm, some, keys, turn, t, b, x, h, who, data, count)
         return message, ((x, message), jnp.stack(algorithm.uplink.count(message, turn(who))))
@@ -328,7 +412,7 @@ def observe(algorithm: Algorithm, problem: Problem, state: State, plan: Plan = V
     return {"train_loss": loss} | seen | control_sum(problem.clients, total, each)
 
 
-def observe_server(algorithm: Algorithm, problem: Problem, server, plan: Plan) -> dict[str, jax.Array]:
+def observe_server(algorithm: Algorithm, problem: Problem, server: Tree, plan: Plan) -> dict[str, jax.Array]:
     """Of an evaluation what needs no client."""
     model, b = algorithm.model(server), algorithm.broadcast(server)
     seen = problem.evaluate_held(model, plan)
@@ -337,10 +421,10 @@ def observe_server(algorithm: Algorithm, problem: Problem, server, plan: Plan) -
     return seen
 
 
-def client_means(algorithm: Algorithm, problem: Problem, state: State, plan: Plan):
+def client_means(algorithm: Algorithm, problem: Problem, state: State, plan: Plan) -> tuple[jax.Array, Tree, Tree]:
     """Means over clients: f of the shipped model, the control variates, and the largest magnitude of each client's."""
 
-    def control(server, h, _):
+    def control(server: Tree, h: Tree, _: jax.Array) -> tuple[Tree, Tree]:
         variates = algorithm.control(h, server)
         return variates, jax.tree.map(lambda a: jnp.max(jnp.abs(a)), variates)
 

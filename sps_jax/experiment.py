@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.engine import State
+from sps_jax.hyperparameters import Choices
 from sps_jax.plan import Plan, place
 from sps_jax.planning import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
@@ -34,13 +35,13 @@ class Block(NamedTuple):
     """Some rounds, compiled.
 
     Attributes:
-      run: (problem, hyper, schedule, state, key, asked) -> state, seen, as :func:`sps_jax.simulation.run_rounds`.
+      run: (problem, hyper, schedule, state, key, asked) -> state, seen, as :func:`sps_jax.simulation.run_rounds`; None
+        where the clients' data and memory stay on the host.
       plan: the layout it is compiled for.
       problem: what is simulated, on the devices of the plan.
       shapes: what clients and server hold.
       length: how many rounds.
       compile_seconds: what compilation took; None where the first round compiles.
-      streamed: whether the clients' data and memory stay on the host; ``run`` is None then.
     """
 
     run: Callable | None
@@ -49,7 +50,6 @@ class Block(NamedTuple):
     shapes: Shapes
     length: int
     compile_seconds: float | None
-    streamed: bool = False
 
 
 class Standing(NamedTuple):
@@ -71,7 +71,7 @@ class Standing(NamedTuple):
 
 
 def compile_blocks(
-    prepared: tuple,
+    prepared: Choices,
     plan: Plan,
     problem: Problem,
     key: jax.Array,
@@ -88,7 +88,7 @@ def compile_blocks(
     of = shapes(setup, hyper, problem)
     length = block_length(rounds, checkpoint_every)
     if streamed:
-        return Block(None, plan, problem, of, length, None, streamed)
+        return Block(None, plan, problem, of, length, None)
     asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[:length])
     problem = placed(plan, problem)
     state = start_rounds(setup, problem, hyper, key, plan=plan)
@@ -97,16 +97,16 @@ def compile_blocks(
     return Block(run, plan, problem, of, length, round(time.perf_counter() - began, 3))
 
 
-def start_run(prepared: tuple, block: Block, key: jax.Array) -> Standing:
+def start_run(prepared: Choices, block: Block, key: jax.Array) -> Standing:
     """Where a run begins."""
-    if block.streamed:
+    if block.run is None:
         return Standing(start_streaming(prepared, block.problem, key))
     setup, hyper, _ = prepared
     return Standing(start_rounds(setup, block.problem, hyper, key, plan=block.plan))
 
 
 def go_on(
-    prepared: tuple, block: Block, key: jax.Array, start: Standing, *, rounds: int, evaluate_every: int, encoding: str
+    prepared: Choices, block: Block, key: jax.Array, start: Standing, *, rounds: int, evaluate_every: int, encoding: str
 ) -> Iterator[tuple[Standing, list[Row]]]:
     """Run what is left of ``rounds``, a multiple of the block's, or up to the first whose numbers are not finite.
 
@@ -116,10 +116,11 @@ def go_on(
     """
     _, hyper, schedule = prepared
     asked, began, problem = asked_rounds(rounds, evaluate_every), time.perf_counter() - start.seconds, block.problem
-    if block.streamed:
-        at, run = start, streaming(prepared, block, key, start, asked)
+    at, run = start, block.run
+    if run is None:
+        run = streaming(prepared, block, key, start, asked)
     else:
-        at, run = start._replace(state=start.state._replace(memory=place(block.plan, start.state.memory))), block.run
+        at = start._replace(state=start.state._replace(memory=place(block.plan, start.state.memory)))
     while at.past.rounds < rounds and at.diverged is None:
         some = asked[at.past.rounds :][: block.length]
         state, seen = run(problem, hyper, schedule, at.state, key, jnp.asarray(some))
@@ -139,11 +140,11 @@ def go_on(
         yield at, rows
 
 
-def streaming(prepared: tuple, block: Block, key: jax.Array, start: Standing, asked: np.ndarray) -> Callable:
+def streaming(prepared: Choices, block: Block, key: jax.Array, start: Standing, asked: np.ndarray) -> Callable:
     """What a :class:`Block` runs, for clients on the host: the next so many rounds after ``start``, call by call."""
     rounds = stream_rounds(prepared, block.plan, block.problem, key, asked[start.past.rounds :], start.state)
 
-    def run(problem, hyper, schedule, state, key, some):
+    def run(problem: Problem, hyper: Any, schedule: Any, state: State, key: jax.Array, some: jax.Array) -> tuple:
         taken = list(itertools.islice(rounds, len(some)))
         return taken[-1][0], columns([seen for _, seen in taken])
 
@@ -169,7 +170,7 @@ def summarise(block: Block, end: Standing) -> Row:
     }
 
 
-def run_blocks(prepared: tuple, block: Block, key: jax.Array, **settings: Any) -> tuple[list[Row], Row]:
+def run_blocks(prepared: Choices, block: Block, key: jax.Array, **settings: Any) -> tuple[list[Row], Row]:
     """A run from its first round: the records of its evaluations, in order, and :func:`summarise`'s.
 
     Args:

@@ -49,6 +49,10 @@ class Setup(NamedTuple):
         return algorithm if self.transform is None else transformed(algorithm, self.transform, self.transform_on)
 
 
+Choices = tuple[Setup, dict[str, jax.Array], Schedule]
+"""What :func:`prepare` returns."""
+
+
 def prepare(
     make: Callable[..., Algorithm],
     hyper: Mapping[str, Any],
@@ -58,7 +62,7 @@ def prepare(
     transform: optax.GradientTransformation | None = None,
     transform_on: str = "direction",
     cohort: int | Cohort | None = None,
-) -> tuple[Setup, dict[str, jax.Array], Schedule]:
+) -> Choices:
     """Check the choices of a simulation and part what is static from what is traced.
 
     Args:
@@ -73,6 +77,13 @@ def prepare(
     Raises:
       ValueError: for a name that ``make`` does not take, a missing one, a number out of its range, or a sparsity that
         contradicts the sparsifier.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> hyper = {"stepsize": 0.5, "sparsity": 0.9}
+      >>> setup, traced, schedule = prepare(sps.sparse_proxskip, hyper, jnp.float32, local_steps=10)
+      >>> sorted(traced), [name for name, _ in setup.options], int(schedule.local_steps)
+      (['prob', 'sparsity', 'stepsize'], ['prune'], 10)
     """
     takes = inspect.signature(make).parameters
     hyper = dict(hyper)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sps_jax import results
+from sps_jax import results, speech
 from sps_jax.checkpoint import Checkpoints, Unreadable
 from sps_jax.experiment import Standing
 from sps_jax.simulation import Past
@@ -26,7 +26,7 @@ Record = dict[str, Any]
 class Whole:
     """``metrics.jsonl`` grows by whole runs, written whole or not at all."""
 
-    def __init__(self, out: Path):
+    def __init__(self, out: Path) -> None:
         self.out = out
         self.finished: list[Record] = []
         self._rows: list[Record] = []
@@ -48,7 +48,7 @@ class Whole:
 class Nothing(Whole):
     """Of a process that is not the first: nothing is written."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.finished: list[Record] = []
 
     def add(self, names: Record, rows: list[Record], at: Standing) -> None:
@@ -73,7 +73,7 @@ class Journal:
       again: whether it is taken up, and says where it goes on.
     """
 
-    def __init__(self, out: Path, begun: Mapping[str, Any], wish: Wish, again: bool):
+    def __init__(self, out: Path, begun: Mapping[str, Any], wish: Wish, again: bool) -> None:
         self.out, self.begun, self.wish, self._again = out, begun, wish, again
         self.rounds, self.every = begun["settings"]["rounds"], begun["settings"]["checkpoint_every"]
         self.metrics, self._ended = out / "metrics.jsonl", folder(out) / "finished.jsonl"
@@ -108,7 +108,7 @@ class Journal:
         os.truncate(self.metrics, self._length)
         if self._again:
             where = f"after round {at.past.rounds} of {self.rounds}" if at.past.rounds else "from its beginning"
-            print(f"sps-jax: {names['algorithm']} (seed {names['seed']}) goes on {where}", file=sys.stderr)
+            speech.say(f"sps-jax: {names['algorithm']} (seed {names['seed']}) goes on {where}")
             self._again = False
         return at
 

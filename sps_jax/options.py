@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import optax
 
 from sps_jax import processes
 from sps_jax.algorithms import ALGORITHMS
+from sps_jax.algorithms.base import Scalar
 from sps_jax.cohort import BY
 from sps_jax.communication import ENCODINGS
 from sps_jax.errors import unknown
+from sps_jax.problem import Problem
 from sps_jax.problems import PROBLEMS
 from sps_jax.problems.supervised import PRECISIONS
 from sps_jax.sparsify import CRITERIA, SCOPES, Sparsifier, inner_matrices, matrices
@@ -29,7 +31,7 @@ BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "feda
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Run algorithms on a problem and compare them: a table, a picture, and result files.
+    """Compare algorithms on a problem: a table, a picture, files.
 
     Attributes:
       problem: name of the problem.
@@ -62,6 +64,8 @@ class Run:
       process_id: which of them this is, from 0; only process 0 writes.
       out: output folder, new or empty; default is a fresh one under runs/.
       checkpoint_every: rounds from one checkpoint to the next; `sps-jax resume` goes on from the last. Default is none.
+      json: one JSON document of the summaries on standard output, instead of the table.
+      quiet: nothing on standard error but errors.
     """
 
     problem: str = "digits"
@@ -94,6 +98,8 @@ class Run:
     process_id: int | None = None
     out: Path | None = None
     checkpoint_every: int | None = None
+    json: bool = False
+    quiet: bool = False
 
 
 @cache
@@ -106,7 +112,7 @@ def own_options(makers: tuple[Callable, ...]) -> dict[str, tuple[Any, str]]:
         for name, p in inspect.signature(make).parameters.items():
             if name in common:
                 continue
-            kind = p.annotation if p.annotation is not p.empty else type(p.default)
+            kind = type(p.default) if p.annotation in (p.empty, Scalar) else p.annotation
             text = f"{make.__name__}: {' '.join((words.get(name) or '').split())} [{p.default}]"
             found.setdefault(name, (kind, []))[1].append(text)
     return {name: (kind, "; ".join(texts)) for name, (kind, texts) in found.items()}
@@ -126,7 +132,7 @@ def with_fields(name: str, base: type, helps: dict[str, tuple[Any, str]], fields
         bases=(base,),
         frozen=True,
     )
-    lines = [base.__doc__.rstrip(), *(f"      {field}: {text}" for field, (_, text) in helps.items())]
+    lines = [(base.__doc__ or "").rstrip(), *(f"      {field}: {text}" for field, (_, text) in helps.items())]
     made.__doc__ = "\n".join(lines) + "\n"
     return made
 
@@ -152,7 +158,12 @@ def check(options: Run) -> None:
 
 def check_names(options: Any) -> None:
     """Raise a ``ValueError`` for a name that is in no table, or names that do not go together."""
-    choices = {"problem": PROBLEMS, "criterion": CRITERIA, "scope": SCOPES, "encoding": ENCODINGS}
+    choices: dict[str, Iterable[str]] = {
+        "problem": PROBLEMS,
+        "criterion": CRITERIA,
+        "scope": SCOPES,
+        "encoding": ENCODINGS,
+    }
     for name, allowed in (choices | {"cohort_by": BY, "precision": PRECISIONS}).items():
         if getattr(options, name) not in allowed:
             raise unknown(name, getattr(options, name), allowed)
@@ -210,12 +221,12 @@ def use_devices(options: Run) -> int | None:
     return count
 
 
-def build_problem(options: Run):
+def build_problem(options: Run) -> Problem:
     """The problem that the options describe."""
     make = PROBLEMS[options.problem]
     chosen = given(options, make)
     if "batch_size" in chosen:
-        size = number("batch-size", options.batch_size, int, "full")
+        size = number("batch-size", chosen["batch_size"], int, "full")
         chosen["batch_size"] = None if size == "full" else size
     if not options.stream:
         return make(**chosen)
@@ -223,7 +234,7 @@ def build_problem(options: Run):
         return on_host(make(**chosen))
 
 
-def hyperparameters(options: Run, name: str, problem) -> dict[str, Any]:
+def hyperparameters(options: Run, name: str, problem: Problem) -> dict[str, Any]:
     """The keyword arguments of algorithm ``name``."""
     make = ALGORITHMS[name]
     hyper = given(options, make)
@@ -251,7 +262,7 @@ def prunable(options: Run) -> Callable[[tuple, jax.Array], bool]:
     return matrices if options.prune_ends else inner_matrices
 
 
-def pruned_leaves(options: Run, problem) -> dict[str, Any]:
+def pruned_leaves(options: Run, problem: Problem) -> dict[str, Any]:
     """What of the model is pruned: the names of its leaves, and their and all entries.
 
     Raises:
@@ -268,7 +279,7 @@ def pruned_leaves(options: Run, problem) -> dict[str, Any]:
     }
 
 
-def clip(options: Run, problem) -> optax.GradientTransformation | None:
+def clip(options: Run, problem: Problem) -> optax.GradientTransformation | None:
     """The transform of the local direction."""
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")
     if norm == "auto":

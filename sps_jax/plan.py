@@ -34,6 +34,12 @@ class Plan(NamedTuple):
     Attributes:
       chunk: how many clients of a device are computed at once, None for all.
       mesh: of devices, with the one axis ``"clients"``, or None for one device.
+
+    Example:
+      >>> Plan(chunk=10)
+      Plan(chunk=10, mesh=None)
+      >>> Plan(mesh=clients_mesh(jax.devices()[:1])).devices
+      1
     """
 
     chunk: int | None = None
@@ -49,7 +55,12 @@ VMAP = Plan()
 
 
 def clients_mesh(devices: list[jax.Device]) -> Mesh:
-    """The mesh of these devices that :class:`Plan` asks for."""
+    """The mesh of these devices that :class:`Plan` asks for.
+
+    Example:
+      >>> clients_mesh(jax.devices()[:1]).axis_names
+      ('clients',)
+    """
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -64,7 +75,7 @@ def by_client(clients: int, rows: Callable[[slice], Tree]) -> Tree:
         return jax.tree.map(jnp.asarray, rows(slice(0, clients)))
     sharding = _split(clients_mesh(jax.devices()))
     places = sharding.addressable_devices_indices_map((clients,))
-    own = [jax.device_put(rows(slice(*index.indices(clients)[:2])), device) for device, (index,) in places.items()]
+    own = [jax.device_put(rows(slice(*at[0].indices(clients)[:2])), device) for device, at in places.items() if at]
     whole = jax.make_array_from_single_device_arrays
     return jax.tree.map(lambda *a: whole((clients, *a[0].shape[1:]), sharding, a), *own)
 
@@ -74,14 +85,20 @@ def _split(mesh: Mesh) -> NamedSharding:
 
 
 def place(plan: Plan, stacked: Tree) -> Tree:
-    """``stacked``, arrays (n, ...), with n/D clients on each device of the plan."""
+    """``stacked``, arrays (n, ...), with n/D clients on each device of the plan.
+
+    Example:
+      >>> plan = Plan(mesh=clients_mesh(jax.devices()[:1]))
+      >>> tuple(place(plan, jnp.ones((4, 2))).sharding.spec)
+      ('clients',)
+    """
     if plan.mesh is None:
         return stacked
     sharding = _split(plan.mesh)
     if jax.process_count() == 1:
         return jax.device_put(stacked, sharding)
 
-    def own_rows(a):  # every process has all of them, and puts those of its devices there
+    def own_rows(a: jax.Array) -> jax.Array:  # every process has all of them, and puts those of its devices there
         return (
             a
             if not a.is_fully_addressable
@@ -97,7 +114,12 @@ def shared_out(plan: Plan, stacked: Tree) -> Tree:
 
 
 def everywhere(plan: Plan, values: Tree) -> Tree:
-    """``values`` on every device of the plan, so that every process can read them; under jit."""
+    """``values`` on every device of the plan, so that every process can read them; under jit.
+
+    Example:
+      >>> everywhere(Plan(), jnp.ones(2)).tolist()
+      [1.0, 1.0]
+    """
     if plan.mesh is None:
         return values
     return lax.with_sharding_constraint(values, NamedSharding(plan.mesh, PartitionSpec()))
@@ -118,21 +140,30 @@ def over_clients(
 
     Returns:
       :math:`\sum_i w_i\, \mathrm{message}_i`, accurate to the last bits, and ``kept`` stacked, (n, ...).
+
+    Example:
+      >>> one = lambda shared, row: (shared * row, row + 1)
+      >>> mean, kept = over_clients(Plan(), one, None, jnp.float32(2), jnp.array([1.0, 3.0]))
+      >>> float(mean), kept.tolist()
+      (4.0, [2.0, 4.0])
     """
     clients = len(jax.tree.leaves(stacked)[0])
     if plan.mesh is None:
         return _on_one_device(plan.chunk, one, clients, update, shared, weights, *stacked)
 
-    def on_each_device(shared, own):
+    def on_each_device(shared: Any, own: Any) -> tuple[Tree, Any]:
         mean, kept = _on_one_device(plan.chunk, one, clients, update, shared, *own)
         return lax.psum(mean, AXIS), kept
 
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
-    specs = {"in_specs": (everywhere, split), "out_specs": (everywhere, split)}
-    return jax.shard_map(on_each_device, mesh=plan.mesh, check_vma=False, **specs)(shared, (weights, *stacked))
+    specs = (everywhere, split)
+    mapped = jax.shard_map(on_each_device, mesh=plan.mesh, check_vma=False, in_specs=specs, out_specs=specs)
+    return mapped(shared, (weights, *stacked))
 
 
-def _on_one_device(chunk: int | None, one: Callable, clients: int, update: bool, shared: Any, weights, *stacked: Any):
+def _on_one_device(
+    chunk: int | None, one: Callable, clients: int, update: bool, shared: Any, weights: jax.Array | None, *stacked: Any
+) -> tuple[Tree, Any]:
     """The share of this device's clients in the mean, and what they keep."""
     here = len(jax.tree.leaves(stacked)[0])
     if chunk is None or chunk >= here:
@@ -145,7 +176,7 @@ def _on_one_device(chunk: int | None, one: Callable, clients: int, update: bool,
     kept = stacked[0] if update else jax.tree.map(lambda a: lax.empty((here, *a.shape), a.dtype), kept)
     read = stacked[1:] if update else stacked
 
-    def some(first, size, carry):
+    def some(first: jax.Array | int, size: int, carry: Tree) -> Tree:
         total, kept = carry
         rows = (weights, kept, *read) if update else (weights, *read)  # a row is read before it is overwritten
         own = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), rows)
@@ -164,7 +195,9 @@ def _scaled(share: jax.Array, mean: Tree) -> Tree:
     return jax.tree.map(lambda m: share.astype(m.dtype) * m, mean)
 
 
-def _chunk(one: Callable, clients: int, shared: Any, weights: jax.Array | None, *stacked: Any):
+def _chunk(
+    one: Callable, clients: int, shared: Any, weights: jax.Array | None, *stacked: Any
+) -> tuple[jax.Array, Tree, Any]:
     """Some clients at once: their share of all weight, the mean of their messages, what they keep."""
     size = len(jax.tree.leaves(stacked)[0])
     if size == 1:  # no vmap: a batch of one matrix product is slower than the product

@@ -10,9 +10,11 @@ import psutil
 from sps_jax import tree
 from sps_jax.communication import Size
 from sps_jax.engine import refuse_weights, send_one, split_key, taking_part, turns
+from sps_jax.errors import unknown
 from sps_jax.hyperparameters import Setup
 from sps_jax.plan import Plan, clients_mesh
 from sps_jax.problem import Problem
+from sps_jax.tree import Tree
 
 ONE_BY_ONE = 500_000
 """Multiply-adds of a client's forward product from which XLA:CPU is faster client by client.
@@ -77,7 +79,17 @@ class Shapes(NamedTuple):
 
 
 def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
-    """Traced, not computed; and once for equal choices on problems of equal shapes."""
+    """Traced, not computed; and once for equal choices on problems of equal shapes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem = quadratic(clients=4, dimension=8)
+      >>> setup, hyper, _ = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
+      >>> shapes(setup, hyper, problem).up.entries
+      8
+    """
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (hyper, problem))
     leaves, structure = jax.tree.flatten(abstract)
     return _shapes(setup, structure, tuple(leaves))
@@ -87,15 +99,15 @@ def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shape
 def _shapes(setup: Setup, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
     hyper, problem = structure.unflatten(leaves)
 
-    def trace(hyper, problem):
-        algorithm, keys = setup.build(hyper), split_key(jax.random.key(0))
+    def trace(hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
+        algorithm, keys, t = setup.build(hyper), split_key(jax.random.key(0)), jax.numpy.int32(0)
         refuse_weights(algorithm, problem)
         h, server = algorithm.init(problem.init(keys.init))
         b = algorithm.broadcast(server)
-        who, some = taking_part(problem, setup.cohort, keys, 0)
-        x, turn = algorithm.start(b, h), turns(some, problem.clients, keys, 0, 1)
+        who, some = taking_part(problem, setup.cohort, keys, t)
+        x, turn = algorithm.start(b, h), turns(some, problem.clients, keys, t, 1)
         who, data, count = jax.tree.map(lambda a: a[0], (who, some.data, some.counts))
-        m = send_one(algorithm, some, keys, turn, 0, b, x, h, who, data, count)
+        m = send_one(algorithm, some, keys, turn, t, b, x, h, who, data, count)
         awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn(who)), (x, m))
         answer = _read(lambda b: algorithm.receive(x, h, m, b, turn(who)), b)
         return Shapes(h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b))
@@ -110,7 +122,9 @@ def _saved(problem: Problem) -> list[Any]:
     The compiler keeps most of them and computes some again, in transformers most.
     """
 
-    def residuals(params, data, count, t, key):
+    def residuals(
+        params: Tree, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array
+    ) -> list[jax.Array]:
         return jax.tree.leaves(jax.vjp(problem.local_loss(data, count, t, key), params)[1])
 
     data, count = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (problem.data, problem.counts))
@@ -176,6 +190,15 @@ def choose(
     Raises:
       ValueError: for more devices than there are or that do not divide n, a chunk out of range, or a layout that does
         not fit in memory; it names the largest chunk that would.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem = quadratic(clients=4, dimension=8)
+      >>> setup, hyper, _ = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
+      >>> choose(shapes(setup, hyper, problem), problem, devices=1, chunk=2)
+      Plan(chunk=2, mesh=None)
     """
     n, part, available = problem.clients, of.cohort or problem.clients, jax.devices()
     fitting = [d for d in range(1, min(part, len(available)) + 1) if n % d == part % d == 0]
@@ -190,10 +213,13 @@ def choose(
     if isinstance(chunk, int) and not 1 <= chunk <= here:
         raise ValueError(f"chunk must be between 1 and the {here} clients of a device, not {chunk}")
     on_cpu = available[0].platform == "cpu"
-    wanted = {"all": here, "auto": _by_cache(of, problem, here) if on_cpu else here}.get(chunk, chunk)
+    named = {"all": here, "auto": _by_cache(of, problem, here) if on_cpu else here}
+    if isinstance(chunk, str) and chunk not in named:
+        raise unknown("chunk", chunk, named)
+    wanted = named[chunk] if isinstance(chunk, str) else chunk
     memory = free_memory() if memory is None else memory
 
-    def needed(plan):
+    def needed(plan: Plan) -> int:
         return footprint(of, problem, plan).total // jax.process_count()
 
     all_at_once = here if of.cohort is None else None  # not with a cohort: evaluations go through all clients

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -13,7 +14,7 @@ from matplotlib import ticker
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-
+MARKERS = "os^DvPX*"  # and without colours
 
 LABELS = {
     "uplink_bits": "uplink, all clients together",
@@ -32,11 +33,12 @@ def curves(
       runs: method -> for each seed its records, of the same rounds; a line ends where the first seed's records do.
     """
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    styles = [(style, colour) for style in ("-", "--", ":") for colour in COLOURS]
-    for (name, seeds), (style, colour) in zip(runs.items(), styles, strict=False):
+    styles = [(dash, look) for dash in ("-", "--", ":") for look in zip(COLOURS, MARKERS, strict=True)]
+    for i, ((name, seeds), (dash, (colour, marker))) in enumerate(zip(runs.items(), styles, strict=False)):
         shortest = min(map(len, seeds))
         x, y = (np.array([[r[column] for r in seed[:shortest]] for seed in seeds]) for column in (against, metric))
-        axes.plot(x.mean(0), y.mean(0), style, color=colour, linewidth=1.8, label=name)
+        some = (0.015 * i, 0.12)  # of the length of the axes: where the first marker is, and from one to the next
+        axes.plot(x.mean(0), y.mean(0), dash, color=colour, linewidth=1.8, marker=marker, markevery=some, label=name)
         if len(seeds) > 1:
             axes.fill_between(x.mean(0), y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
     if against.endswith("bits"):
@@ -46,7 +48,7 @@ def curves(
         axes.xaxis.set_major_formatter(ticker.EngFormatter("bit"))
         axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel(LABELS[against])
-    axes.set_ylabel(metric.replace("_", " "))
+    axes.set_ylabel(metric.replace("_", " ") + (", fraction of examples" if metric.endswith("accuracy") else ""))
     axes.set_title(title)
     axes.grid(alpha=0.3)
     if len(runs) > 6:
@@ -86,7 +88,7 @@ def heat_map(
     _save(figure, path)
 
 
-def _save(figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     partial = path.with_name(f".{path.name}")
     figure.savefig(partial, format="png", dpi=150)
     partial.replace(path)

@@ -8,7 +8,7 @@ over n clients with :math:`m_i` examples each; :math:`w_i = 1/n` unless ``weight
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jax import lax
 from sps_jax.plan import VMAP, Plan, over_clients
 from sps_jax.tree import Tree
 
-STATIC: dict[str, Any] = {"metadata": {"static": True}}
+STATIC = {"static": True}
 
 
 @jax.tree_util.register_dataclass
@@ -45,7 +45,23 @@ class Problem:
       augment: (key, *examples) -> examples, a random change of every batch that a local gradient is taken on, or None.
       evaluate_batch: examples that an evaluation computes at once, None for all of a client and all test examples.
       evaluate_examples: of each client, the first so many, that an evaluation takes f over; None for all.
+
+    Example:
+      >>> data, counts = stack_clients([np.array([1.0, 3.0, 8.0], np.float32)], [np.array([0, 1]), np.array([2])])
+      >>> problem = Problem(
+      ...     data=tuple(map(jnp.asarray, data)),
+      ...     counts=jnp.asarray(counts),
+      ...     test=None,
+      ...     ridge=jnp.float32(0),
+      ...     init=lambda key: jnp.zeros(1),
+      ...     loss=lambda x, a: (x - a) ** 2 / 2,
+      ... )
+      >>> float(problem.objective(jnp.zeros(1)))  # (2.5 + 32) / 2
+      17.25
     """
+
+    from_arrays: ClassVar[Callable[..., "Problem"]]
+    """:func:`sps_jax.arrays.from_arrays`, which needs models and losses and so lives above this module."""
 
     data: tuple[jax.Array, ...]
     counts: jax.Array
@@ -55,14 +71,14 @@ class Problem:
     smoothness: jax.Array | None = None
     convexity: jax.Array | None = None
     validation: tuple[jax.Array, ...] | None = None
-    init: Callable[[jax.Array], Tree] = field(kw_only=True, **STATIC)
-    loss: Callable[..., jax.Array] = field(kw_only=True, **STATIC)
-    metrics: Callable[..., dict[str, jax.Array]] | None = field(default=None, kw_only=True, **STATIC)
-    batch_size: int | None = field(default=None, kw_only=True, **STATIC)
-    in_order: bool = field(default=False, kw_only=True, **STATIC)
-    augment: Callable[..., tuple[jax.Array, ...]] | None = field(default=None, kw_only=True, **STATIC)
-    evaluate_batch: int | None = field(default=None, kw_only=True, **STATIC)
-    evaluate_examples: int | None = field(default=None, kw_only=True, **STATIC)
+    init: Callable[[jax.Array], Tree] = field(kw_only=True, metadata=STATIC)
+    loss: Callable[..., jax.Array] = field(kw_only=True, metadata=STATIC)
+    metrics: Callable[..., dict[str, jax.Array]] | None = field(default=None, kw_only=True, metadata=STATIC)
+    batch_size: int | None = field(default=None, kw_only=True, metadata=STATIC)
+    in_order: bool = field(default=False, kw_only=True, metadata=STATIC)
+    augment: Callable[..., tuple[jax.Array, ...]] | None = field(default=None, kw_only=True, metadata=STATIC)
+    evaluate_batch: int | None = field(default=None, kw_only=True, metadata=STATIC)
+    evaluate_examples: int | None = field(default=None, kw_only=True, metadata=STATIC)
 
     @property
     def clients(self) -> int:
@@ -79,7 +95,9 @@ class Problem:
         """f_i over all ``count`` examples of ONE client's padded ``data``."""
         return self._mean_loss(params, data, count) + self.ridge / 2 * optax.tree.norm(params, squared=True)
 
-    def gradient(self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array, params: Tree):
+    def gradient(
+        self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array, params: Tree
+    ) -> Tree:
         """Gradient of f_i at ``params``: on all examples of ONE client, or on the batch of iteration ``t``."""
         slope = jax.grad(self.local_loss(data, count, t, key))(params)
         return jax.tree.map(lambda g, p: g + self.ridge * p, slope, params)
@@ -108,7 +126,7 @@ class Problem:
         if most is not None:
             data, counts = tuple(a[:, :most] for a in data), jnp.minimum(counts, most)
 
-        def one(params, data, count):
+        def one(params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> tuple[jax.Array, tuple[()]]:
             return self.client_loss(params, data, count), ()
 
         return over_clients(plan, one, self.weights, params, data, counts)[0]
@@ -119,7 +137,7 @@ class Problem:
 
     def evaluate_held(self, params: Tree, plan: Plan = VMAP) -> dict[str, jax.Array]:
         """Of :meth:`evaluate` what is of examples that no client trains on."""
-        seen = {}
+        seen: dict[str, jax.Array] = {}
         for part, examples in (("validation", self.validation), ("test", self.test)):
             if examples is not None:
                 seen |= {f"{part}_{name}": mean for name, mean in self._means(examples, params, plan).items()}
@@ -132,7 +150,7 @@ class Problem:
         each = -(-examples // devices)
         firsts = jnp.arange(devices, dtype=jnp.int32) * each
 
-        def share(params, first):
+        def share(params: Tree, first: jax.Array) -> tuple[dict[str, jax.Array], tuple[()]]:
             rows = jnp.minimum(first + jnp.arange(each, dtype=jnp.int32), examples - 1)
             own = tuple(a[rows] for a in held)
             return _sums(metrics, params, own, jnp.minimum(each, examples - first), self.evaluate_batch), ()
@@ -145,7 +163,7 @@ def _sums(function: Callable, params: Tree, data: tuple[jax.Array, ...], count: 
     """Sums of a function like ``loss`` or ``metrics`` over the first ``count`` examples, so many computed at once."""
     examples = data[0].shape[0]
 
-    def over(rows):
+    def over(rows: jax.Array) -> Any:
         own = data if at_once is None else tuple(a[jnp.minimum(rows, examples - 1)] for a in data)
         own = function(params, *own)
         return jax.tree.map(lambda v: jnp.sum(jnp.where(rows < count, v, jnp.zeros_like(v))), own)
@@ -169,6 +187,11 @@ def stack_clients(
 
     Raises:
       ValueError: for no client, or a client without examples.
+
+    Example:
+      >>> data, counts = stack_clients([np.array([5, 6, 7])], [np.array([0, 2]), np.array([1])])
+      >>> data[0].tolist(), counts.tolist()
+      ([[5, 7], [6, 0]], [2, 1])
     """
     counts = np.array([len(part) for part in parts], np.int32)
     if not len(counts) or counts.min() < 1:

@@ -7,7 +7,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -36,7 +36,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     missing = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is None]
     if len(missing) == 3:
         return False
-    if missing:
+    if coordinator is None or num_processes is None or process_id is None:
         raise ValueError(f"a run on several processes needs {' and '.join(missing)} too")
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
@@ -106,7 +106,7 @@ def agree(work: Callable[[], T]) -> T:
         failure = error
     well = multihost_utils.process_allgather(np.array(failure is None))
     if well.all():
-        return done
+        return cast(T, done)  # there is one, having raised nothing
     part()
     raise failure or ValueError(f"process {int(well.argmin())} of this run cannot go on, see what it says")
 
@@ -139,7 +139,7 @@ def from_first(tree: Any) -> Any:
 def whole(tree: Any) -> Any:
     """Arrays that the processes share, each of them whole in all, as NumPy arrays."""
 
-    def gather(a):
+    def gather(a: Any) -> np.ndarray:
         shared = isinstance(a, jax.Array) and not (a.is_fully_addressable or a.is_fully_replicated)
         return multihost_utils.process_allgather(a, tiled=True) if shared else np.asarray(a)
 

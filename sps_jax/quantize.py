@@ -1,13 +1,14 @@
 """Stochastic quantisation: a norm, and a few bits for each number."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from sps_jax import tree
-from sps_jax.communication import Code
+from sps_jax.communication import Code, Size
 from sps_jax.tree import Tree
 
 
@@ -27,19 +28,23 @@ def quantize(params: Tree, key: jax.Array, bits: int) -> Tree:
       params: pytree of floating arrays.
       key: a JAX random key.
       bits: r >= 1.
+
+    Example:
+      >>> quantize(jnp.array([0.0, -2.0]), jax.random.key(0), bits=1).tolist()
+      [0.0, -2.0]
     """
     leaves, structure = jax.tree.flatten(params)
     largest, steps = tree.largest(leaves), 2**bits - 1
     safe = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     norm = jnp.maximum(optax.tree.norm([x / safe for x in leaves]), 1)  # squares of the numbers themselves may vanish
 
-    def one(x, key):
+    def one(x: jax.Array, key: jax.Array) -> jax.Array:
         scaled = steps * (jnp.abs(x) / safe / norm)
         level = jnp.floor(scaled)
         level = level + (jax.random.uniform(key, x.shape, x.dtype) < scaled - level).astype(x.dtype)
         return safe * (norm / steps) * jnp.sign(x) * level
 
-    return structure.unflatten(map(one, leaves, jax.random.split(key, len(leaves))))
+    return jax.tree.unflatten(structure, map(one, leaves, jax.random.split(key, len(leaves))))
 
 
 def quantized(code: Code, bits: int | None) -> Code:
@@ -47,7 +52,7 @@ def quantized(code: Code, bits: int | None) -> Code:
     if bits is None:
         return code
 
-    def size(message):
+    def size(message: Any) -> Size:
         return dataclasses.replace(code.size(message), value_bits=bits + 1, header_bits=32)
 
     return code._replace(size=size)

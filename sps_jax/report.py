@@ -9,7 +9,9 @@ from sps_jax import plotting, results
 Record = dict[str, Any]
 
 
-def compare(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], target: float | None):
+def compare(
+    runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], target: float | None
+) -> list[Record]:
     """The summaries with what is judged between runs.
 
     Args:
@@ -62,7 +64,7 @@ def table_row(summary: Record) -> dict[str, str]:
         "method": summary["algorithm"],
         "seed": str(summary["seed"]),
         metric: f"{final[metric]:.4f}" if final else "diverged",
-        f"uplink to {summary['target']:.4g}": results.human(summary["bits_to_target"]),
+        f"bits to {summary['target']:.4g}": results.human(summary["bits_to_target"]),
         "uplink": results.human(final.get("uplink_bits")),
         "downlink": results.human(final.get("downlink_bits")),
         "density": f"{final['density']:.3f}" if final else "-",

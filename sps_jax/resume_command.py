@@ -1,7 +1,6 @@
 """``sps-jax resume``: go on with a run that has checkpoints."""
 
 import dataclasses
-import sys
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,21 +8,23 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from sps_jax import journal, processes
+from sps_jax import journal, processes, speech
 from sps_jax.options import Run, command_type
-from sps_jax.run_command import complete_with_checkpoints, conclude, configuration, get_ready, layout
+from sps_jax.run_command import TALK, complete_with_checkpoints, conclude, configuration, get_ready, layout
 
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """Go on with a run that was cut off, as if it had not been; a whole one gets its table and picture anew.
+    """Go on with a run that was cut off, as if it had not been.
 
     Attributes:
-      folder: what `sps-jax run` was given as --out, with --checkpoint-every.
+      folder: what `sps-jax run` was given as --out, with --checkpoint-every; a whole one gets table and picture anew.
       devices: how many share the clients from now on, or auto; default is as before.
       coordinator: host:port of process 0, to go on with several processes; each has --devices and reads the folder.
       num_processes: how many, on all hosts together.
       process_id: which of them this is, from 0; only process 0 writes.
+      json: one JSON document of the summaries on standard output, instead of the table.
+      quiet: nothing on standard error but errors.
     """
 
     folder: Positional[Path]
@@ -31,6 +32,8 @@ class Resume:
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
+    json: bool = False
+    quiet: bool = False
 
 
 def resume(options: Resume) -> int:
@@ -42,7 +45,7 @@ def resume(options: Resume) -> int:
     if len(ended) == len(settings.algorithm) * settings.seeds:
         if options.process_id:
             return 0
-        print(f"sps-jax: all {len(ended)} runs in {out} are finished; table and picture are made anew", file=sys.stderr)
+        speech.say(f"sps-jax: all {len(ended)} runs in {out} are finished; table and picture are made anew")
         return conclude(settings, ended, out)
     job = get_ready(settings)
     if processes.first():
@@ -51,8 +54,8 @@ def resume(options: Resume) -> int:
 
 
 def machine(options: Resume, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of what is gone on with: devices as ``before`` where none are asked for, processes as asked."""
-    asked = {name: getattr(options, name) for name in ("coordinator", "num_processes", "process_id")}
+    """The settings of what is gone on with: devices as ``before`` where none are asked for, the rest as asked."""
+    asked = {name: getattr(options, name) for name in ("coordinator", "num_processes", "process_id", *TALK)}
     return asked | {"devices": options.devices or before["devices"]}
 
 
@@ -83,4 +86,4 @@ def warn(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         was = before.get(what, {})
         other = [f"{name} {was[name]} (now {now[what].get(name)})" for name in was if was[name] != now[what].get(name)]
         if other:
-            print(f"sps-jax: warning: begun with {', '.join(other)}; last bits may differ", file=sys.stderr)
+            speech.say(f"sps-jax: warning: begun with {', '.join(other)}; last bits may differ")

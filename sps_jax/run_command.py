@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import gc
 import itertools
+import json
 import os
 import platform
 import shlex
@@ -12,16 +13,16 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 from tqdm import tqdm
 
-from sps_jax import journal, processes, report, results
+from sps_jax import journal, processes, report, results, speech
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.experiment import compile_blocks, go_on, start_run, summarise
-from sps_jax.hyperparameters import prepare, recorded
+from sps_jax.hyperparameters import Choices, prepare, recorded
 from sps_jax.options import (
     Run,
     build_problem,
@@ -41,6 +42,9 @@ from sps_jax.simulation import placed
 from sps_jax.stopping import Stopped, Wish, wishes
 from sps_jax.streaming import cohort_plan
 
+TALK = ("json", "quiet")
+"""Options that say how a run is told, not what it is."""
+
 
 class Job(NamedTuple):
     """A run that can begin.
@@ -56,7 +60,7 @@ class Job(NamedTuple):
     options: Run
     problem: Problem
     pruned: dict[str, Any]
-    prepared: dict[str, tuple]
+    prepared: dict[str, Choices]
     plans: dict[str, Plan]
 
 
@@ -70,7 +74,7 @@ def run(options: Run) -> int:
     return conclude(options, run_all(job, journal.Whole(out) if processes.first() else journal.Nothing()), out)
 
 
-def begin(job: Job, config: Mapping[str, Any]) -> Path:
+def begin(job: Job, config: dict[str, Any]) -> Path:
     """The folder of the run, made, and what is begun noted in it, by the first process."""
     out = folder_named(job.options)
     if processes.first():
@@ -85,7 +89,7 @@ def get_ready(options: Run) -> Job:
     """Check, meet the other processes, load and lay out; nothing is written."""
     devices = join(options)
     job = processes.agree(lambda: load(options, devices))
-    own = ("process_id", "coordinator", "out", "manual_dir", "data_dir")
+    own = ("process_id", "coordinator", "out", "manual_dir", "data_dir", *TALK)
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in own}
     processes.refuse_others(settings | {"layout": layout(job)})
     return job
@@ -102,6 +106,7 @@ def join(options: Run) -> int | None:
 
 def load(options: Run, devices: int | None) -> Job:
     """The problem, and the algorithms laid out."""
+    speech.doing(f"loading {options.problem}")
     problem = build_problem(options)
     pruned = pruned_leaves(options, problem)
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
@@ -142,14 +147,17 @@ def complete_with_checkpoints(job: Job, out: Path, begun: Mapping[str, Any], end
         return 1
 
 
-def keeper_of(options: Run, out: Path, begun: Mapping[str, Any], wish: Wish, ended: list | None):
+def keeper_of(
+    options: Run, out: Path, begun: Mapping[str, Any], wish: Wish, ended: list | None
+) -> journal.Journal | SharedJournal:
     """The journal of the run, see :func:`complete_with_checkpoints`; of several processes, the one they share."""
     again = ended is not None
     if not processes.several():
         return journal.Journal(out, begun, wish, again)
     agreed = Agreed(wish)
     own = journal.Journal(out, begun, agreed, again) if processes.first() else None
-    return SharedJournal(own, ended or [], options.rounds, options.checkpoint_every, agreed)
+    every = cast(int, options.checkpoint_every)  # given, else there is no journal
+    return SharedJournal(own, ended or [], options.rounds, every, agreed)
 
 
 def conclude(options: Run, summaries: list[report.Record], out: Path) -> int:
@@ -166,10 +174,15 @@ def compare(options: Run, summaries: list[report.Record], out: Path) -> None:
     for record in results.read_jsonl(out / "metrics.jsonl"):
         runs[record["algorithm"], record["seed"]].append(record)
     summaries = report.compare(runs, summaries, options.target)
+    speech.doing("drawing")
     report.write(runs, summaries, f"{options.problem}, sparsity {options.sparsity:g}", out)
-    print(report.table(summaries))
-    metric = summaries[0]["target_metric"]
-    print(f"\n{metric} after equal rounds; uplink and downlink are totals over all clients. Results: {out}")
+    speech.doing("")
+    if options.json:
+        print(json.dumps({"results": str(out), "summaries": summaries}, indent=2, allow_nan=False))
+    else:
+        print(report.table(summaries))
+        metric = summaries[0]["target_metric"]
+        print(f"\n{metric} after equal rounds; uplink and downlink are totals over all clients. Results: {out}")
     for sentence in report.divergences(summaries):
         print(sentence, file=sys.stderr)
 
@@ -185,7 +198,7 @@ def folder_named(options: Run) -> Path:
     return options.out or Path("runs") / f"{stamp}-{options.problem}"
 
 
-def prepare_algorithm(options: Run, name: str, problem: Problem) -> tuple:
+def prepare_algorithm(options: Run, name: str, problem: Problem) -> Choices:
     """Algorithm ``name`` as the options want it, see :func:`sps_jax.hyperparameters.prepare`."""
     return prepare(
         ALGORITHMS[name],
@@ -197,7 +210,7 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> tuple:
     )
 
 
-def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options: Run) -> Plan:
+def lay_out_run(prepared: Choices, problem: Problem, devices: int | None, options: Run) -> Plan:
     """The layout of a run, said on standard error."""
     setup, hyper, _ = prepared
     of = shapes(setup, hyper, problem)
@@ -205,15 +218,21 @@ def lay_out_run(prepared: tuple, problem: Problem, devices: int | None, options:
     plan = cohort_plan(prepared, problem, **choices) if options.stream else choose(of, problem, **choices)
     need = footprint(of, problem, plan)
     if processes.first():
-        print(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}", file=sys.stderr)
+        speech.say(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}")
     return plan
+
+
+def compiled_folder() -> Path:
+    """Where compiled programs are kept."""
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # options are made at import
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(chosen or home / "sps_jax" / "compiled")
 
 
 def keep_compiled() -> None:
     """Keep compiled programs on disk for the next run, where the user's JAX settings say nothing else."""
-    if jax.config.jax_compilation_cache_dir is None:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "sps_jax" / "compiled"))
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # as above
+        jax.config.update("jax_compilation_cache_dir", str(compiled_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
@@ -228,13 +247,21 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
     runs = list(itertools.product(job.prepared, range(options.seed, options.seed + options.seeds)))
     left = runs[len(keeper.finished) :]
     done = options.rounds * len(keeper.finished)
-    hidden = None if processes.first() else True  # None: where standard error is no terminal
+    speech.doing("")
+    hidden = None if processes.first() and not speech.quiet() else True  # None: where standard error is no terminal
     with tqdm(total=options.rounds * len(runs), initial=done, unit="round", disable=hidden, leave=False) as bar:
         for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
             choice, key = job.prepared[name], jax.random.key(options.seed)
-            kind = {"checkpoint_every": options.checkpoint_every, "streamed": options.stream}
-            block = compile_blocks(choice, job.plans[name], job.problem, key, **settings, **kind)
+            block = compile_blocks(
+                choice,
+                job.plans[name],
+                job.problem,
+                key,
+                **settings,
+                checkpoint_every=options.checkpoint_every,
+                streamed=options.stream,
+            )
             bar.set_description(name)
             for _, seed in group:
                 names, hyper = {"algorithm": name, "problem": options.problem, "seed": seed}, recorded(*choice[1:])
@@ -250,7 +277,9 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
 
 def configuration(options: Run) -> dict[str, Any]:
     """Every setting, the versions and the device."""
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items()}
+    settings = {
+        k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items() if k not in TALK
+    }
     packages = {name: version(name) for name in ("sps_jax", "jax", "jaxlib", "flax", "optax", "numpy")}
     device = jax.devices()[0]
     return {

@@ -19,7 +19,7 @@ class Agreed(Wish):
       own: this process's.
     """
 
-    def __init__(self, own: Wish):
+    def __init__(self, own: Wish) -> None:
         self._own = own
 
     def hear(self) -> None:
@@ -40,7 +40,7 @@ class SharedJournal:
       wish: whether to stop.
     """
 
-    def __init__(self, own: Journal | None, finished: Sequence[Record], rounds: int, every: int, wish: Agreed):
+    def __init__(self, own: Journal | None, finished: Sequence[Record], rounds: int, every: int, wish: Agreed) -> None:
         self.finished = list(finished)
         self._own, self._rounds, self._every, self._wish = own, rounds, every, wish
 

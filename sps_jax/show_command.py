@@ -1,5 +1,6 @@
 """``sps-jax table`` and ``sps-jax plot``: what result folders say."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,22 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Compare the algorithms of result folders, each at its best point, chosen on validation data and never on test.
+    """Compare what result folders hold, each algorithm at its best.
 
     Attributes:
-      folders: of runs and sweeps of one problem.
+      folders: of runs and sweeps of one problem; points are chosen by validation data, never by test data.
       metric: to report; default is test accuracy, or test loss, or training loss.
       target: of the metric, for the column of bits; default is what the weakest algorithm reaches.
+      json: one JSON document of the rows instead.
     """
 
     folders: Positional[tuple[Path, ...]]
     metric: str | None = None
     target: float | None = None
+    json: bool = False
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw a metric of result folders: algorithms at their best points, or a heat map over two hyperparameters.
+    """Draw what result folders hold: curves, or heat maps.
 
     Attributes:
       folders: of runs and sweeps of one problem.
@@ -51,8 +54,12 @@ class Plot:
 def table(options: Table) -> int:
     """Print the comparison; returns the exit status."""
     records, metric = _load(options.folders, options.metric)
-    best = _best(records)
-    print(comparison.text(comparison.rows(best, metric, options.target), metric))
+    rows = comparison.rows(_best(records), metric, options.target)
+    if options.json:
+        chosen_by = {"metric": metric, "chosen_by": comparison.criterion(records)}
+        print(json.dumps(chosen_by | {"rows": rows}, indent=2, default=lambda number: number.item()))
+        return 0
+    print(comparison.text(rows, metric))
     print(f"\n{metric} after equal rounds; each algorithm at the point of the best {comparison.criterion(records)}.")
     return 0
 
@@ -106,10 +113,10 @@ def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str],
             raise unknown("hyperparameter", name, comparison.hyperparameters(records))
     drawn, rounds = [], records["round"].max()
     for algorithm, own in records.dropna(subset=list(names)).groupby("algorithm", sort=False):
-        axes = [(name, sorted(own[name].unique())) for name in names]
+        rows, columns = ((name, sorted(own[name].unique())) for name in names)
         path = out.with_name(f"{out.stem}-{algorithm}.png")
         title = f"{algorithm}, {metric.replace('_', ' ')}"
-        plotting.heat_map(comparison.cells(own, metric, axes, rounds), *axes, title, path)
+        plotting.heat_map(comparison.cells(own, metric, (rows, columns), rounds), rows, columns, title, path)
         drawn.append(path)
     if not drawn:
         raise ValueError(f"no algorithm has both {names[0]} and {names[1]}")

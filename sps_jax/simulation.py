@@ -26,7 +26,16 @@ from sps_jax.tree import Tree
 
 
 @partial(jax.jit, static_argnames=("setup", "plan"), donate_argnames="state")
-def run_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Schedule, state: State, key, asked):
+def run_rounds(
+    setup: Setup,
+    plan: Plan,
+    problem: Problem,
+    hyper: dict[str, jax.Array],
+    schedule: Schedule,
+    state: State,
+    key: jax.Array,
+    asked: jax.Array,
+) -> tuple[State, dict[str, jax.Array]]:
     """The rounds of ``asked`` (R,), a boolean each: whether its communication is evaluated.
 
     Returns:
@@ -37,7 +46,17 @@ def run_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Sche
 
 
 @partial(jax.jit, static_argnames=("setup", "plan", "mesh", "one_coin"))
-def run_points(setup: Setup, plan: Plan, mesh: Mesh, one_coin: bool, problem: Problem, hyper, schedule, key, asked):
+def run_points(
+    setup: Setup,
+    plan: Plan,
+    mesh: Mesh,
+    one_coin: bool,
+    problem: Problem,
+    hyper: dict[str, jax.Array],
+    schedule: Schedule,
+    key: jax.Array,
+    asked: jax.Array,
+) -> dict[str, jax.Array]:
     """Whole simulations of (D, c) points that differ in hyperparameters and seed: D devices, c points under one vmap.
 
     All that a loop's length depends on is one for the points of a device, so that ``vmap`` leaves loops and branches
@@ -58,10 +77,10 @@ def run_points(setup: Setup, plan: Plan, mesh: Mesh, one_coin: bool, problem: Pr
     """
     axes = {name: None if name == "prob" else 0 for name in hyper}
 
-    def on_one_device(problem, own):
+    def on_one_device(problem: Problem, own: Any) -> dict[str, jax.Array]:
         hyper, schedule, key = jax.tree.map(lambda a: a[0], own)
 
-        def point(hyper, key):
+        def point(hyper: dict[str, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
             first = start(setup.build(hyper), problem, key)
             return _scan_rounds(setup, plan, problem, hyper, schedule, first, key, asked)[1]
 
@@ -69,14 +88,23 @@ def run_points(setup: Setup, plan: Plan, mesh: Mesh, one_coin: bool, problem: Pr
         return jax.tree.map(lambda a: a[None], seen)
 
     whole, split = PartitionSpec(), PartitionSpec(*mesh.axis_names)
-    specs = {"in_specs": (whole, split), "out_specs": split}
-    return jax.shard_map(on_one_device, mesh=mesh, check_vma=False, **specs)(problem, (hyper, schedule, key))
+    mapped = jax.shard_map(on_one_device, mesh=mesh, check_vma=False, in_specs=(whole, split), out_specs=split)
+    return mapped(problem, (hyper, schedule, key))
 
 
-def _scan_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Schedule, state: State, key, asked):
+def _scan_rounds(
+    setup: Setup,
+    plan: Plan,
+    problem: Problem,
+    hyper: dict[str, jax.Array],
+    schedule: Schedule,
+    state: State,
+    key: jax.Array,
+    asked: jax.Array,
+) -> tuple[State, dict[str, jax.Array]]:
     algorithm = setup.build(hyper)
 
-    def body(state, asked):
+    def body(state: State, asked: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         state, seen = one_round(algorithm, problem, schedule, state, key, plan, setup.cohort)
         seen |= {"iteration": state.t, "finite": tree.finite(state.server)}
         look = partial(observe, algorithm, problem, plan=plan)
@@ -87,7 +115,14 @@ def _scan_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, schedule: Sc
     return state, everywhere(plan, seen)
 
 
-def start_rounds(setup: Setup, problem: Problem, hyper, key, params=None, plan: Plan = VMAP) -> State:
+def start_rounds(
+    setup: Setup,
+    problem: Problem,
+    hyper: dict[str, jax.Array],
+    key: jax.Array,
+    params: Tree | None = None,
+    plan: Plan = VMAP,
+) -> State:
     """:func:`start` for the algorithm of ``setup``, compiled; the network's initialisation once for all algorithms.
 
     That of a deep one takes seconds to compile, and longer operation by operation. The clients' memory is laid out by
@@ -98,13 +133,21 @@ def start_rounds(setup: Setup, problem: Problem, hyper, key, params=None, plan: 
 
 
 @partial(jax.jit, static_argnames=("setup", "plan"))
-def _start_rounds(setup: Setup, plan: Plan, problem: Problem, hyper, key, params) -> State:
+def _start_rounds(
+    setup: Setup, plan: Plan, problem: Problem, hyper: dict[str, jax.Array], key: jax.Array, params: Tree | None
+) -> State:
     state = start(setup.build(hyper), problem, key, params)
     return state._replace(memory=shared_out(plan, state.memory))
 
 
 def placed(plan: Plan, problem: Problem) -> Problem:
-    """``problem`` with its clients on the devices of the plan; nothing happens where they are there already."""
+    """``problem`` with its clients on the devices of the plan; nothing happens where they are there already.
+
+    Example:
+      >>> from sps_jax.problems import quadratic
+      >>> placed(Plan(), quadratic(clients=4, dimension=2)).clients
+      4
+    """
     data, counts, weights = place(plan, (problem.data, problem.counts, problem.weights))
     return replace(problem, data=data, counts=counts, weights=weights)
 
@@ -219,6 +262,14 @@ def simulate(
 
     Raises:
       ValueError: for a hyperparameter that is unknown, missing or out of range.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem, key = quadratic(clients=2, dimension=1), jax.random.key(0)
+      >>> state, history = simulate(sps.proxskip, problem, {"stepsize": 0.5}, key, rounds=3, local_steps=2)
+      >>> history["iteration"].tolist(), history["uplink_bits"].tolist()
+      ([2, 4, 6], [64, 128, 192])
     """
     setup, hyper, schedule = prepare(
         make,
@@ -260,6 +311,14 @@ def iterate(
 
     Returns:
       The final state, and (iterations,) booleans: after which iterations the clients communicated.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem, key = quadratic(clients=2, dimension=1), jax.random.key(0)
+      >>> state, heads = iterate(sps.proxskip, problem, {"stepsize": 0.5}, key, iterations=4, local_steps=2)
+      >>> heads.tolist()
+      [False, True, False, True]
     """
     dtype = problem.ridge.dtype
     setup, hyper, schedule = prepare(
@@ -269,7 +328,15 @@ def iterate(
 
 
 @partial(jax.jit, static_argnames=("setup", "iterations"))
-def _scan_steps(setup: Setup, problem: Problem, hyper, schedule: Schedule, key, params, iterations: int):
+def _scan_steps(
+    setup: Setup,
+    problem: Problem,
+    hyper: dict[str, jax.Array],
+    schedule: Schedule,
+    key: jax.Array,
+    params: Tree | None,
+    iterations: int,
+) -> tuple[StepState, jax.Array]:
     algorithm = setup.build(hyper)
     one = partial(step, algorithm, problem, schedule, cohort=setup.cohort)
     first = begin(algorithm, problem, key, params, setup.cohort)

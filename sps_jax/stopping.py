@@ -18,7 +18,7 @@ class Stopped(Exception):
       status: the exit status that shells know for that signal, 130 for Ctrl-C and 143 for SIGTERM.
     """
 
-    def __init__(self, number: int):
+    def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.status = 128 + number
 

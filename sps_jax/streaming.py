@@ -33,7 +33,7 @@ from sps_jax.engine import (
     round_of,
     split_key,
 )
-from sps_jax.hyperparameters import Setup, prepare
+from sps_jax.hyperparameters import Choices, Setup, prepare
 from sps_jax.plan import Plan, place
 from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem
@@ -70,6 +70,14 @@ def stream(
 
     Raises:
       ValueError: as :func:`sps_jax.simulate`.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem, key = quadratic(clients=4, dimension=1), jax.random.key(0)
+      >>> state, history = stream(sps.proxskip, problem, {"stepsize": 0.5}, key, rounds=2, local_steps=2, cohort=2)
+      >>> history["uplink_bits"].tolist()
+      [64, 128]
     """
     prepared = prepare(make, hyper, problem.ridge.dtype, cohort=cohort, **options)
     asked = asked_rounds(rounds, evaluate_every)
@@ -83,10 +91,21 @@ def stream(
     return state, healthy_history(columns(seen), asked[: len(seen)], of, encoding)[0]
 
 
-def cohort_plan(prepared: tuple, problem: Problem, **choices: Any) -> Plan:
+def cohort_of(setup: Setup) -> Cohort:
+    """Who takes part in a round.
+
+    Raises:
+      ValueError: for all clients: these are not on the device together.
+    """
+    if setup.cohort is None:
+        raise ValueError("cohort must be a number of clients, of whom a round is; without one use simulate")
+    return setup.cohort
+
+
+def cohort_plan(prepared: Choices, problem: Problem, **choices: Any) -> Plan:
     """A layout for what is on the device: the cohort. ``choices`` as for :func:`sps_jax.planning.choose`."""
     setup, hyper, _ = prepared
-    size = setup.cohort.size
+    size = cohort_of(setup).size
     some = replace(problem, data=tuple(a[:size] for a in problem.data), counts=problem.counts[:size], weights=None)
     return choose(shapes(setup, hyper, problem)._replace(cohort=None), some, **choices)
 
@@ -99,11 +118,11 @@ def columns(seen: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def on_host(problem: Problem) -> Problem:
     """``problem`` with the clients' data in NumPy arrays, without a copy where they are on a CPU."""
-    return replace(problem, data=tuple(map(np.asarray, problem.data)))
+    return replace(problem, data=tuple(np.asarray(a) for a in problem.data))
 
 
 def start_streaming(
-    prepared: tuple,
+    prepared: Choices,
     problem: Problem,
     key: jax.Array,
     params: Tree | None = None,
@@ -114,8 +133,9 @@ def start_streaming(
     params = jax.jit(problem.init)(split_key(key).init) if params is None else params
     server, some = _enrolled(setup, hyper, params, jnp.arange(1, dtype=jnp.int32), n)
     leaves, structure = jax.tree.flatten(some)
-    memory = structure.unflatten([_room(folder, i, (n, *a.shape[1:]), a.dtype) for i, a in enumerate(leaves)])
-    for who, _ in _parts(n, setup.cohort.size):
+    rooms = [_room(folder, i, (n, *a.shape[1:]), a.dtype) for i, a in enumerate(leaves)]
+    memory = jax.tree.unflatten(structure, rooms)
+    for who, _ in _parts(n, cohort_of(setup).size):
         _put(memory, who, _enrolled(setup, hyper, params, jnp.asarray(who.ids), n)[1])
     return State(server, memory, jnp.int32(0))
 
@@ -129,7 +149,7 @@ def _room(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, 
 
 
 def stream_rounds(
-    prepared: tuple, plan: Plan, problem: Problem, key: jax.Array, asked: np.ndarray, state: State
+    prepared: Choices, plan: Plan, problem: Problem, key: jax.Array, asked: np.ndarray, state: State
 ) -> Iterator[tuple[State, dict[str, np.ndarray]]]:
     """Round after round from ``state``: the state then, and what was seen, as by
     :func:`sps_jax.simulation.run_rounds`; no evaluation in rounds that are not ``asked`` for one.
@@ -140,9 +160,9 @@ def stream_rounds(
     n, counts = problem.clients, jnp.asarray(problem.counts)
     server, memory, t = state
     memory = jax.tree.map(lambda a: np.require(a, requirements="W"), memory)
-    precise = jax.config.jax_enable_x64
+    precise = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # options are made at import
 
-    def load(who):
+    def load(who: Member) -> Problem:
         with jax.enable_x64(precise):  # a setting of each thread
             return _load(plan, problem, who)
 
@@ -165,29 +185,47 @@ def stream_rounds(
 
 
 @partial(jax.jit, static_argnames="setup")
-def _cohort(setup: Setup, schedule: Schedule, counts: jax.Array, key: jax.Array, t: jax.Array):
+def _cohort(
+    setup: Setup, schedule: Schedule, counts: jax.Array, key: jax.Array, t: jax.Array
+) -> tuple[Member, jax.Array]:
     """Who takes part in the round that begins at iteration ``t``, and the iteration at which it ends."""
     keys = split_key(key)
-    return drawn(setup.cohort, keys, t, counts), t + round_length(schedule, keys.coin, t)
+    return drawn(cohort_of(setup), keys, t, counts), t + round_length(schedule, keys.coin, t)
 
 
 @partial(jax.jit, static_argnames=("setup", "plan", "clients"))
-def _round(setup: Setup, plan: Plan, clients: int, some: Problem, who: Member, hyper, schedule, state: State, key):
+def _round(
+    setup: Setup,
+    plan: Plan,
+    clients: int,
+    some: Problem,
+    who: Member,
+    hyper: dict[str, jax.Array],
+    schedule: Schedule,
+    state: State,
+    key: jax.Array,
+) -> tuple[State, dict[str, Any]]:
     return round_of(setup.build(hyper), some, who, clients, schedule, state, key, plan)
 
 
 @partial(jax.jit, static_argnames=("setup", "plan"))
-def _means(setup: Setup, plan: Plan, some: Problem, hyper, state: State):
+def _means(
+    setup: Setup, plan: Plan, some: Problem, hyper: dict[str, jax.Array], state: State
+) -> tuple[jax.Array, Tree, Tree]:
     return client_means(setup.build(hyper), some, state, plan)
 
 
 @partial(jax.jit, static_argnames=("setup", "plan"))
-def _observe_server(setup: Setup, plan: Plan, problem: Problem, hyper, server):
+def _observe_server(
+    setup: Setup, plan: Plan, problem: Problem, hyper: dict[str, jax.Array], server: Tree
+) -> dict[str, jax.Array]:
     return observe_server(setup.build(hyper), problem, server, plan)
 
 
 @partial(jax.jit, static_argnames=("setup", "clients"))
-def _enrolled(setup: Setup, hyper, params: Tree, ids: jax.Array, clients: int):
+def _enrolled(
+    setup: Setup, hyper: dict[str, jax.Array], params: Tree, ids: jax.Array, clients: int
+) -> tuple[Tree, Tree]:
     algorithm = setup.build(hyper)
     h, server = algorithm.init(params)
     return server, enrolled(algorithm, h, ids, clients)
@@ -213,23 +251,25 @@ def _load(plan: Plan, problem: Problem, who: Member, weights: np.ndarray | None 
     if weights is not None:
         weights = weights.astype(problem.ridge.dtype)
     data, counts = _rows((problem.data, np.asarray(problem.counts)), who)
-    data, counts, weights = place(plan, jax.tree.map(jnp.asarray, (data, counts, weights)))
-    return replace(held, data=data, counts=counts, weights=weights)
+    data, counts, shares = place(plan, jax.tree.map(jnp.asarray, (data, counts, weights)))
+    return replace(held, data=data, counts=counts, weights=shares)
 
 
 def _parts(n: int, size: int) -> Iterator[tuple[Member, np.ndarray]]:
     """All n clients, ``size`` at a time, and which of them count: the last ones are filled up."""
     for first in range(0, n, size):
         ids = np.arange(first, first + size, dtype=np.int32)
-        yield Member(np.minimum(ids, n - 1), np.arange(size, dtype=np.int32)), ids < n
+        some = np.minimum(ids, n - 1), np.arange(size, dtype=np.int32)
+        yield Member(*some), ids < n  # type: ignore[arg-type]  # rows of NumPy arrays
 
 
-def _evaluate(setup: Setup, plan: Plan, hyper, problem: Problem, state: State) -> dict[str, Any]:
+def _evaluate(setup: Setup, plan: Plan, hyper: dict[str, jax.Array], problem: Problem, state: State) -> dict[str, Any]:
     """:func:`sps_jax.engine.observe`, of as many clients at a time as a cohort has."""
     n, dtype = problem.clients, problem.ridge.dtype
     own = np.full(n, 1 / n) if problem.weights is None else np.asarray(problem.weights)
-    total, largest = None, 0.0
-    for who, real in _parts(n, setup.cohort.size):
+    total: Any = None
+    largest = 0.0
+    for who, real in _parts(n, cohort_of(setup).size):
         weights = np.where(real, own[who.ids], 0)
         share = weights.sum()
         some = _load(plan, problem, who, weights / share)

@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 from tqdm import tqdm
 
-from sps_jax import results
+from sps_jax import results, speech
 from sps_jax.hyperparameters import recorded
 from sps_jax.options import Run, build_problem, check, number, pruned_leaves, refuse_strangers, use_devices
 from sps_jax.run_command import configuration, fresh_folder, keep_compiled, prepare_algorithm
@@ -31,6 +30,7 @@ def sweep(options: Any) -> int:
     jax.config.update("jax_enable_x64", options.precision == "float64")
     use_devices(options)
     keep_compiled()
+    speech.doing(f"loading {options.problem}")
     problem = build_problem(runs[0][1])
     prepared = [Prepared(*prepare_algorithm(one, name, problem), one.seed) for name, one in runs]
     config = configuration(options) | {"pruned": pruned_leaves(runs[0][1], problem)}
@@ -46,13 +46,19 @@ def sweep(options: Any) -> int:
         points_chunk=None if size == "auto" else size,
     )
     out = _taken_up(options.out, done) if begun else _begin(options, config)
-    with tqdm(total=len(runs), initial=len(done), unit="point", disable=None, leave=False) as bar:
+    hidden = True if speech.quiet() else None  # None: where standard error is no terminal
+    speech.doing("")
+    with tqdm(total=len(runs), initial=len(done), unit="point", disable=hidden, leave=False, desc="compiling") as bar:
         for outcome in outcomes:
             number_of = left[outcome.point]
             _append(out, _names(number_of, runs[number_of], prepared[number_of]), outcome)
+            bar.set_description(runs[number_of][0], refresh=False)
             bar.update()
-    diverged = sum(summary["diverged_at_round"] is not None for summary in results.read_jsonl(out / "summary.jsonl"))
-    print(f"{len(runs)} points, of which {diverged} diverged. Results: {out}", file=sys.stderr)
+    summaries = results.read_jsonl(out / "summary.jsonl")
+    diverged = sum(summary["diverged_at_round"] is not None for summary in summaries)
+    if options.json:
+        print(json.dumps({"results": str(out), "summaries": summaries}, indent=2, allow_nan=False))
+    speech.say(f"{len(runs)} points, of which {diverged} diverged. Results: {out}")
     return 0
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from sps_jax.algorithms import ALGORITHMS
 from sps_jax.options import MAKERS, Run, check_names, command_type, own_options, with_fields
 from sps_jax.problems import PROBLEMS
 
-SPACES = {"logspace": np.geomspace, "linspace": np.linspace}
+SPACES: dict[str, Callable[..., np.ndarray]] = {"logspace": np.geomspace, "linspace": np.linspace}
 VALIDATION = 0.1
 
 
@@ -28,19 +28,19 @@ def sweep_type() -> type:
     own = own_options(MAKERS)
     several = [(name, tuple[str, ...], ("auto",) if name == "stepsize" else ()) for name in lists()]
     single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in lists()]
-    others = [("points_chunk", str, "auto")]
+    others: list[tuple[str, Any, Any]] = [("points_chunk", str, "auto")]
     others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto")]
     others += [("stream", Suppress[bool], False)]
     alone = ("target", "checkpoint_every", "coordinator", "num_processes", "process_id")
-    others += [(name, Suppress[None], None) for name in alone]
+    others += [(name, Suppress[None], None) for name in alone]  # type: ignore[misc]  # an alias of Annotated
     helps = own | {
         "points_chunk": (str, "points that a device computes at once: a number or auto."),
         "validation": (float, f"fraction of each client's examples kept apart, to choose points by. [{VALIDATION}]"),
     }
     made = with_fields("Sweep", Run, helps, [*several, *single, *others])
-    made.__doc__ = made.__doc__.replace(
-        "Run algorithms on a problem and compare them: a table, a picture, and result files.",
-        "Run algorithms at every combination of hyperparameters and seeds; started again with --out, it goes on.",
+    made.__doc__ = (made.__doc__ or "").replace(
+        "Compare algorithms on a problem: a table, a picture, files.",
+        "Run all combinations of settings and seeds, or what is left.",
     )
     return made
 

@@ -56,7 +56,7 @@ class Prepared(NamedTuple):
     @property
     def lockstep(self) -> tuple:
         """What points under one ``vmap`` must have in common."""
-        if self.one_coin:
+        if self.schedule.local_steps is None:
             return float(self.schedule.prob), self.seed
         return (int(self.schedule.local_steps), float(self.schedule.prob))
 
@@ -100,14 +100,23 @@ def sweep(
     Raises:
       ValueError: for a hyperparameter that is unknown, missing or out of range, before anything is computed.
 
-    Example::
-
-        points = sps.grid(stepsize=[0.1, 0.5], sparsity=[0.9, 0.99], local_steps=10, seed=range(5))
-        for point, history, diverged in sps.sweep(sps.sparse_proxskip, problem, points, rounds=100): ...
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> points = grid(stepsize=[0.25, 0.5], local_steps=2)
+      >>> for point, history, diverged_at in sweep(sps.proxskip, quadratic(clients=2, dimension=1), points, rounds=2):
+      ...     print(point["stepsize"], history["iteration"].tolist(), diverged_at)
+      0.25 [2, 4] None
+      0.5 [2, 4] None
     """
-    common = {"transform": transform, "transform_on": transform_on, "cohort": cohort}
+    common: dict[str, Any] = {"transform": transform, "transform_on": transform_on, "cohort": cohort}
     prepared = [_prepare(make, point, problem, **common) for point in points]
-    settings = {"rounds": rounds, "evaluate_every": evaluate_every, "encoding": encoding, "points_chunk": points_chunk}
+    settings: dict[str, Any] = {
+        "rounds": rounds,
+        "evaluate_every": evaluate_every,
+        "encoding": encoding,
+        "points_chunk": points_chunk,
+    }
     outcomes = sweep_prepared(problem, prepared, **settings)
     return (outcome._replace(point=points[outcome.point]) for outcome in outcomes)
 
@@ -140,7 +149,9 @@ def sweep_prepared(
     return _run(groups, problem, points, mesh, asked, encoding)
 
 
-def _run(groups: list[tuple], problem: Problem, points: Sequence[Prepared], mesh: Mesh, asked, encoding: str):
+def _run(
+    groups: list[tuple], problem: Problem, points: Sequence[Prepared], mesh: Mesh, asked: np.ndarray, encoding: str
+) -> Iterator[Outcome]:
     for setup, one_coin, of, plan, lanes in groups:
         width = max(map(len, lanes))
         for some in (lanes[i : i + mesh.size] for i in range(0, len(lanes), mesh.size)):
@@ -149,8 +160,8 @@ def _run(groups: list[tuple], problem: Problem, points: Sequence[Prepared], mesh
             seen = jax.tree.map(np.asarray, seen)
             for d, lane in enumerate(some):
                 for c, number in enumerate(lane):
-                    own = {name: values[d, c] for name, values in seen.items()}
-                    yield Outcome(number, *healthy_history(own, asked, of, encoding))
+                    one = {name: values[d, c] for name, values in seen.items()}
+                    yield Outcome(number, *healthy_history(one, asked, of, encoding))
 
 
 def _grouped(numbers: Sequence[int], key: Callable[[int], Any]) -> list[tuple[Any, list[int]]]:
@@ -187,7 +198,9 @@ def _lay_out(of: Shapes, problem: Problem, devices: int, points_chunk: int | Non
     return plan, most
 
 
-def _stacked(lanes: list[list[Prepared]], devices: int, width: int, one_coin: bool):
+def _stacked(
+    lanes: list[list[Prepared]], devices: int, width: int, one_coin: bool
+) -> tuple[dict[str, np.ndarray], Schedule, jax.Array]:
     """``hyper``, ``schedule`` and ``key`` for :func:`run_points`, filled up by repeating the last point and lane."""
     lanes = [lane + lane[-1:] * (width - len(lane)) for lane in lanes]
     lanes += lanes[-1:] * (devices - len(lanes))

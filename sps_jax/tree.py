@@ -47,7 +47,7 @@ def add_exactly(total: tuple[Tree, Tree], term: Tree) -> tuple[Tree, Tree]:
     """
     sums = jax.tree.map(jnp.add, total[0], term)
 
-    def error(a, b, s):
+    def error(a: jax.Array, b: jax.Array, s: jax.Array) -> jax.Array:
         seen = s - a
         return (a - (s - seen)) + (b - seen)
 

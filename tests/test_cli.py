@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from sps_jax.cli import command
 from sps_jax.results import read_jsonl
 
 SMALL = ["--rounds", "6", "--clients", "4", "--algorithm", "sparse_proxskip", "gd"]
@@ -87,10 +88,19 @@ def test_run_leaves_whole_result_files(tmp_path, shell):
     assert (out / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_same_seed_same_records(tmp_path, shell):
-    for name in ("a", "b"):
-        assert shell("run", *SMALL, "--batch-size", "8", "--out", tmp_path / name).returncode == 0
+def test_same_seed_same_records_and_a_script_gets_one_document_and_silence(tmp_path, shell, capsys):
+    assert shell("run", *SMALL, "--batch-size", "8", "--out", "a").returncode == 0
+    done = shell("run", *SMALL, "--batch-size", "8", "--out", "b", "--json", "--quiet")
+    assert done.returncode == 0 and done.stderr == ""
     assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == (tmp_path / "b" / "metrics.jsonl").read_bytes()
+    summaries = json.loads((tmp_path / "b" / "summary.json").read_text())
+    assert json.loads(done.stdout) == {"results": "b", "summaries": summaries}
+    settings = json.loads((tmp_path / "b" / "config.json").read_text())["settings"]
+    assert not {"json", "quiet"} & settings.keys()  # they are no part of what was run
+    assert command(["table", str(tmp_path / "b"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["algorithm"] for row in rows] == ["sparse_proxskip", "gd"]
+    assert rows[1]["mean"] == summaries[1]["final"]["test_accuracy"]
 
 
 def test_divergence_is_reported_with_its_round_and_earlier_records_are_kept(tmp_path, shell):

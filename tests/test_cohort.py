@@ -329,6 +329,12 @@ def test_a_streamed_run_that_diverges_keeps_what_it_had(least_squares):
     assert len(seen["round"]) < 8 and np.isfinite(seen["train_loss"]).all()
 
 
+def test_streaming_is_for_a_cohort(least_squares):
+    values = {"stepsize": 0.1, "prob": 0.5}
+    with pytest.raises(ValueError, match="cohort must be a number of clients"):
+        stream(ALGORITHMS["fedavg"], least_squares(dtype=np.float32).problem, values, KEY, rounds=1, cohort=None)
+
+
 def test_from_the_shell(tmp_path, shell):
     few = ["run", "--rounds", "3", "--clients", "8", "--algorithm", "tamuna", "sparse_proxskip"]
     done = shell(*few, "--cohort", "4", "--cohort-by", "size", "--out", tmp_path / "out")

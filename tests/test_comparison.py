@@ -44,7 +44,7 @@ def test_rows_report_the_test_metric_over_seeds():
     assert (a["control_sum"], b["control_sum"], a["seeds"]) == (None, 1e-6, 2)
     lines = comparison.text([a, b], "test_accuracy").splitlines()
     assert lines[0].split()[:4] == ["method", "stepsize", "sparsity", "seeds"]
-    assert "0.6500 +- 0.0707" in lines[2] and "2 kbit" in lines[3]
+    assert "0.6500+-0.0707" in lines[2] and "2 kbit" in lines[3]
 
 
 def test_a_loss_is_better_where_it_is_smaller():
@@ -78,7 +78,7 @@ def test_load_names_its_folders_and_ignores_a_torn_line(tmp_path):
 def test_table_and_plot_from_the_shell(tmp_path, shell):
     results.write_jsonl(tmp_path / "metrics.jsonl", [r | {"sparsity": 0.9} for r in records()])
     done = shell("table", tmp_path, "--target", "0.6")
-    assert done.returncode == 0 and "uplink to 0.6" in done.stdout and "validation_accuracy" in done.stdout
+    assert done.returncode == 0 and "bits to 0.6" in done.stdout and "validation_accuracy" in done.stdout
     for against in ("round", "iteration", "uplink_bits", "total_bits"):
         out = tmp_path / f"{against}.png"
         done = shell("plot", tmp_path, "--against", against, "--out", out)

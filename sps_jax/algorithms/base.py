@@ -16,13 +16,20 @@ algorithm that takes no ``prob`` communicates after every step.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import optax
 
 from sps_jax.communication import FLOATS, Code
 from sps_jax.tree import Tree
+
+Scalar = jax.Array | float
+"""A hyperparameter: a Python number, or a traced scalar."""
+Gradient = Callable[[Tree], Tree]
+"""``params -> gradient`` of f_i, on a fresh batch."""
+Prune = Callable[..., Tree]
+"""A sparsifier ``prune(params, sparsity) -> params``, see :func:`sps_jax.pruned`."""
 
 
 class Turn(NamedTuple):
@@ -35,6 +42,13 @@ class Turn(NamedTuple):
       steps: local steps since the last communication, a scalar of the parameters' dtype.
       cohort: how many clients take part.
       clients: how many clients there are, n.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> key = jax.random.key(0)
+      >>> turn = Turn(key, key, slot=jnp.int32(2), steps=jnp.float32(10), cohort=5, clients=100)
+      >>> turn.cohort / turn.clients
+      0.05
     """
 
     key: jax.Array
@@ -66,27 +80,42 @@ class Algorithm(NamedTuple):
       uplink: how m is written, a :class:`sps_jax.communication.Code`; nonzeros of 32 bits where nothing else is said.
       downlink: how b is written.
       weighted: whether clients may have unequal weights.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> signs = Algorithm(move=lambda x, d: x - 0.5 * jnp.sign(d))  # FedAvg whose local steps follow the signs
+      >>> x = jnp.array([4.0, -2.0])
+      >>> signs.move(x, signs.direction(x, (), x, lambda x: x, None)).tolist()
+      [3.5, -1.5]
     """
 
-    move: Callable[[Any, Any], Any]
-    init: Callable[[Tree], tuple[Any, Any]] = lambda params: ((), params)
-    enroll: Callable[[Any, jax.Array, int], Any] = lambda h, i, n: h
-    broadcast: Callable[[Any], Any] = lambda server: server
-    start: Callable[[Any, Any], Any] = lambda b, h: b
-    direction: Callable[..., Any] = lambda x, h, b, gradient, key: gradient(x)
-    send: Callable[..., Any] = lambda x, h, b, gradient, turn: x
-    serve: Callable[[Any, Any, Turn], Any] = lambda server, mean, turn: mean
-    receive: Callable[..., Any] = lambda x, h, m, b, turn: h
-    model: Callable[[Any], Tree] = lambda server: server
-    with_model: Callable[[Any, Tree], Any] = lambda server, params: params
-    control: Callable[[Any, Any], Tree] = lambda h, server: ()
+    move: Callable[[Tree, Tree], Tree]
+    init: Callable[[Tree], tuple[Tree, Tree]] = lambda params: ((), params)
+    enroll: Callable[[Tree, jax.Array, int], Tree] = lambda h, i, n: h
+    broadcast: Callable[[Tree], Tree] = lambda server: server
+    start: Callable[[Tree, Tree], Tree] = lambda b, h: b
+    direction: Callable[[Tree, Tree, Tree, Gradient, jax.Array], Tree] = lambda x, h, b, gradient, key: gradient(x)
+    send: Callable[[Tree, Tree, Tree, Gradient, Turn], Tree] = lambda x, h, b, gradient, turn: x
+    serve: Callable[[Tree, Tree, Turn], Tree] = lambda server, mean, turn: mean
+    receive: Callable[[Tree, Tree, Tree, Tree, Turn], Tree] = lambda x, h, m, b, turn: h
+    model: Callable[[Tree], Tree] = lambda server: server
+    with_model: Callable[[Tree, Tree], Tree] = lambda server, params: params
+    control: Callable[[Tree, Tree], Tree] = lambda h, server: ()
     uplink: Code = FLOATS
     downlink: Code = FLOATS
     weighted: bool = True
 
 
-def descend(stepsize: jax.Array | float) -> Callable[[Tree, Tree], Tree]:
-    r"""The plain local step :math:`x \leftarrow x - \gamma d`."""
+def descend(stepsize: Scalar) -> Callable[[Tree, Tree], Tree]:
+    r"""The plain local step :math:`x \leftarrow x - \gamma d`.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> descend(0.5)(jnp.array([4.0, 2.0]), jnp.array([2.0, 2.0])).tolist()
+      [3.0, 1.0]
+    """
     return lambda x, d: jax.tree.map(lambda x, d: x - stepsize * d, x, d)
 
 
@@ -102,25 +131,36 @@ def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, o
 
     Raises:
       ValueError: for another ``on``, or a transform with state on the gradient.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> import optax
+      >>> method = transformed(Algorithm(move=descend(0.5)), optax.clip_by_global_norm(2.0))
+      >>> h, b = method.init(jnp.array([0.0, 8.0]))
+      >>> x = method.start(b, h)
+      >>> x, _ = method.move(x, method.direction(x, h, b, lambda x: x, None))
+      >>> x.tolist()
+      [0.0, 7.0]
     """
     if on == "gradient":
         return algorithm._replace(direction=_with_gradient(algorithm.direction, transform))
     if on != "direction":
         raise ValueError(f"a transform acts on 'direction' or 'gradient', not on {on!r}")
 
-    def init(params):
+    def init(params: Tree) -> tuple[Tree, Tree]:
         h, server = algorithm.init(params)
         return (h, transform.init(params)), server
 
-    def direction(x, h, b, gradient, key):
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         (x, state), (h, _) = x, h
         return transform.update(algorithm.direction(x, h, b, gradient, key), state, x)
 
-    def move(x, d):
+    def move(x: Tree, d: Tree) -> Tree:
         (x, _), (d, state) = x, d
         return algorithm.move(x, d), state
 
-    def receive(x, h, m, b, turn):
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
         (x, state), (h, _) = x, h
         return algorithm.receive(x, h, m, b, turn), state
 
@@ -137,13 +177,13 @@ def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, o
 
 
 def _with_gradient(direction: Callable, transform: optax.GradientTransformation) -> Callable:
-    def stateless(params, g):
+    def stateless(params: Tree, g: Tree) -> Tree:
         state = transform.init(params)
         if jax.tree.leaves(state):
             raise ValueError("a transform of the gradient alone must have no state; put this one on the direction")
         return transform.update(g, state, params)[0]
 
-    def wrapped(x, h, b, gradient, key):
+    def wrapped(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return direction(x, h, b, lambda params: stateless(params, gradient(params)), key)
 
     return wrapped

@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from sps_jax.algorithms.base import Algorithm, Turn
+from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.communication import FLOATS, KNOWN, Code, Count
 from sps_jax.tree import Tree
 
 
-def compressed_scaffnew(*, stepsize, prob, owners=2) -> Algorithm:
-    r"""CompressedScaffnew (Condat, Agarsky, Richtarik 2022, arXiv 2210.13277).
+def compressed_scaffnew(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -> Algorithm:
+    r"""CompressedScaffnew (Condat et al. 2022, arXiv 2210.13277): each coordinate is sent by a few clients alone.
 
     The local steps of :func:`proxskip`, and at a communication of c clients, of n in all,
 
@@ -27,6 +27,14 @@ def compressed_scaffnew(*, stepsize, prob, owners=2) -> Algorithm:
       stepsize: gamma > 0.
       prob: p in (0, 1].
       owners: s, how many clients send each coordinate; rounded, and held between 2 and c.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> key = jax.random.key(0)
+      >>> turns = [Turn(key, key, jnp.int32(i), jnp.float32(2), cohort=3, clients=3) for i in range(3)]
+      >>> method, x = compressed_scaffnew(stepsize=0.5, prob=0.5, owners=2), jnp.ones(4)
+      >>> sum(method.send(x, (), x, lambda x: x, turn) for turn in turns).tolist()  # two owners each
+      [2.0, 2.0, 2.0, 2.0]
     """
 
     def share(turn: Turn) -> jax.Array:
@@ -41,26 +49,26 @@ def compressed_scaffnew(*, stepsize, prob, owners=2) -> Algorithm:
             j = (first % turn.cohort + jnp.arange(leaf.size, dtype=jnp.int32)) % turn.cohort
             masks.append(((rank - j * s) % turn.cohort < s).reshape(leaf.shape))
             first += leaf.size
-        return structure.unflatten(masks)
+        return jax.tree.unflatten(structure, masks)
 
-    def send(x, h, b, gradient, turn):
+    def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
         return jax.tree.map(lambda x, q: jnp.where(q, x, jnp.zeros_like(x)), x, owned(x, turn))
 
-    def serve(server, mean, turn):
+    def serve(server: Tree, mean: Tree, turn: Turn) -> Tree:
         scale = turn.cohort / share(turn).astype(turn.steps.dtype)
         return jax.tree.map(lambda m: scale * m, mean)
 
-    def receive(x, h, m, b, turn):
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
         n, s = turn.clients, share(turn).astype(turn.steps.dtype)
         eta = n * (s - 1) / (s * max(n - 1, 1))
         scale = eta * prob / stepsize
 
-        def update(h, b, x, q):
+        def update(h: jax.Array, b: jax.Array, x: jax.Array, q: jax.Array) -> jax.Array:
             return jnp.where(q, h + scale * (b - x), h)
 
         return jax.tree.map(update, h, b, x, owned(x, turn))
 
-    def count(message, turn):
+    def count(message: Tree, turn: Turn) -> Count:
         masks = jax.tree.leaves(owned(message, turn))
         return Count(sum(jnp.sum(q, dtype=jnp.int32) for q in masks), jnp.int32(KNOWN))
 

@@ -1,25 +1,34 @@
 """FedAvg pruned at the server or at the clients: the baselines without control variates."""
 
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Prune, Scalar
 from sps_jax.algorithms.fedavg import fedavg
 from sps_jax.algorithms.pruning import pruned
 from sps_jax.sparsify import topk
 
 
-def fedavg_server_pruning(*, stepsize, prob, sparsity, prune=topk) -> Algorithm:
-    r"""FedAvg whose server broadcasts :math:`b = C(\frac1n \sum_i x_i)`; the clients send dense vectors.
+def fedavg_server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
+    r"""FedAvg whose server broadcasts C(mean of x_i); the clients send dense vectors.
 
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1]; it sets the schedule and is not used otherwise.
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method, mean = fedavg_server_pruning(stepsize=0.5, prob=0.1, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> method.serve(mean, mean, None).tolist()
+      [[4.0, 0.0]]
     """
     return pruned(fedavg(stepsize=stepsize, prob=prob), prune, sparsity, server="naive")
 
 
-def fedavg_client_pruning(*, stepsize, prob, sparsity, straight_through=True, prune=topk) -> Algorithm:
-    r"""FedAvg whose clients send :math:`C(x_i)`; Sparse-ProxSkip without control variates.
+def fedavg_client_pruning(
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, straight_through: bool = True, prune: Prune = topk
+) -> Algorithm:
+    r"""FedAvg whose clients send C(x_i): Sparse-ProxSkip without control variates.
 
     Args:
       stepsize: gamma > 0.
@@ -27,6 +36,13 @@ def fedavg_client_pruning(*, stepsize, prob, sparsity, straight_through=True, pr
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       straight_through: take the gradients at :math:`C(x_i)` (True) or at :math:`x_i` (False).
       prune: the sparsifier C.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method, x = fedavg_client_pruning(stepsize=0.5, prob=0.1, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> method.send(x, (), x, lambda x: x, None).tolist()
+      [[4.0, 0.0]]
     """
     return pruned(
         fedavg(stepsize=stepsize, prob=prob),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import jax
 
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.communication import FLOATS, Code
 from sps_jax.quantize import quantize, quantized
@@ -16,8 +16,10 @@ from sps_jax.sparsify import topk
 from sps_jax.tree import Tree
 
 
-def fedcomloc_com(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
-    r"""FedComLoc-Com (Yi, Meinhardt, Condat, Richtarik 2024, arXiv 2403.09904): the message is compressed.
+def fedcomloc_com(
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
+) -> Algorithm:
+    r"""FedComLoc-Com (Yi et al. 2024, arXiv 2403.09904): ProxSkip whose messages are TopK, quantised, or both.
 
     :func:`proxskip`, but that :math:`C(x_i)` goes up and stands for :math:`x_i` in the update of the control variates:
 
@@ -31,6 +33,15 @@ def fedcomloc_com(*, stepsize, prob, sparsity, quantize_bits: int | None = None,
       sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
       quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are sent as they are.
       prune: the sparsifier, in place of TopK.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from sps_jax import Turn
+      >>> key = jax.random.key(0)
+      >>> turn = Turn(key, key, jnp.int32(0), jnp.float32(2), cohort=10, clients=10)
+      >>> method, x = fedcomloc_com(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> method.send(x, (), x, lambda x: x, turn).tolist()
+      [[4.0, 0.0]]
     """
     compress, code = _compressor(sparsity, quantize_bits, prune)
     return proxskip(stepsize=stepsize, prob=prob)._replace(
@@ -38,8 +49,10 @@ def fedcomloc_com(*, stepsize, prob, sparsity, quantize_bits: int | None = None,
     )
 
 
-def fedcomloc_local(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
-    r"""FedComLoc-Local (arXiv 2403.09904): gradients are taken at the compressed iterate.
+def fedcomloc_local(
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
+) -> Algorithm:
+    r"""FedComLoc-Local: gradients are taken at the compressed iterate, messages are dense.
 
     .. math:: x_i \leftarrow x_i - \gamma (\nabla f_i(C(x_i)) - h_i)
 
@@ -51,18 +64,27 @@ def fedcomloc_local(*, stepsize, prob, sparsity, quantize_bits: int | None = Non
       sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
       quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are used as they are.
       prune: the sparsifier, in place of TopK.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method, x = fedcomloc_local(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> method.direction(x, jnp.zeros((1, 2)), x, lambda x: x, None).tolist()
+      [[4.0, 0.0]]
     """
     compress, _ = _compressor(sparsity, quantize_bits, prune)
     base = proxskip(stepsize=stepsize, prob=prob)
 
-    def direction(x, h, b, gradient, key):
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return base.direction(x, h, b, lambda params: gradient(compress(params, key)), key)
 
     return base._replace(direction=direction)
 
 
-def fedcomloc_global(*, stepsize, prob, sparsity, quantize_bits: int | None = None, prune=topk) -> Algorithm:
-    r"""FedComLoc-Global (arXiv 2403.09904): the server compresses what it broadcasts.
+def fedcomloc_global(
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
+) -> Algorithm:
+    r"""FedComLoc-Global: the server compresses what it broadcasts, which breaks the sum of control variates.
 
     .. math:: b = C\Big(\frac1n \sum_i x_i\Big)
 
@@ -74,6 +96,15 @@ def fedcomloc_global(*, stepsize, prob, sparsity, quantize_bits: int | None = No
       sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
       quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are sent as they are.
       prune: the sparsifier, in place of TopK.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from sps_jax import Turn
+      >>> key = jax.random.key(0)
+      >>> turn = Turn(key, key, jnp.int32(-1), jnp.float32(2), cohort=10, clients=10)
+      >>> method, mean = fedcomloc_global(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
+      >>> method.serve(mean, mean, turn).tolist()
+      [[4.0, 0.0]]
     """
     compress, code = _compressor(sparsity, quantize_bits, prune)
     return proxskip(stepsize=stepsize, prob=prob)._replace(
@@ -81,10 +112,10 @@ def fedcomloc_global(*, stepsize, prob, sparsity, quantize_bits: int | None = No
     )
 
 
-def _compressor(sparsity, bits: int | None, prune: Callable) -> tuple[Callable[[Tree, jax.Array], Tree], Code]:
+def _compressor(sparsity: Scalar, bits: int | None, prune: Prune) -> tuple[Callable[[Tree, jax.Array], Tree], Code]:
     """C as a function of parameters and key, and how its messages are written."""
 
-    def compress(params, key):
+    def compress(params: Tree, key: jax.Array) -> Tree:
         params = prune(params, sparsity)
         return params if bits is None else quantize(params, key, bits)
 

@@ -5,14 +5,22 @@ import jax.numpy as jnp
 from jax import lax
 
 from sps_jax import tree
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar, Turn
 from sps_jax.communication import KNOWN, Code, Count, Size
 from sps_jax.sparsify import topk
 from sps_jax.tree import Tree
 
 
-def feddst(*, stepsize, prob, sparsity, drop=0.2, readjust_every=10, prune=topk) -> Algorithm:
-    r"""FedDST (Bibikar et al. 2022, arXiv 2112.09824): federated dynamic sparse training.
+def feddst(
+    *,
+    stepsize: Scalar,
+    prob: Scalar,
+    sparsity: Scalar,
+    drop: Scalar = 0.2,
+    readjust_every: Scalar = 10,
+    prune: Prune = topk,
+) -> Algorithm:
+    r"""FedDST (Bibikar et al. 2022, arXiv 2112.09824): dynamic sparse training, whose mask moves every few rounds.
 
     With a mask M of K ones, common to all between readjustments,
 
@@ -32,53 +40,61 @@ def feddst(*, stepsize, prob, sparsity, drop=0.2, readjust_every=10, prune=topk)
       drop: fraction of the remaining weights that a readjustment replaces, in [0, 1].
       readjust_every: rounds from one readjustment to the next, rounded, at least 1.
       prune: the sparsifier that chooses, by magnitude.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method = feddst(stepsize=0.5, prob=0.5, sparsity=0.5)
+      >>> _, (x, mask, t) = method.init(jnp.ones((2, 4)))
+      >>> int(mask.sum()), (x == mask).all().item()
+      (4, True)
     """
     every = jnp.maximum(1, jnp.round(readjust_every)).astype(jnp.int32)
     midway = jnp.floor(1 / (2 * prob)).astype(jnp.int32)
 
-    def chosen(score: Tree, sparsity) -> Tree:
+    def chosen(score: Tree, sparsity: Scalar) -> Tree:
         """Ones where ``score`` (positive where it may be chosen) is largest, zeros elsewhere."""
         return jax.tree.map(lambda a: (a != 0).astype(a.dtype), prune(score, sparsity))
 
-    def init(params):
+    def init(params: Tree) -> tuple[Tree, Tree]:
         keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(params)))
         keys = jax.tree.unflatten(jax.tree.structure(params), list(keys))
         noise = jax.tree.map(lambda a, key: jax.random.uniform(key, a.shape, a.dtype, 0.5, 1.0), params, keys)
         mask = chosen(noise, sparsity)
         return (), (times(params, mask), mask, jnp.int32(0))
 
-    def start(b, h):
+    def start(b: Tree, h: Tree) -> Tree:
         x, mask, t = b
         return x, mask, jnp.int32(0), t % every == every - 1
 
-    def readjusted(x, mask, g):
+    def readjusted(x: Tree, mask: Tree, g: Tree) -> tuple[Tree, Tree]:
         kept = chosen(times(positive(x), mask), 1 - (1 - sparsity) * (1 - drop))
         score = jax.tree.map(lambda kept, g: jnp.where(kept > 0, 2 * jnp.ones_like(g), g), kept, positive(g))
         return times(x, kept), chosen(score, sparsity)
 
-    def move(x, d):
+    def move(x: Tree, d: Tree) -> Tree:
         x, mask, steps, readjusting = x
         x = jax.tree.map(lambda x, d, q: x - stepsize * q * d, x, d, mask)
         now = readjusting & (steps == midway)
         x, mask = lax.cond(now, readjusted, lambda x, mask, d: (x, mask), x, mask, d)
         return x, mask, steps + 1, readjusting
 
-    def send(x, h, b, gradient, turn):
+    def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
         x, mask, _, readjusting = x
         return x, mask, readjusting.astype(turn.steps.dtype)
 
-    def serve(server, mean, turn):
+    def serve(server: Tree, mean: Tree, turn: Turn) -> Tree:
         (_, mask, t), (x, owners, readjusting) = server, mean
         b = jax.tree.map(lambda x, q: jnp.where(q > 0, x / jnp.where(q > 0, q, 1), jnp.zeros_like(x)), x, owners)
         some = jax.tree.map(lambda q: (q > 0).astype(q.dtype), owners)
         mask = lax.cond(readjusting > 0, lambda: chosen(times(positive(b), some), sparsity), lambda: mask)
         return times(b, mask), mask, t + 1
 
-    def uplink(message, turn):
+    def uplink(message: Tree, turn: Turn) -> Count:
         _, mask, readjusting = message
         return counted(mask, readjusting > 0)
 
-    def downlink(b, turn):
+    def downlink(b: Tree, turn: Turn) -> Count:
         _, mask, t = b
         return counted(mask, t % every == 0)
 
@@ -114,6 +130,6 @@ def counted(mask: Tree, told: jax.Array) -> Count:
     return Count(ones, jnp.where(told, ones, KNOWN))
 
 
-def _size(message) -> Size:
+def _size(message: Tree) -> Size:
     entries = tree.size(message[0])
     return Size(entries, entries)

@@ -3,10 +3,11 @@
 import jax
 import optax
 
-from sps_jax.algorithms.base import Algorithm, descend
+from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn, descend
+from sps_jax.tree import Tree
 
 
-def feddyn(*, stepsize, prob, alpha=0.1) -> Algorithm:
+def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
     r"""FedDyn (Acar et al. 2021, arXiv 2111.04263), its inner problem solved by gradient steps.
 
     .. math::
@@ -22,26 +23,36 @@ def feddyn(*, stepsize, prob, alpha=0.1) -> Algorithm:
       stepsize: gamma < 2 / (L + alpha).
       prob: p in (0, 1]; it sets the schedule and is not used otherwise.
       alpha: weight of the proximal term, > 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      
+      >>> method = feddyn(stepsize=0.5, prob=0.1, alpha=1.0)
+      >>> x, l, b = jnp.array([4.0, 2.0]), jnp.array([1.0, 0.0]), jnp.array([2.0, 2.0])
+      >>> method.direction(x, l, b, lambda x: x, None).tolist()  # x - l + (x - b)
+      [5.0, 2.0]
+      >>> method.receive(x, l, x - b, b, None).tolist()  # l - (x - b)
+      [-1.0, 0.0]
     """
 
-    def init(params):
+    def init(params: Tree) -> tuple[Tree, Tree]:
         return optax.tree.zeros_like(params), (params, optax.tree.zeros_like(params))
 
-    def direction(x, l, b, gradient, key):
+    def direction(x: Tree, l: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return jax.tree.map(lambda g, l, x, b: g - l + alpha * (x - b), gradient(x), l, x, b)
 
-    def send(x, l, b, gradient, turn):
+    def send(x: Tree, l: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
         return jax.tree.map(lambda x, b: x - b, x, b)
 
-    def serve(server, change, turn):
+    def serve(server: Tree, change: Tree, turn: Turn) -> Tree:
         (b, s), share = server, turn.cohort / turn.clients
         s = jax.tree.map(lambda s, dx: s - alpha * share * dx, s, change)
         return jax.tree.map(lambda b, dx, s: b + dx - s / alpha, b, change, s), s
 
-    def receive(x, l, change, b, turn):
+    def receive(x: Tree, l: Tree, change: Tree, b: Tree, turn: Turn) -> Tree:
         return jax.tree.map(lambda l, dx: l - alpha * dx, l, change)
 
-    def control(l, server):
+    def control(l: Tree, server: Tree) -> Tree:
         return jax.tree.map(lambda l, s: l - s, l, server[1])
 
     return Algorithm(

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn
+from sps_jax.tree import Tree
 
 
-def fednova(*, stepsize, prob, tau_min=1, tau_max=10) -> Algorithm:
-    r"""FedNova (Wang et al. 2020, arXiv 2007.07481), plain local gradient steps.
+def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Scalar = 10) -> Algorithm:
+    r"""FedNova (Wang et al. 2020, arXiv 2007.07481): clients take different numbers of plain local steps.
 
     Client i takes :math:`\tau_i` steps of a round, a fixed number between the slowest and the fastest client's, and
     then waits; where the round ends before, it has taken fewer, and :math:`\tau_i` below is that.
@@ -25,29 +26,40 @@ def fednova(*, stepsize, prob, tau_min=1, tau_max=10) -> Algorithm:
       prob: p in (0, 1]; it sets the schedule and is not used otherwise.
       tau_min: local steps of client 0, the slowest, at least 1.
       tau_max: local steps of client n - 1, the fastest; those in between are spaced evenly, and rounded.
+
+    Example:
+      >>> import jax.numpy as jnp
+      
+      >>> method, b, tau = fednova(stepsize=0.5, prob=0.1), jnp.array([4.0, 2.0]), jnp.float32(1)
+      >>> x = method.start(b, tau)
+      >>> for _ in range(3):  # of which it takes one
+      ...     x = method.move(x, method.direction(x, tau, b, lambda x: x, None))
+      >>> d, steps = method.send(x, tau, b, lambda x: x, None)
+      >>> d.tolist(), int(steps)
+      ([2.0, 1.0], 1)
     """
 
-    def enroll(h, i, n):
+    def enroll(h: Tree, i: jax.Array, n: int) -> Tree:
         share = i.astype(h.dtype) / max(n - 1, 1)
         return jnp.maximum(1, jnp.round(tau_min + (tau_max - tau_min) * share))
 
-    def start(b, tau):
+    def start(b: Tree, tau: Tree) -> Tree:
         return b, tau, jnp.zeros_like(tau)
 
-    def direction(x, tau, b, gradient, key):
+    def direction(x: Tree, tau: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return gradient(x[0])
 
-    def move(x, d):
+    def move(x: Tree, d: Tree) -> Tree:
         x, tau, steps = x
         busy = steps < tau
         x = jax.tree.map(lambda x, d: jnp.where(busy, x - stepsize * d, x), x, d)
         return x, tau, jnp.minimum(steps + 1, tau)
 
-    def send(x, tau, b, gradient, turn):
+    def send(x: Tree, tau: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
         x, _, steps = x
         return jax.tree.map(lambda b, x: (b - x) / steps, b, x), steps
 
-    def serve(b, mean, turn):
+    def serve(b: Tree, mean: Tree, turn: Turn) -> Tree:
         d, steps = mean
         return jax.tree.map(lambda b, d: b - steps * d, b, d)
 

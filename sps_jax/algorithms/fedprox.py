@@ -2,10 +2,11 @@
 
 import jax
 
-from sps_jax.algorithms.base import Algorithm, descend
+from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, descend
+from sps_jax.tree import Tree
 
 
-def fedprox(*, stepsize, prob, mu=0.1) -> Algorithm:
+def fedprox(*, stepsize: Scalar, prob: Scalar, mu: Scalar = 0.1) -> Algorithm:
     r"""FedProx (Li et al. 2020, arXiv 1812.06127), its inner problem solved by gradient steps.
 
     .. math:: x_i \leftarrow x_i - \gamma (\nabla f_i(x_i) + \mu (x_i - b)), \qquad
@@ -15,9 +16,17 @@ def fedprox(*, stepsize, prob, mu=0.1) -> Algorithm:
       stepsize: gamma > 0.
       prob: p in (0, 1]; it sets the schedule and is not used otherwise.
       mu: weight of the proximal term, >= 0; at 0 it is FedAvg.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method = fedprox(stepsize=0.5, prob=0.1, mu=1.0)
+      >>> x, b = jnp.array([4.0, 2.0]), jnp.array([2.0, 2.0])
+      >>> method.direction(x, (), b, lambda x: x, None).tolist()  # x + (x - b)
+      [6.0, 2.0]
     """
 
-    def direction(x, h, b, gradient, key):
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return jax.tree.map(lambda g, x, b: g + mu * (x - b), gradient(x), x, b)
 
     return Algorithm(move=descend(stepsize), direction=direction)

@@ -3,10 +3,11 @@
 import jax
 import optax
 
-from sps_jax.algorithms.base import Algorithm, descend
+from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn, descend
+from sps_jax.tree import Tree
 
 
-def proxskip(*, stepsize, prob) -> Algorithm:
+def proxskip(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
     r"""ProxSkip (Mishchenko et al. 2022, arXiv 2202.09357, algorithm 2, there named Scaffnew).
 
     .. math::
@@ -21,15 +22,25 @@ def proxskip(*, stepsize, prob) -> Algorithm:
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps.
+
+    Example:
+      >>> import jax.numpy as jnp
+      
+      >>> method = proxskip(stepsize=0.5, prob=0.5)
+      >>> x, h, b = jnp.array([4.0, 2.0]), jnp.array([1.0, 1.0]), jnp.array([3.0, 3.0])
+      >>> method.move(x, method.direction(x, h, b, lambda x: x, None)).tolist()  # x - (x - h) / 2
+      [2.5, 1.5]
+      >>> method.receive(x, h, x, b, None).tolist()  # h + (b - x), as p = gamma
+      [0.0, 2.0]
     """
 
-    def init(params):
+    def init(params: Tree) -> tuple[Tree, Tree]:
         return optax.tree.zeros_like(params), params
 
-    def direction(x, h, b, gradient, key):
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return jax.tree.map(lambda g, h: g - h, gradient(x), h)
 
-    def receive(x, h, m, b, turn):
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
         return jax.tree.map(lambda h, b, m: h + prob / stepsize * (b - m), h, b, m)
 
     return Algorithm(

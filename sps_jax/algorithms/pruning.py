@@ -1,10 +1,6 @@
 """Where a method prunes: four switches over any method."""
 
-from collections.abc import Callable
-
-import jax
-
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.communication import FLOATS
 from sps_jax.errors import unknown
 from sps_jax.tree import Tree
@@ -14,8 +10,8 @@ SERVER = ("none", "naive", "modified")
 
 def pruned(
     base: Algorithm,
-    prune: Callable[..., Tree],
-    sparsity: jax.Array | float,
+    prune: Prune,
+    sparsity: Scalar,
     *,
     gradient: bool = False,
     iterate: bool = False,
@@ -39,17 +35,26 @@ def pruned(
 
     Raises:
       ValueError: for an unknown ``server``.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> import sps_jax as sps
+      >>> method = pruned(sps.scaffold(stepsize=0.5, prob=0.1), sps.topk, 0.5, server="modified")
+      >>> x, c = jnp.array([[4.0, 2.0]]), jnp.zeros((1, 2))
+      >>> method.start((x, c), c).tolist()  # each client starts from C(b)
+      [[4.0, 0.0]]
     """
     if server not in SERVER:
         raise unknown("server pruning", server, SERVER)
     wants_gradient, code = getattr(prune, "wants_gradient", False), getattr(prune, "code", FLOATS)
 
-    def cut(params, gradient=None):
+    def cut(params: Tree, gradient: Gradient | None = None) -> Tree:
         if wants_gradient and gradient is not None:
             return prune(params, sparsity, gradient(params))
         return prune(params, sparsity)
 
-    def served(state):
+    def served(state: Tree) -> Tree:
         return base.with_model(state, cut(base.model(state)))
 
     method = base._replace(uplink=code, downlink=code)

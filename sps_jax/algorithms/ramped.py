@@ -5,8 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Gradient, Turn
 from sps_jax.communication import Code
+from sps_jax.tree import Tree
 
 
 def cubic(sparsity: jax.Array, rounds: jax.Array, t: jax.Array) -> jax.Array:
@@ -16,6 +17,12 @@ def cubic(sparsity: jax.Array, rounds: jax.Array, t: jax.Array) -> jax.Array:
       sparsity: s, a floating scalar.
       rounds: T >= 1, a scalar of the same dtype.
       t: int32.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> [round(float(cubic(jnp.float32(0.8), jnp.float32(2), jnp.int32(t))), 2) for t in range(4)]
+      [0.0, 0.7, 0.8, 0.8]
     """
     left = 1 - jnp.minimum(t.astype(sparsity.dtype) / rounds, 1)
     return sparsity * (1 - left**3)
@@ -31,40 +38,50 @@ def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: 
     Args:
       make: of a sparsity in place of the last, a floating scalar. What it gives differs in numbers only.
       sparsity, rounds: s and T, scalars of one floating dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> import sps_jax as sps
+      >>> method = ramped(
+      ...     lambda s: sps.sparse_proxskip(stepsize=0.5, prob=0.5, sparsity=s), jnp.float32(0.75), jnp.float32(2)
+      ... )
+      >>> [int((method.model((jnp.ones((1, 4)), jnp.int32(t))) != 0).sum()) for t in range(3)]
+      [4, 1, 1]
     """
 
-    def at(t):
+    def at(t: jax.Array) -> Algorithm:
         return make(cubic(sparsity, rounds, t))
 
-    def init(params):
+    def init(params: Tree) -> tuple[Tree, Tree]:
         h, server = at(jnp.int32(0)).init(params)
         return h, (server, jnp.int32(0))
 
-    def broadcast(state):
+    def broadcast(state: Tree) -> Tree:
         server, t = state
         return at(t).broadcast(server), t
 
-    def start(b, h):
+    def start(b: Tree, h: Tree) -> Tree:
         b, t = b
         return at(t).start(b, h), t
 
-    def direction(x, h, b, gradient, key):
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         (x, _), (b, t) = x, b
         return at(t).direction(x, h, b, gradient, key)
 
-    def move(x, d):
+    def move(x: Tree, d: Tree) -> Tree:
         x, t = x
         return at(t).move(x, d), t
 
-    def send(x, h, b, gradient, turn):
+    def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
         (x, _), (b, t) = x, b
         return at(t).send(x, h, b, gradient, turn)
 
-    def serve(state, mean, turn):
+    def serve(state: Tree, mean: Tree, turn: Turn) -> Tree:
         server, t = state
         return at(t + 1).serve(server, mean, turn), t + 1
 
-    def receive(x, h, m, b, turn):
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
         (x, t), (b, _) = x, b
         return at(t).receive(x, h, m, b, turn)
 

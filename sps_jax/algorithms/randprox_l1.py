@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from sps_jax.algorithms.base import Algorithm, descend
+from sps_jax.algorithms.base import Algorithm, Scalar, descend
 from sps_jax.algorithms.proxskip import proxskip
 
 
-def randprox_l1(*, stepsize, prob, l1=1e-3) -> Algorithm:
-    r"""ProxSkip for :math:`f(x) + \lambda \|x\|_1` (RandProx, Condat and Richtarik 2023, arXiv 2207.12891).
+def randprox_l1(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Algorithm:
+    r"""ProxSkip for f(x) + l1 ||x||_1 (RandProx, Condat and Richtarik 2023, arXiv 2207.12891).
 
     Every local step of :func:`proxskip` is followed by soft thresholding:
 
@@ -22,10 +22,17 @@ def randprox_l1(*, stepsize, prob, l1=1e-3) -> Algorithm:
       stepsize: gamma > 0.
       prob: p in (0, 1].
       l1: lambda >= 0, acting on every parameter.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> method = randprox_l1(stepsize=0.5, prob=0.5, l1=1.0)
+      >>> method.move(jnp.array([4.0, 0.5]), jnp.array([4.0, 0.5])).tolist()  # [2, 0.25], each 0.5 nearer to zero
+      [1.5, 0.0]
     """
     step = descend(stepsize)
 
-    def soft(y):
+    def soft(y: jax.Array) -> jax.Array:
         return jnp.sign(y) * jnp.maximum(jnp.abs(y) - stepsize * l1, 0)
 
     return proxskip(stepsize=stepsize, prob=prob)._replace(move=lambda x, d: jax.tree.map(soft, step(x, d)))

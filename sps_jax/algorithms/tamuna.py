@@ -1,11 +1,11 @@
 """TAMUNA: compressed communication of a cohort."""
 
-from sps_jax.algorithms.base import Algorithm
+from sps_jax.algorithms.base import Algorithm, Scalar
 from sps_jax.algorithms.compressed_scaffnew import compressed_scaffnew
 
 
-def tamuna(*, stepsize, prob, owners=2) -> Algorithm:
-    r"""TAMUNA (Condat, Agarsky, Malinovsky, Richtarik 2023, arXiv 2302.09832).
+def tamuna(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -> Algorithm:
+    r"""TAMUNA (Condat et al. 2023, arXiv 2302.09832): CompressedScaffnew for cohorts; the same while all take part.
 
     :func:`compressed_scaffnew` with partial participation: a cohort of c of the n clients, drawn before the local
     steps, starts from the last broadcast, deals the coordinates among itself, s owners each, and only it updates its
@@ -16,5 +16,14 @@ def tamuna(*, stepsize, prob, owners=2) -> Algorithm:
       stepsize: gamma > 0.
       prob: p in (0, 1], the reciprocal of the mean number of local steps.
       owners: s, how many clients of the cohort send each coordinate; rounded, and held between 2 and c.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from sps_jax import Turn
+      >>> key = jax.random.key(0)
+      >>> turns = [Turn(key, key, jnp.int32(i), jnp.float32(2), cohort=3, clients=100) for i in range(3)]
+      >>> method, x = tamuna(stepsize=0.5, prob=0.5, owners=2), jnp.ones(4)
+      >>> sum(method.send(x, (), x, lambda x: x, turn) for turn in turns).tolist()  # two owners each, in the cohort
+      [2.0, 2.0, 2.0, 2.0]
     """
     return compressed_scaffnew(stepsize=stepsize, prob=prob, owners=owners)

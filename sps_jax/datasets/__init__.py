@@ -14,13 +14,16 @@ from sps_jax.datasets.blog_feedback import BlogFeedback, blog_feedback
 from sps_jax.datasets.cifar10 import Cifar10, cifar10
 from sps_jax.datasets.femnist import Femnist, femnist
 from sps_jax.datasets.libsvm import LibSVM, libsvm
+from sps_jax.datasets.sets import SETS, DataSet
 from sps_jax.datasets.shakespeare import Shakespeare, shakespeare
 from sps_jax.datasets.sources import SOURCES, Source
 
 __all__ = [
+    "SETS",
     "SOURCES",
     "BlogFeedback",
     "Cifar10",
+    "DataSet",
     "Femnist",
     "LibSVM",
     "Shakespeare",

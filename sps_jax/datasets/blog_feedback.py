@@ -63,7 +63,7 @@ def blog_feedback(
     )
 
 
-class SpsBlogFeedback(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class SpsBlogFeedback(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # its base has no types
     """One record per blog in ``train``, one per day in ``test``."""
 
     name = "sps_blog_feedback"

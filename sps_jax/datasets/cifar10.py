@@ -59,7 +59,7 @@ def cifar10(
     return Cifar10(*splits)
 
 
-class SpsCifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class SpsCifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # its base has no types
     """One record per official batch."""
 
     name = "sps_cifar10"
@@ -89,7 +89,7 @@ def _batches(path: Path) -> list[bytes]:
     try:
         with tarfile.open(path) as archive:
             for name in MD5:
-                found[name] = archive.extractfile(f"{_FOLDER}/{name}").read()
+                found[name] = archive.extractfile(f"{_FOLDER}/{name}").read()  # type: ignore[union-attr]  # see except
     except (tarfile.TarError, OSError, EOFError, KeyError, AttributeError, ValueError, zlib.error) as error:
         raise wrong(_SOURCE, path, f"it is no gzipped tar file with {_FOLDER}/*.bin ({error})") from None
     for name, batch in found.items():

@@ -55,7 +55,7 @@ def femnist(
     )
 
 
-class SpsFemnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class SpsFemnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # its base has no types
     """One record per writer. The config's name tells the source: ``official``, or ``sha256-...`` of a file by hand."""
 
     name = "sps_femnist"

@@ -47,7 +47,7 @@ def libsvm(
     return LibSVM(whole["x"].copy(), whole["y"].copy())
 
 
-class SpsLibsvm(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class SpsLibsvm(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # its base has no types
     """One record with the whole set, since nothing in it tells clients apart; the config is the set's name."""
 
     name = "sps_libsvm"

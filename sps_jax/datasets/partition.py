@@ -19,6 +19,10 @@ def natural(groups: ArrayLike) -> Parts:
     """One client per distinct value of ``groups`` (N,), in the order of first appearance.
 
     Raises ValueError if ``groups`` is empty or not one-dimensional.
+
+    Example:
+      >>> [part.tolist() for part in natural(["b", "a", "b"])]
+      [[0, 2], [1]]
     """
     values = _one_dimensional("groups", groups)
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
@@ -31,6 +35,10 @@ def iid(examples: int, clients: int, seed: int) -> Parts:
     """``examples`` rows dealt at random to ``clients`` clients, whose sizes differ by at most one.
 
     Raises ValueError unless 1 <= clients <= examples and seed >= 0.
+
+    Example:
+      >>> [len(part) for part in iid(7, clients=3, seed=0)]
+      [3, 2, 2]
     """
     examples, clients = _whole("examples", examples, 1), _clients(clients, examples, "examples")
     order = _generator(seed).permutation(examples)
@@ -46,6 +54,11 @@ def dirichlet(labels: ArrayLike, clients: int, alpha: float, seed: int) -> Parts
     differ, and a client left with nothing is given one example of the client that has most at that moment.
 
     Raises ValueError unless 1 <= clients <= N, alpha is positive and finite, and seed >= 0.
+
+    Example:
+      >>> parts = dirichlet([0, 0, 0, 1, 1, 1], clients=2, alpha=0.5, seed=0)
+      >>> sorted(np.concatenate(parts).tolist())
+      [0, 1, 2, 3, 4, 5]
     """
     values = _one_dimensional("labels", labels)
     clients = _clients(clients, len(values), "examples")
@@ -67,6 +80,10 @@ def by_label(labels: ArrayLike, clients: int) -> Parts:
     """The pathological split: rows sorted by label (stable) and cut in parts whose sizes differ by at most one.
 
     ``labels`` (N,) are of any sortable type. Raises ValueError unless 1 <= clients <= N.
+
+    Example:
+      >>> [part.tolist() for part in by_label([1, 0, 1, 0], clients=2)]
+      [[1, 3], [0, 2]]
     """
     values = _one_dimensional("labels", labels)
     clients = _clients(clients, len(values), "examples")
@@ -80,6 +97,10 @@ def by_size(groups: ArrayLike, clients: int) -> Parts:
     the client with the fewest examples so far (of equal ones, the lowest).
 
     Raises ValueError unless 1 <= clients <= number of groups.
+
+    Example:
+      >>> [part.tolist() for part in by_size(["a", "b", "a", "c", "a"], clients=2)]
+      [[0, 2, 4], [1, 3]]
     """
     parts = natural(groups)
     clients = _clients(clients, len(parts), "groups")
@@ -99,6 +120,11 @@ def split(parts: Sequence[ArrayLike], test_fraction: float, seed: int) -> tuple[
     keeps at least one to train on. A client's draw does not depend on the other clients.
 
     Raises ValueError unless 0 <= test_fraction < 1, seed >= 0, and there is a client and none is empty.
+
+    Example:
+      >>> train, test = split([range(10), range(10, 13)], 0.2, seed=0)
+      >>> [len(part) for part in train], [len(part) for part in test]
+      ([8, 3], [2, 0])
     """
     if not (isinstance(test_fraction, int | float | np.number) and 0 <= test_fraction < 1):
         raise ValueError(f"test_fraction = {test_fraction!r}: allowed is a number from 0 up to, but not including, 1")

@@ -94,8 +94,7 @@ def prepared(
     neither the network nor ``manual_dir`` is looked at. Raises FileNotFoundError where the source is nowhere to
     be had, ValueError where the source or the prepared copy is damaged.
     """
-    # TFDS reads the variable when it is imported; here it counts when the data are asked for.
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+    root = root_of(data_dir)
     folder = root / builder.name / (config or "") / str(builder.VERSION)
     options: dict[str, Any] = {"data_dir": os.fspath(root), "file_format": "array_record"}
     if config is not None:
@@ -115,6 +114,19 @@ def prepared(
             return builder(**options)
         except Exception as error:
             raise _damaged(folder, error) from error
+
+
+def root_of(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where prepared data lie: ``data_dir``, else ``TFDS_DATA_DIR``, else TFDS's default."""
+    # TFDS reads the variable when it is imported; here it counts when the data are asked for.
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+
+
+def copies(
+    builder: type[tfds.core.GeneratorBasedBuilder], config: str | None, data_dir: str | os.PathLike[str] | None
+) -> list[Path]:
+    """The prepared copies there are, of one config or of any."""
+    return sorted((root_of(data_dir) / builder.name).glob(f"{config or '**'}/{builder.VERSION}"))
 
 
 @contextlib.contextmanager

@@ -23,6 +23,6 @@ def storage(dtype: str) -> str:
     return "float32" if dtype == "bfloat16" else dtype
 
 
-def norm_options(dtype: str) -> dict[str, str | bool]:
+def norm_options(dtype: str) -> dict[str, Any]:
     """How flax's normalisations are to be made: they compute in what parameters are held in, bfloat16 is too coarse."""
     return {"dtype": storage(dtype), "param_dtype": storage(dtype), "force_float32_reductions": False}

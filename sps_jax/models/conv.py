@@ -93,8 +93,8 @@ def winograd_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1
     for p, pixels in enumerate(_input_transform(_overlapping(x, 1))):
         blocks = _input_transform(_overlapping(pixels, 2))
         rows.append(_output_transform([d.reshape(-1, c) @ kernels[p][q] for q, d in enumerate(blocks)]))
-    y = [_output_transform(list(column)) for column in zip(*rows, strict=True)]
-    y = jnp.stack([jnp.stack(column) for column in y])  # (2 columns, 2 rows, blocks, features)
+    columns = [_output_transform(list(column)) for column in zip(*rows, strict=True)]
+    y = jnp.stack([jnp.stack(column) for column in columns])  # (2 columns, 2 rows, blocks, features)
     y = y.reshape(2, 2, b, height // 2, width // 2, features)
     return y.transpose(2, 3, 1, 4, 0, 5).reshape(b, height, width, features)
 

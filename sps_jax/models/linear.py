@@ -37,4 +37,7 @@ def linear(inputs: int, outputs: int, *, bias: bool = True, dtype: str = "float3
     give the same object, so a jitted program is found again.
     """
     layer = Linear(outputs, bias, dtype)
-    return Model(init=lambda key: layer.init(key, jnp.zeros((1, inputs), storage(dtype))), apply=layer.apply)
+    return Model(
+        init=lambda key: layer.init(key, jnp.zeros((1, inputs), storage(dtype))),
+        apply=lambda params, x: jnp.asarray(layer.apply(params, x)),
+    )

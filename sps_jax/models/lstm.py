@@ -56,5 +56,5 @@ def lstm(vocabulary: int, *, embedding: int = 8, width: int = 256, depth: int = 
     network = LSTM(vocabulary, embedding, width, depth, dtype, held)
     return Model(
         init=lambda key: network.init(key, jnp.zeros((1, 1), jnp.int32)),
-        apply=lambda params, tokens: network.apply(params, tokens).astype(held),
+        apply=lambda params, tokens: jnp.asarray(network.apply(params, tokens), held),
     )

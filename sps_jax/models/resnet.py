@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from sps_jax.models.base import Model, norm_options, storage
 from sps_jax.models.conv import Conv
+from sps_jax.tree import Tree
 
 GROUPS = 32
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015, arXiv 1502.01852
@@ -94,7 +95,7 @@ def resnet(
       dtype: to compute in; ``"bfloat16"`` keeps parameters and outputs in float32.
     """
     held, norm = storage(dtype), norm_options(dtype)
-    types = {"dtype": dtype, "param_dtype": held}
+    types: dict[str, Any] = {"dtype": dtype, "param_dtype": held}
     layer = ResNet(
         classes,
         partial(conv, use_bias=False, kernel_init=he_normal, **types),
@@ -104,7 +105,7 @@ def resnet(
         **types,
     )
 
-    def apply(params, images):
-        return layer.apply(params, images.astype(held)).astype(held)
+    def apply(params: Tree, images: jax.Array) -> jax.Array:
+        return jnp.asarray(layer.apply(params, images.astype(held)), held)
 
     return Model(lambda key: layer.init(key, jnp.zeros((1, side, side, 3), held)), apply)

@@ -93,5 +93,5 @@ def transformer(
     network = Transformer(vocabulary, length, width, depth, heads, dtype, held)
     return Model(
         init=lambda key: network.init(key, jnp.zeros((1, 1), jnp.int32)),
-        apply=lambda params, tokens: network.apply(params, tokens).astype(held),
+        apply=lambda params, tokens: jnp.asarray(network.apply(params, tokens), held),
     )

@@ -48,7 +48,7 @@ def blog_feedback(
     varies = np.ptp(raw.train_x, axis=0) > 0
     target = np.log1p(raw.train_y.astype(np.float64))
 
-    def standard(x):
+    def standard(x: np.ndarray) -> np.ndarray:
         return np.clip((x[:, varies] - mean[varies]) / scale[varies], -CLIP, CLIP)
 
     parts, apart = deal(

@@ -1,6 +1,7 @@
 """CIFAR-10: classifying small images with a deep network."""
 
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def cifar10(
         raise ValueError(f"width must be at least 1, not {width}")
     held_in(precision)
     raw = datasets.cifar10(manual_dir=manual_dir, data_dir=data_dir)
-    choices = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": data_seed}
+    choices: dict[str, Any] = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": data_seed}
     parts, apart = deal(partition, clients, labels=raw.train_y, **choices)
     return network_problem(
         "softmax",

@@ -1,6 +1,7 @@
 """Which example is whose: rows dealt to clients, held out as test data, kept apart as validation data."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def hold_out_and_deal(
         own = own[:clients]
     train, test = partition.split(own, 0.1, seed)
     rows, groups = np.concatenate(train), np.repeat(np.arange(len(train)), [len(part) for part in train])
-    choices = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": seed}
+    choices: dict[str, Any] = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": seed}
     parts, apart = deal(how, clients, labels=labels[rows], groups=groups, **choices)
     return rows, np.concatenate(test), parts, apart
 
@@ -83,18 +84,22 @@ def deal(
     return parts, rows
 
 
-def _parts(how: str, clients: int, labels, groups, dirichlet_alpha: float, seed: int) -> Parts:
+def _parts(
+    how: str, clients: int, labels: np.ndarray, groups: np.ndarray | None, dirichlet_alpha: float, seed: int
+) -> Parts:
     if how not in PARTITIONS:
         raise unknown("partition", how, PARTITIONS)
-    if how in ("natural", "by_size") and groups is None:
-        raise ValueError(f"these data have no natural clients, so no partition {how!r}; try iid, dirichlet or by_label")
-    if how == "natural":
+    if how in ("natural", "by_size"):
+        if groups is None:
+            raise ValueError(
+                f"these data have no natural clients, so no partition {how!r}; try iid, dirichlet or by_label"
+            )
+        if how == "by_size":
+            return partition.by_size(groups, clients)
         parts = partition.natural(groups)
         if not 1 <= clients <= len(parts):
             raise ValueError(f"clients must be between 1 and the data's {len(parts)} natural clients, not {clients}")
         return parts[:clients]
-    if how == "by_size":
-        return partition.by_size(groups, clients)
     if how == "iid":
         return partition.iid(len(labels), clients, seed)
     if how == "by_label":

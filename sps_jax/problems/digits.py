@@ -1,5 +1,7 @@
 """scikit-learn's handwritten digits: data that come with a dependency."""
 
+from typing import Any
+
 import numpy as np
 
 from sps_jax.problem import Problem
@@ -41,7 +43,7 @@ def digits(
     order = np.random.default_rng(data_seed).permutation(len(y))
     test, train = order[: len(y) // 5], order[len(y) // 5 :]
     x = x / 16
-    choices = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": data_seed}
+    choices: dict[str, Any] = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": data_seed}
     parts, apart = deal(partition, clients, labels=y[train], **choices)
     return linear_problem(
         "softmax",

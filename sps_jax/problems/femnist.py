@@ -63,7 +63,7 @@ def femnist(
         seed=data_seed,
     )
 
-    def pixels(rows):
+    def pixels(rows: np.ndarray) -> np.ndarray:
         return 1 - images[rows].reshape(len(rows), -1) / np.float32(255)
 
     return linear_problem(

@@ -1,5 +1,7 @@
 """Binary logistic regression on LIBSVM data."""
 
+from typing import Any
+
 import numpy as np
 
 from sps_jax import datasets
@@ -23,7 +25,7 @@ def libsvm(
     manual_dir: str | None = None,
     data_dir: str | None = None,
 ) -> Problem:
-    """Binary logistic regression with a ridge term that makes L/mu of the worst client equal ``kappa``.
+    """Binary logistic regression with a ridge term that makes L/mu of the worst client equal kappa.
 
     A fifth of the examples, drawn with ``data_seed``, is the test part.
 
@@ -47,7 +49,7 @@ def libsvm(
     x, y = datasets.libsvm(dataset, manual_dir=manual_dir, data_dir=data_dir)
     order = np.random.default_rng(data_seed).permutation(len(y))
     test, train = order[: len(y) // 5], order[len(y) // 5 :]
-    choices = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": data_seed}
+    choices: dict[str, Any] = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": data_seed}
     parts, apart = deal(partition, clients, labels=y[train], **choices)
     bare = smoothness(x[train], parts, 1 / 4, 0.0, bias=False).max()
     return linear_problem(

@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from sps_jax.errors import unknown
 from sps_jax.models import Model
+from sps_jax.tree import Tree
 
 
 class Loss(NamedTuple):
@@ -30,27 +33,28 @@ def _over_positions(values: jax.Array) -> jax.Array:
     return jnp.mean(values.reshape(len(values), -1), axis=1)
 
 
-def _cross_entropy(logits, y):
-    return _over_positions(optax.softmax_cross_entropy_with_integer_labels(logits, y))
+def _cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
+    classes_first = jnp.moveaxis(logits, -1, 0)  # XLA:CPU is slow to reduce over a short last axis
+    return _over_positions(optax.softmax_cross_entropy_with_integer_labels(classes_first, y, axis=0))
 
 
-def _argmax_accuracy(logits, y):
+def _argmax_accuracy(logits: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
     return {"accuracy": _over_positions((logits.argmax(-1).astype(y.dtype) == y).astype(logits.dtype))}
 
 
-def _logistic(logits, y):
+def _logistic(logits: jax.Array, y: jax.Array) -> jax.Array:
     return optax.sigmoid_binary_cross_entropy(logits[:, 0], y)
 
 
-def _sign_accuracy(logits, y):
+def _sign_accuracy(logits: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
     return {"accuracy": ((logits[:, 0] > 0) == (y > 0)).astype(logits.dtype)}
 
 
-def _half_square(predicted, y):
+def _half_square(predicted: jax.Array, y: jax.Array) -> jax.Array:
     return (predicted[:, 0] - y) ** 2 / 2
 
 
-def _squared_error(predicted, y):
+def _squared_error(predicted: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
     return {"mse": (predicted[:, 0] - y) ** 2}
 
 
@@ -61,19 +65,34 @@ LOSSES = {
 }
 
 
+def loss_named(loss: str | Callable[[jax.Array, jax.Array], jax.Array]) -> Loss:
+    """The :class:`Loss` of that name, or one of a function ``outputs, y -> (b,)``, which tells nothing else.
+
+    Raises:
+      ValueError: for a name that is in no table, or what is neither.
+    """
+    if callable(loss):
+        return Loss(loss, lambda outputs, y: {}, np.inf)
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES)
+    return LOSSES[loss]
+
+
 @cache
-def loss_of(model: Model, loss: str) -> Callable[..., jax.Array]:
+def loss_of(model: Model, loss: str | Callable) -> Callable[..., jax.Array]:
     """(params, x, y) -> (b,), the losses of b examples."""
-    return lambda params, x, y: LOSSES[loss].of(model.apply(params, x), y)
+    of = loss_named(loss).of
+    return lambda params, x, y: of(model.apply(params, x), y)
 
 
 @cache
-def metrics_of(model: Model, loss: str) -> Callable[..., dict[str, jax.Array]]:
+def metrics_of(model: Model, loss: str | Callable) -> Callable[..., dict[str, jax.Array]]:
     """(params, x, y) -> {name: (b,)}, the loss among them, with the model applied once."""
+    named = loss_named(loss)
 
-    def metrics(params, x, y):
+    def metrics(params: Tree, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
         outputs = model.apply(params, x)
-        return {"loss": LOSSES[loss].of(outputs, y)} | LOSSES[loss].metrics(outputs, y)
+        return {"loss": named.of(outputs, y)} | named.metrics(outputs, y)
 
     return metrics
 
@@ -82,7 +101,7 @@ def metrics_of(model: Model, loss: str) -> Callable[..., dict[str, jax.Array]]:
 def of_moments(model: Model) -> Callable[..., jax.Array]:
     """f_i without ridge from its moments: one "example" a client."""
 
-    def loss(params, gram, cross, square):
+    def loss(params: Tree, gram: jax.Array, cross: jax.Array, square: jax.Array) -> jax.Array:
         kernel = jax.tree.leaves(params)[0].T  # (d, 1)
         curved = jax.lax.stop_gradient(jnp.matmul(gram, kernel, precision="highest"))  # (b, d, 1)
         # The value k.Gk with the gradient 2 Gk, G being symmetric: one product, where differentiation would make three

@@ -1,16 +1,20 @@
 """The quadratic on which ProxSkip's rate is exact."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.plan import by_client
 from sps_jax.problem import Problem
+from sps_jax.tree import Tree
 
 
 def quadratic(
     *, clients: int = 10, dimension: int = 20, mu: float = 1.0, data_seed: int = 0, precision: str = "float32"
 ) -> Problem:
-    r""":math:`f_i(x) = \frac{\mu}{2} \|x - a_i\|^2` with :math:`a_i \sim N(0, I)`; L_i = mu, x* is the mean of a_i.
+    r"""f_i(x) = mu/2 ||x - a_i||^2 with a_i ~ N(0, I); every L_i is mu, and x* is the mean of the a_i.
 
     With :math:`p^2 = 1 - (1 - \gamma\mu)^2` the expected Lyapunov function of ProxSkip falls by exactly
     :math:`(1 - \gamma\mu)^2` an iteration. It starts from x = 0.
@@ -42,10 +46,10 @@ def quadratic(
     )
 
 
-def _zero(dimension: int, precision: str):
+def _zero(dimension: int, precision: str) -> Callable[[jax.Array], dict[str, jax.Array]]:
     return lambda key: {"x": jnp.zeros((dimension, 1), precision)}
 
 
-def _half_square(params, target, root):
+def _half_square(params: Tree, target: jax.Array, root: jax.Array) -> jax.Array:
     # ||root x - target||^2 / 2, root = sqrt(mu) and target = sqrt(mu) a_i, so that mu is data and not program
     return jnp.sum((root[:, None, None] * params["x"][None] - target) ** 2, axis=(1, 2)) / 2

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,7 +12,7 @@ from sps_jax.errors import unknown
 from sps_jax.models import Model, linear, storage
 from sps_jax.plan import by_client
 from sps_jax.problem import Problem, stack_clients
-from sps_jax.problems.losses import LOSSES, loss_of, metrics_of, of_moments
+from sps_jax.problems.losses import loss_named, loss_of, metrics_of, of_moments
 
 WEIGHTS = ("equal", "size")
 PRECISIONS = ("float32", "float64", "bfloat16")
@@ -20,7 +21,7 @@ PRECISIONS = ("float32", "float64", "bfloat16")
 def smoothness(x: np.ndarray, parts: Sequence[np.ndarray], curvature: float, ridge: float, bias: bool) -> np.ndarray:
     r"""(n,) the constants :math:`L_i = c\, \lambda_{\max}(A_i^\top A_i / m_i) + \rho` of clients with linear models."""
 
-    def largest(a):
+    def largest(a: np.ndarray) -> float:
         a = np.hstack([a, np.ones((len(a), 1))]) if bias else a
         gram = a @ a.T if len(a) < a.shape[1] else a.T @ a
         return np.linalg.eigvalsh(gram)[-1] / len(a)
@@ -71,15 +72,12 @@ def linear_problem(
     Raises:
       ValueError: for a batch size below one, a negative ridge, an unknown loss, weights or precision.
     """
-    if loss not in LOSSES:
-        raise unknown("loss", loss, LOSSES)
-    if not 0 <= ridge < np.inf:
-        raise ValueError(f"ridge must be finite and not negative, not {ridge:g}")
-    dtype = held_in(precision)
+    dtype, named = held_in(precision), loss_named(loss)
     labels = np.int32 if loss == "softmax" else dtype
     cast = lambda x, y: (x.astype(dtype), y.astype(labels))  # noqa: E731
     model = linear(train[0].shape[1], outputs, bias=bias, dtype=precision)
-    summed = loss == "squares" and batch_size is None and precision != "bfloat16"
+    few = train[0].shape[1] <= max(map(len, parts))  # numbers an example, so that moments are the smaller
+    summed = loss == "squares" and not bias and batch_size is None and precision != "bfloat16" and few
     problem = network_problem(
         loss,
         model,
@@ -87,6 +85,7 @@ def linear_problem(
         None if test is None else cast(*test),
         parts,
         stacked=(lambda own: moments(*train, own, dtype)) if summed else None,
+        ridge=ridge,
         batch_size=batch_size,
         weights=weights,
         validation=validation,
@@ -94,21 +93,21 @@ def linear_problem(
     )
     return replace(
         problem,
-        ridge=jnp.asarray(ridge, dtype),
-        smoothness=jnp.asarray(smoothness(train[0], parts, LOSSES[loss].curvature, ridge, bias), dtype),
+        smoothness=jnp.asarray(smoothness(train[0], parts, named.curvature, ridge, bias), dtype),
         convexity=jnp.asarray(ridge, dtype) if ridge > 0 else None,
         loss=of_moments(model) if summed else problem.loss,
     )
 
 
 def network_problem(
-    loss: str,
+    loss: str | Callable[[jax.Array, jax.Array], jax.Array],
     model: Model,
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray] | None,
     parts: Sequence[np.ndarray],
     *,
     stacked: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]] | None = None,
+    ridge: float = 0.0,
     batch_size: int | None,
     weights: str = "equal",
     validation: np.ndarray | None = None,
@@ -118,12 +117,13 @@ def network_problem(
     """Any network on data dealt to clients; nothing is known of its smoothness.
 
     Args:
-      loss: a name of ``LOSSES``.
+      loss: a name of ``LOSSES``, or a function ``outputs, y -> (b,)``.
       model: the network.
       train: x (N, ...) and y (N, ...); for ``"softmax"`` y are classes, one an example or one a position.
       test: the same of examples no client has, or None.
       parts: for each client the rows of ``train`` that are its own.
       stacked: parts of some clients -> their ``data``, one example each, where that is other than these rows.
+      ridge: rho of :class:`Problem`.
       batch_size: examples of a local gradient, None for all.
       weights: of the clients, ``"equal"`` or ``"size"``, in proportion to their numbers of examples.
       validation: rows of ``train``, of no client, that are kept apart for choosing hyperparameters: see
@@ -132,8 +132,10 @@ def network_problem(
       evaluation: ``augment``, ``evaluate_batch``, ``evaluate_examples`` of :class:`Problem`.
 
     Raises:
-      ValueError: for a batch size below one, unknown weights or precision.
+      ValueError: for a batch size below one, a negative ridge, an unknown loss, weights or precision.
     """
+    if not 0 <= ridge < np.inf:
+        raise ValueError(f"ridge must be finite and not negative, not {ridge:g}")
     if weights not in WEIGHTS:
         raise unknown("weights", weights, WEIGHTS)
     if batch_size is not None and batch_size < 1:
@@ -146,7 +148,7 @@ def network_problem(
         counts=jnp.asarray(sizes if stacked is None else np.ones_like(sizes)),
         test=None if test is None else tuple(jnp.asarray(a) for a in test),
         validation=None if validation is None else tuple(jnp.asarray(a[validation]) for a in train),
-        ridge=jnp.zeros((), dtype),
+        ridge=jnp.asarray(ridge, dtype),
         weights=None if weights == "equal" else jnp.asarray(sizes / sizes.sum(), dtype),
         init=model.init,
         loss=loss_of(model, loss),
@@ -160,8 +162,11 @@ def held_in(precision: str) -> str:
     """The dtype of parameters, control variates and data where a network computes in ``precision``.
 
     Raises:
-      ValueError: for one that is not in ``PRECISIONS``.
+      ValueError: for one that is not in ``PRECISIONS``, or float64 where JAX has none.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
+    wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # options are made at import
+    if precision == "float64" and not wide:
+        raise ValueError('precision float64 needs jax.config.update("jax_enable_x64", True), before anything else')
     return storage(precision)

@@ -51,9 +51,9 @@ def synthetic_logistic(
     ):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
-    for name, value in (("heterogeneity", heterogeneity), ("ridge", ridge)):
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{name} must be finite and not negative, not {value:g}")
+    for name, weight in (("heterogeneity", heterogeneity), ("ridge", ridge)):
+        if not 0 <= weight < np.inf:
+            raise ValueError(f"{name} must be finite and not negative, not {weight:g}")
     if not 0 < informative <= 1:
         raise ValueError(f"informative must be in (0, 1], not {informative:g}")
     dtype, w = held_in(precision), np.zeros(features, np.float32)

@@ -9,7 +9,7 @@ from sps_jax.sparsify.scopes import SCOPES, erk_densities, inner_matrices, kept,
 from sps_jax.sparsify.sparsifier import Sparsifier, make_topk, topk
 from sps_jax.sparsify.straight_through import straight_through
 from sps_jax.sparsify.structures import STRUCTURES
-from sps_jax.sparsify.topk import topk_mask
+from sps_jax.sparsify.threshold import topk_mask
 
 __all__ = [
     "CRITERIA",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,10 @@ import numpy as np
 from sps_jax.communication import SHARED_POSITIONS, Code
 from sps_jax.errors import unknown
 from sps_jax.sparsify import structures
-from sps_jax.sparsify.criteria import CRITERIA
+from sps_jax.sparsify.criteria import CRITERIA, Criterion
 from sps_jax.sparsify.scopes import SCOPES, as_scalar, erk_densities, kept, matrices
 from sps_jax.sparsify.structures import Entries
-from sps_jax.sparsify.topk import topk_mask
+from sps_jax.sparsify.threshold import topk_mask
 from sps_jax.tree import Tree
 
 
@@ -44,12 +45,12 @@ class Sparsifier:
     [[0.0, 0.0], [0.0, 3.0]]
     """
 
-    criterion: str | Callable[[Tree, Tree | None], Tree] = "magnitude"
+    criterion: str | Criterion = "magnitude"
     structure: str | Entries = "entries"
     scope: str = "global"
     prunable: Callable[[tuple, jax.Array], bool] = matrices
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.criterion, str):
             if self.criterion not in CRITERIA:
                 raise unknown("criterion", self.criterion, CRITERIA)
@@ -58,7 +59,15 @@ class Sparsifier:
             object.__setattr__(self, "structure", structures.structure(self.structure))
         if self.scope not in SCOPES:
             raise unknown("scope", self.scope, SCOPES)
-        self.structure.check(self.scope)
+        self._blocks.check(self.scope)
+
+    @property
+    def _score(self) -> Criterion:
+        return cast(Criterion, self.criterion)  # no name any more
+
+    @property
+    def _blocks(self) -> Entries:
+        return cast(Entries, self.structure)  # no name any more
 
     @property
     def wants_gradient(self) -> bool:
@@ -68,11 +77,11 @@ class Sparsifier:
     @property
     def code(self) -> Code:
         """How messages with such zeros are written, any pytrees with leaves that are pruned or not."""
-        return SHARED_POSITIONS if getattr(self.criterion, "shared", False) else self.structure.code(self.prunable)
+        return SHARED_POSITIONS if getattr(self.criterion, "shared", False) else self._blocks.code(self.prunable)
 
     def agree(self, sparsity: float) -> None:
         """Raise a ``ValueError`` where N:M was spelled and another N follows from ``sparsity``."""
-        self.structure.agree(sparsity)
+        self._blocks.agree(sparsity)
 
     def __call__(self, params: Tree, sparsity: jax.Array | float, gradient: Tree | None = None) -> Tree:
         """``params`` with zeros.
@@ -96,7 +105,7 @@ class Sparsifier:
         if not chosen:
             return params
         slopes = None if gradient is None else jax.tree.leaves(gradient)
-        scores = self.criterion([leaves[i] for i in chosen], slopes and [slopes[i] for i in chosen])
+        scores = self._score([leaves[i] for i in chosen], slopes and [slopes[i] for i in chosen])
         for i, mask in zip(chosen, self._masks(scores, as_scalar(sparsity)), strict=True):
             leaves[i] = jnp.where(mask, leaves[i], jnp.zeros_like(leaves[i]))
         return jax.tree.unflatten(treedef, leaves)
@@ -104,7 +113,7 @@ class Sparsifier:
     def _masks(self, scores: list[jax.Array], sparsity: jax.Array) -> list[jax.Array]:
         """Of each leaf with these scores, which entries are kept."""
         shapes = [score.shape for score in scores]
-        ranked = [self.structure.ranked(score) for score in scores]
+        ranked = [self._blocks.ranked(score) for score in scores]
         if self.scope == "global" and not isinstance(self.structure, structures.Groups):
             ends = np.cumsum([len(each) for each in ranked])
             mask = topk_mask(jnp.concatenate(ranked), kept(sparsity, int(ends[-1])))
@@ -113,8 +122,8 @@ class Sparsifier:
             sparsities = [sparsity] * len(shapes)
             if self.scope == "erk":
                 sparsities = [1 - density for density in erk_densities(shapes, 1 - sparsity)]
-            masks = [self.structure.choose(each, s) for each, s in zip(ranked, sparsities, strict=True)]
-        return [self.structure.spread(mask, shape) for mask, shape in zip(masks, shapes, strict=True)]
+            masks = [self._blocks.choose(each, s) for each, s in zip(ranked, sparsities, strict=True)]
+        return [self._blocks.spread(mask, shape) for mask, shape in zip(masks, shapes, strict=True)]
 
 
 def topk(
@@ -136,12 +145,21 @@ def topk(
 
     Raises:
       ValueError: for an unknown scope.
+
+    Example:
+      >>> topk({"w": jnp.array([[1.0, -3.0], [0.5, 2.0]]), "bias": jnp.array([0.1])}, 0.5)["w"].tolist()
+      [[0.0, -3.0], [0.0, 2.0]]
     """
     return Sparsifier(scope=scope, prunable=prunable)(params, sparsity)
 
 
 def make_topk(scope: str = "global", prunable: Callable[[tuple, jax.Array], bool] = matrices) -> Sparsifier:
-    """:func:`topk` with its options fixed. Equal options give the same object."""
+    """:func:`topk` with its options fixed. Equal options give the same object.
+
+    Example:
+      >>> make_topk("layerwise") is make_topk("layerwise")
+      True
+    """
     return _make_topk(scope, prunable)
 
 

@@ -20,11 +20,11 @@ def straight_through(prune: Callable[[Tree], Tree]) -> Callable[[Tree], Tree]:
     """
 
     @jax.custom_jvp
-    def pruned(params):
+    def pruned(params: Tree) -> Tree:
         return prune(params)
 
     @pruned.defjvp
-    def _identity(primals, tangents):
+    def _identity(primals: tuple[Tree], tangents: tuple[Tree]) -> tuple[Tree, Tree]:
         return prune(*primals), tangents[0]
 
     return pruned

@@ -20,7 +20,7 @@ from sps_jax import tree
 from sps_jax.communication import FLOATS, Code, Count, Size
 from sps_jax.errors import unknown
 from sps_jax.sparsify.scopes import kept
-from sps_jax.sparsify.topk import magnitude_bits, topk_mask
+from sps_jax.sparsify.threshold import magnitude_bits, topk_mask
 
 Prunable = Callable[[tuple, jax.Array], bool]
 COMPARED = 32
@@ -30,7 +30,8 @@ passes than that, each over all groups."""
 
 def parted(message: Any, prunable: Prunable) -> tuple[list[jax.Array], list[jax.Array]]:
     """The leaves of any pytree, those that are pruned and the others."""
-    pruned, others = [], []
+    pruned: list[jax.Array] = []
+    others: list[jax.Array] = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(message)[0]:
         (pruned if prunable(path, leaf) else others).append(leaf)
     return pruned, others
@@ -77,17 +78,17 @@ class Tiles(Entries):
     rows: int | None
     columns: int | None
 
-    def ranked(self, scores):
+    def ranked(self, scores: jax.Array) -> jax.Array:
         total = jnp.sum(jnp.abs(self._tiled(scores)), axis=(1, 3))
         return (total / self._sizes(scores.shape).astype(total.dtype)).ravel()
 
-    def spread(self, mask, shape):
+    def spread(self, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         (height, width), (rows, columns), (r, c) = self._grid(shape)
         tiles = jnp.broadcast_to(mask.reshape(rows, 1, columns, 1), (rows, r, columns, c))
         return tiles.reshape(rows * r, columns * c)[:height, :width].reshape(shape)
 
-    def code(self, prunable):
-        def count(message, turn):
+    def code(self, prunable: Prunable) -> Code:
+        def count(message: Any, turn: Any) -> Count:
             pruned, others = parted(message, prunable)
             values = positions = tree.nonzeros(others)
             for leaf in pruned:
@@ -96,7 +97,7 @@ class Tiles(Entries):
                 positions += jnp.sum(used, dtype=jnp.int32)
             return Count(values, positions)
 
-        def size(message):
+        def size(message: Any) -> Size:
             pruned, others = parted(message, prunable)
             tiles = sum(math.prod(self._grid(leaf.shape)[1]) for leaf in pruned)
             return Size(tree.size(message), tree.size(others) + tiles)
@@ -139,18 +140,18 @@ class Groups(Entries):
     size: int
     keep: int | None = None
 
-    def check(self, scope):
+    def check(self, scope: str) -> None:
         if scope == "erk":
             raise ValueError(
                 f"groups of {self.size} keep equally many in every layer: scope 'global' or 'layerwise', not 'erk'"
             )
 
-    def agree(self, sparsity):
+    def agree(self, sparsity: float) -> None:
         if self.keep not in (None, max(1, round((1 - sparsity) * self.size))):
             wanted = 1 - self.keep / self.size
             raise ValueError(f"structure {self.keep}:{self.size} has sparsity {wanted:g}, not {sparsity:g}")
 
-    def choose(self, ranked, sparsity):
+    def choose(self, ranked: jax.Array, sparsity: jax.Array) -> jax.Array:
         n = kept(sparsity, self.size)
         if self.size > COMPARED:
             return jax.vmap(topk_mask, in_axes=(0, None))(self._grouped(ranked, 0), n).ravel()[: ranked.size]
@@ -162,16 +163,16 @@ class Groups(Entries):
         mask = jnp.sum(before, axis=2, dtype=jnp.int32) < n
         return mask.ravel()[: ranked.size]
 
-    def code(self, prunable):
-        def count(message, turn):
+    def code(self, prunable: Prunable) -> Code:
+        def count(message: Any, turn: Any) -> Count:
             pruned, others = parted(message, prunable)
             held = [jnp.sum(self._grouped(leaf.ravel(), 0) != 0, axis=1, dtype=jnp.int32) for leaf in pruned]
-            held = jnp.concatenate([*held, jnp.zeros(1, jnp.int32)])  # the last is nobody's
-            fullest = jnp.max(held)
-            values = jnp.sum(jnp.clip(held[:-1], jnp.minimum(1, fullest)), dtype=jnp.int32)
-            return Count(values + tree.size(others), fullest * (held.size - 1))
+            all_held = jnp.concatenate([*held, jnp.zeros(1, jnp.int32)])  # the last is nobody's
+            fullest = jnp.max(all_held)
+            values = jnp.sum(jnp.clip(all_held[:-1], jnp.minimum(1, fullest)), dtype=jnp.int32)
+            return Count(values + tree.size(others), fullest * (all_held.size - 1))
 
-        def size(message):
+        def size(message: Any) -> Size:
             groups = sum(-(-leaf.size // self.size) for leaf in parted(message, prunable)[0])
             return Size(tree.size(message), self.size, groups=max(1, groups))
 
@@ -182,13 +183,43 @@ class Groups(Entries):
         return jnp.pad(vector, (0, -vector.size % self.size), constant_values=padding).reshape(-1, self.size)
 
 
+def entries() -> Entries:
+    """Every weight by itself; a position a weight is sent."""
+    return Entries()
+
+
+def rows() -> Tiles:
+    """Rows of the matrix, such as all weights of an output of a linear model; a position a row."""
+    return Tiles(1, None)
+
+
+def filters() -> Tiles:
+    """Columns: output channels of a convolution, inputs of a linear model; a position a column."""
+    return Tiles(None, 1)
+
+
+def blocks(height: int, width: int) -> Tiles:
+    """Blocks of R x C weights, as in blocks:4x4, the last ones smaller; a position a block."""
+    return Tiles(height, width)
+
+
+def groups(size: int) -> Groups:
+    """Of each M consecutive weights the same number is kept; a position of ceil(log2 M) bits a weight."""
+    return Groups(size)
+
+
+def n_of_m(keep: int, size: int) -> Groups:
+    """N of each M consecutive weights, as in 2:4; the sparsity must be 1 - N/M."""
+    return Groups(size, keep)
+
+
 STRUCTURES: dict[str, Callable[..., Entries]] = {
-    "entries": Entries,
-    "rows": lambda: Tiles(1, None),
-    "filters": lambda: Tiles(None, 1),
-    "blocks:RxC": Tiles,
-    "groups:M": Groups,
-    "N:M": lambda n, m: Groups(m, n),
+    "entries": entries,
+    "rows": rows,
+    "filters": filters,
+    "blocks:RxC": blocks,
+    "groups:M": groups,
+    "N:M": n_of_m,
 }
 """The one table of structures; a capital letter stands for a number."""
 

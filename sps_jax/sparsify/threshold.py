@@ -4,7 +4,7 @@ The mask is ``|x| > t`` for a threshold t that exactly k entries exceed. It is s
 between bounds that k or more and fewer than k entries exceed: a pass over x counts the entries above three trial
 thresholds at once, and the bounds move to those next to k.
 
-The first trials are quantiles of a sorted sample of max(256, sqrt(d)) entries; the next ones interpolate on the counts,
+The first trials are quantiles of a sorted sample of max(64, sqrt(d)) entries; the next ones interpolate on the counts,
 which of n entries in between leaves about sqrt(n). So n falls from d to some d / sqrt(sample), and then to its root
 each pass: 4 or 5 passes for 50,000 entries of a smooth distribution, 5 or 6 for ten million. One trial a pass is the
 middle, which halves the interval whatever the data: about 32 passes at most in float32, 64 in float64. Where the k-th
@@ -58,7 +58,7 @@ def sampled(x: jax.Array, k: jax.Array) -> jax.Array:
     Among n sampled entries its rank deviates by sqrt(n p (1 - p)), p = k / d, from n p; 2.5 deviations each way. Where
     the lower quantile is one of many zeros, 1/64 of the upper one stands in, to begin where the others are.
     """
-    n, octave = min(x.size, max(256, math.isqrt(x.size))), 1 << jnp.finfo(x.dtype).nmant
+    n, octave = min(x.size, max(64, math.isqrt(x.size))), 1 << jnp.finfo(x.dtype).nmant
     places = np.arange(n) * ((math.sqrt(5) - 1) / 2) % 1 * x.size  # even, and in step with no period of a matrix
     sample = jnp.sort(magnitude_bits(x.at[places.astype(np.int32)].get(mode="promise_in_bounds")))
     sample = jnp.append(sample, sample[-1:] + octave)  # twice the largest: for the few above the whole sample
@@ -113,16 +113,20 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
 
     The same choice as the first ``k`` of a stable descending argsort of ``|x|``. NaN ranks above infinity, so a NaN
     is never pruned away unseen. ``k`` may be traced, 1 <= k <= d < 2**30.
+
+    Example:
+      >>> topk_mask(jnp.array([1.0, -3.0, 3.0, 2.0]), 2).tolist()
+      [False, True, True, False]
     """
     k, d, zero = jnp.asarray(k, jnp.int32), jnp.int32(x.size), jnp.int32(0)
     bits = magnitude_bits(x)
     word = bits.dtype.type
 
-    def by_magnitude(thresholds):
+    def by_magnitude(thresholds: jax.Array) -> jax.Array:
         held, _ = lax.optimization_barrier((x, thresholds))  # else its bits are written out once, before the loop
         return count_above(magnitude_bits(held), thresholds)
 
-    def by_index(thresholds):
+    def by_index(thresholds: jax.Array) -> jax.Array:
         held, last, _ = lax.optimization_barrier((x, d, thresholds))  # as above, and so are the indices
         earliest_highest = jnp.where(magnitude_bits(held) == found.high, last - lax.iota(jnp.int32, x.size), 0)
         return many + count_above(earliest_highest, thresholds)

@@ -1,0 +1,71 @@
+"""What users see: every public name has an example that is run, every function says what it takes and gives."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import typing
+from pathlib import Path
+
+import pytest
+
+import sps_jax as sps
+from sps_jax import sparsify
+
+PACKAGE = Path(sps.__file__).parent
+TABLES = {"ALGORITHMS", "CRITERIA", "ENCODINGS", "STRUCTURES"}
+DOCUMENTED = ("communication", "plan", "problem", "results", "sparsify.criteria", "datasets.partition")
+"""Modules whose public functions have an example too."""
+
+
+def functions(name):
+    """The public functions that a module defines, by full name."""
+    module = importlib.import_module(f"sps_jax.{name}")
+    members = inspect.getmembers(module, inspect.isfunction)
+    return {f"{name}.{key}": f for key, f in members if f.__module__ == module.__name__ and not key.startswith("_")}
+
+
+PUBLIC = {name: getattr(sps, name) for name in sps.__all__ if name not in TABLES}
+PUBLIC |= {f"sparsify.{name}": getattr(sparsify, name) for name in sparsify.__all__ if name not in {*TABLES, "SCOPES"}}
+PUBLIC |= {name: function for module in DOCUMENTED for name, function in functions(module).items()}
+
+
+def untyped(source):
+    """Functions in ``source`` that leave out the type of an argument or of what they return."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            own = node.args
+            given = [*own.posonlyargs, *own.args, *own.kwonlyargs, *filter(None, (own.vararg, own.kwarg))]
+            if node.returns is None or any(a.annotation is None for a in given if a.arg not in ("self", "cls")):
+                yield node.name
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_has_an_example(name):
+    assert inspect.getdoc(PUBLIC[name])
+    assert any(found.examples for found in doctest.DocTestFinder().find(PUBLIC[name], name, module=False))
+
+
+def test_the_examples_are_run(pytestconfig):
+    assert "sps_jax" in pytestconfig.getini("testpaths") and pytestconfig.getoption("doctestmodules")
+
+
+@pytest.mark.parametrize("name", [name for name in sps.__all__ if name not in TABLES])
+def test_types_of_a_public_name_mean_something(name):
+    assert typing.get_type_hints(getattr(sps, name))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_function_is_typed(path):
+    assert not list(untyped(path.read_text(encoding="utf-8")))
+
+
+def test_what_is_not_typed_is_found():
+    assert list(untyped("def f(a, b: int) -> int: ...")) == ["f"]
+    assert list(untyped("def f(a: int, *b: int): ...")) == ["f"]
+    assert list(untyped("def f(a: int):\n    def g(**c) -> int: ...")) == ["f", "g"]
+    assert not list(untyped("class A:\n    def f(self, a: int) -> None: ..."))
+
+
+def test_users_of_the_package_have_its_types():
+    assert (PACKAGE / "py.typed").is_file()
