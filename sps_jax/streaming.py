@@ -107,7 +107,8 @@ def cohort_plan(prepared: Choices, problem: Problem, **choices: Any) -> Plan:
     setup, hyper, _ = prepared
     size = cohort_of(setup).size
     some = replace(problem, data=tuple(a[:size] for a in problem.data), counts=problem.counts[:size], weights=None)
-    return choose(shapes(setup, hyper, problem)._replace(cohort=None), some, **choices)
+    plan = choose(shapes(setup, hyper, problem)._replace(cohort=None), some, **choices)
+    return plan._replace(chunk=plan.chunk or size // plan.devices)  # None would be all clients to who predicts memory
 
 
 def columns(seen: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -118,7 +119,7 @@ def columns(seen: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 def on_host(problem: Problem) -> Problem:
     """``problem`` with the clients' data in NumPy arrays, without a copy where they are on a CPU."""
-    return replace(problem, data=tuple(np.asarray(a) for a in problem.data))
+    return replace(problem, data=tuple(np.asarray(a) for a in problem.data))  # type: ignore[misc]  # one or the other
 
 
 def start_streaming(
