@@ -46,13 +46,13 @@ def ours(job: str, conv: str, rounds: int, repeats: int, precision: str = "float
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if conv == "Conv" else 1)
     _, problem, setup, hyper, schedule, key = build(job, conv, precision)
     from sps_jax import Plan, choose, shapes
-    from sps_jax.simulation import lay_out, run_rounds, start_rounds
+    from sps_jax.simulation import placed, run_rounds, start_rounds
 
     plan = choose(shapes(setup, hyper, problem), problem) if conv == "Conv" else Plan()
     asked = jnp.zeros(rounds, bool)
 
     def begin():
-        return lay_out(plan, problem, start_rounds(setup, problem, hyper, key))
+        return placed(plan, problem), start_rounds(setup, problem, hyper, key, plan=plan)
 
     own, state = begin()
     begun = time.perf_counter()

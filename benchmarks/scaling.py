@@ -22,7 +22,7 @@ import matplotlib
 import numpy as np
 from speed import roofline
 
-from sps_jax import Plan, Problem, prepare, proxskip
+from sps_jax import Plan, Problem, placed, prepare, proxskip
 from sps_jax.models import linear
 from sps_jax.planning import footprint, shapes
 from sps_jax.problems.losses import loss_of
@@ -38,23 +38,23 @@ CLIENTS, CLASSES = (10, 100, 1_000, 10_000), (2, 16, 128, 1_024)
 def timed(prepared: tuple, plan: Plan, problem: Problem, rounds: int):
     """The compiled program of so many rounds without an evaluation, and the seconds of its fastest run of three."""
     setup, hyper, schedule = prepared
-    key, asked = jax.random.key(0), jnp.zeros(rounds, bool)
-    state = start_rounds(setup, problem, hyper, key)
+    problem, key, asked = placed(plan, problem), jax.random.key(0), jnp.zeros(rounds, bool)
+    state = start_rounds(setup, problem, hyper, key, plan=plan)
     run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
     seconds = []
     for _ in range(4):
-        state = jax.block_until_ready(start_rounds(setup, problem, hyper, key))
+        state = jax.block_until_ready(start_rounds(setup, problem, hyper, key, plan=plan))
         begun = time.perf_counter()
         jax.block_until_ready(run(problem, hyper, schedule, state, key, asked))
         seconds.append(time.perf_counter() - begun)
     return run, min(seconds[1:])
 
 
-def point(n: int, classes: int) -> dict:
-    """One measurement, in this process."""
+def made(n: int, classes: int) -> Problem:
+    """Softmax regression of n clients."""
     generator = np.random.default_rng(0)
     model = linear(FEATURES, classes)
-    problem = Problem(
+    return Problem(
         data=(
             jnp.asarray(generator.normal(size=(n, EXAMPLES, FEATURES)) / 8, jnp.float32),
             jnp.asarray(generator.integers(0, classes, (n, EXAMPLES)), jnp.int32),
@@ -66,6 +66,11 @@ def point(n: int, classes: int) -> dict:
         loss=loss_of(model, "softmax"),
         batch_size=BATCH,
     )
+
+
+def point(n: int, classes: int) -> dict:
+    """One measurement, in this process."""
+    problem = made(n, classes)
     prepared = prepare(proxskip, {"stepsize": 0.1}, jnp.float32, local_steps=STEPS)
     rounds, plan = max(4, 4_000 // n), Plan(min(CHUNK, n))
     run, seconds = timed(prepared, plan, problem, rounds)

@@ -73,9 +73,5 @@ def status_of(work: Callable[[], int]) -> int:
     except jax.errors.JaxRuntimeError as error:
         if not processes.several():
             raise
-        print(
-            f"sps-jax: error: another process of this run has gone ({str(error).splitlines()[0]:.100}); "
-            "what was finished is kept, and a run with checkpoints goes on with: sps-jax resume",
-            file=sys.stderr,
-        )
+        print(f"sps-jax: error: {processes.LOST} ({str(error).splitlines()[0]:.100})", file=sys.stderr)
         return 4

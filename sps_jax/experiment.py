@@ -1,5 +1,6 @@
 """One algorithm on one problem from one seed, in blocks of rounds: progress, divergence, records."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +12,12 @@ import numpy as np
 
 from sps_jax.engine import State
 from sps_jax.hyperparameters import Choices
-from sps_jax.plan import Plan
+from sps_jax.plan import Plan, place
 from sps_jax.planning import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
 from sps_jax.results import records
-from sps_jax.simulation import Past, asked_rounds, diverged_at, lay_out, run_rounds, start_rounds, tabulate
+from sps_jax.simulation import Past, asked_rounds, diverged_at, placed, run_rounds, start_rounds, tabulate
+from sps_jax.streaming import columns, start_streaming, stream_rounds
 
 Row = dict[str, Any]
 
@@ -33,20 +35,21 @@ class Block(NamedTuple):
     """Some rounds, compiled.
 
     Attributes:
-      run: (problem, hyper, schedule, state, key, asked) -> state, seen, as :func:`sps_jax.simulation.run_rounds`.
+      run: (problem, hyper, schedule, state, key, asked) -> state, seen, as :func:`sps_jax.simulation.run_rounds`; None
+        where the clients' data and memory stay on the host.
       plan: the layout it is compiled for.
       problem: what is simulated, on the devices of the plan.
       shapes: what clients and server hold.
       length: how many rounds.
-      compile_seconds: what compilation took.
+      compile_seconds: what compilation took; None where the first round compiles.
     """
 
-    run: Callable
+    run: Callable | None
     plan: Plan
     problem: Problem
     shapes: Shapes
     length: int
-    compile_seconds: float
+    compile_seconds: float | None
 
 
 class Standing(NamedTuple):
@@ -75,13 +78,20 @@ def compile_blocks(
     rounds: int,
     evaluate_every: int,
     checkpoint_every: int | None = None,
+    streamed: bool = False,
 ) -> Block:
-    """The :class:`Block` of ``prepared`` (from :func:`sps_jax.hyperparameters.prepare`)."""
+    """The :class:`Block` of ``prepared`` (from :func:`sps_jax.hyperparameters.prepare`).
+
+    Where ``streamed`` the data of ``problem`` are NumPy arrays.
+    """
     setup, hyper, schedule = prepared
     of = shapes(setup, hyper, problem)
     length = block_length(rounds, checkpoint_every)
+    if streamed:
+        return Block(None, plan, problem, of, length, None)
     asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[:length])
-    problem, state = lay_out(plan, problem, start_rounds(setup, problem, hyper, key))
+    problem = placed(plan, problem)
+    state = start_rounds(setup, problem, hyper, key, plan=plan)
     began = time.perf_counter()
     run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
     return Block(run, plan, problem, of, length, round(time.perf_counter() - began, 3))
@@ -89,8 +99,10 @@ def compile_blocks(
 
 def start_run(prepared: Choices, block: Block, key: jax.Array) -> Standing:
     """Where a run begins."""
+    if block.run is None:
+        return Standing(start_streaming(prepared, block.problem, key))
     setup, hyper, _ = prepared
-    return Standing(start_rounds(setup, block.problem, hyper, key))
+    return Standing(start_rounds(setup, block.problem, hyper, key, plan=block.plan))
 
 
 def go_on(
@@ -104,10 +116,14 @@ def go_on(
     """
     _, hyper, schedule = prepared
     asked, began, problem = asked_rounds(rounds, evaluate_every), time.perf_counter() - start.seconds, block.problem
-    at = start._replace(state=lay_out(block.plan, problem, start.state)[1])
+    at, run = start, block.run
+    if run is None:
+        run = streaming(prepared, block, key, start, asked)
+    else:
+        at = start._replace(state=start.state._replace(memory=place(block.plan, start.state.memory)))
     while at.past.rounds < rounds and at.diverged is None:
         some = asked[at.past.rounds :][: block.length]
-        state, seen = block.run(problem, hyper, schedule, at.state, key, jnp.asarray(some))
+        state, seen = run(problem, hyper, schedule, at.state, key, jnp.asarray(some))
         seen = jax.tree.map(np.asarray, seen)
         bad = diverged_at(seen, some)
         done = block.length if bad is None else bad - 1
@@ -122,6 +138,17 @@ def go_on(
         diverged = None if bad is None else past.rounds + 1
         at = Standing(state, past, iterations, time.perf_counter() - began, diverged)
         yield at, rows
+
+
+def streaming(prepared: Choices, block: Block, key: jax.Array, start: Standing, asked: np.ndarray) -> Callable:
+    """What a :class:`Block` runs, for clients on the host: the next so many rounds after ``start``, call by call."""
+    rounds = stream_rounds(prepared, block.plan, block.problem, key, asked[start.past.rounds :], start.state)
+
+    def run(problem: Problem, hyper: Any, schedule: Any, state: State, key: jax.Array, some: jax.Array) -> tuple:
+        taken = list(itertools.islice(rounds, len(some)))
+        return taken[-1][0], columns([seen for _, seen in taken])
+
+    return run
 
 
 def summarise(block: Block, end: Standing) -> Row:

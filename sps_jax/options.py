@@ -23,6 +23,7 @@ from sps_jax.problem import Problem
 from sps_jax.problems import PROBLEMS
 from sps_jax.problems.supervised import PRECISIONS
 from sps_jax.sparsify import CRITERIA, SCOPES, Sparsifier, inner_matrices, matrices
+from sps_jax.streaming import on_host
 
 MAKERS = (*PROBLEMS.values(), *ALGORITHMS.values())
 BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "fedavg_client_pruning", "proxskip")
@@ -46,6 +47,7 @@ class Run:
       prune_ends: whether the first and the last layer of a network are pruned too.
       cohort: clients that take part in a round, drawn for it; default is all.
       cohort_by: how they are drawn: uniform, or size (of their data).
+      stream: keep clients' data and memory in the host's memory, and on the devices those of a round's cohort alone.
       batch_size: examples of a local gradient, or full; default is the problem's own.
       rounds: communications.
       evaluate_every: rounds from one evaluation to the next.
@@ -79,6 +81,7 @@ class Run:
     prune_ends: bool = True
     cohort: int | None = None
     cohort_by: str = "uniform"
+    stream: bool = False
     batch_size: str | None = None
     rounds: int = 200
     evaluate_every: int = 1
@@ -147,6 +150,10 @@ def check(options: Run) -> None:
         raise ValueError(f"{local_steps(options):.3g} local steps (rounds / prob) are more than can be counted, 2**31")
     if options.target is not None and not np.isfinite(options.target):
         raise ValueError(f"target must be finite, not {options.target}")
+    if options.stream and options.cohort is None:
+        raise ValueError("--stream is for runs with a --cohort: without one all clients are on the devices at once")
+    if options.stream and options.coordinator is not None:
+        raise ValueError("--stream is for a run on one process; with several, each has its own clients' data alone")
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")
     if isinstance(norm, float) and not 0 < norm < np.inf:
         raise ValueError(f"clip_norm must be positive and finite, 'none' or 'auto', not {norm:g}")
@@ -241,7 +248,10 @@ def build_problem(options: Run) -> Problem:
     if "batch_size" in chosen:
         size = number("batch-size", chosen["batch_size"], int, "full")
         chosen["batch_size"] = None if size == "full" else size
-    return make(**chosen)
+    if not options.stream:
+        return make(**chosen)
+    with jax.default_device(jax.devices("cpu")[0]):
+        return on_host(make(**chosen))
 
 
 def hyperparameters(options: Run, name: str, problem: Problem) -> dict[str, Any]:

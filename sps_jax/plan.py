@@ -64,6 +64,26 @@ def clients_mesh(devices: list[jax.Device]) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
+def by_client(clients: int, rows: Callable[[slice], Tree]) -> Tree:
+    """Arrays (n, ...) of which a process makes and holds the rows of its own clients, those of its devices.
+
+    Args:
+      clients: n. Where all devices cannot have equally many, and in a process that is alone, all rows are its own.
+      rows: the arrays' rows of consecutive clients.
+    """
+    if jax.process_count() == 1 or clients % jax.device_count():
+        return jax.tree.map(jnp.asarray, rows(slice(0, clients)))
+    sharding = _split(clients_mesh(jax.devices()))
+    places = sharding.addressable_devices_indices_map((clients,))
+    own = [jax.device_put(rows(slice(*at[0].indices(clients)[:2])), device) for device, at in places.items() if at]
+    whole = jax.make_array_from_single_device_arrays
+    return jax.tree.map(lambda *a: whole((clients, *a[0].shape[1:]), sharding, a), *own)
+
+
+def _split(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
 def place(plan: Plan, stacked: Tree) -> Tree:
     """``stacked``, arrays (n, ...), with n/D clients on each device of the plan.
 
@@ -74,7 +94,7 @@ def place(plan: Plan, stacked: Tree) -> Tree:
     """
     if plan.mesh is None:
         return stacked
-    sharding = NamedSharding(plan.mesh, PartitionSpec(AXIS))
+    sharding = _split(plan.mesh)
     if jax.process_count() == 1:
         return jax.device_put(stacked, sharding)
 
@@ -86,6 +106,11 @@ def place(plan: Plan, stacked: Tree) -> Tree:
         )
 
     return jax.tree.map(own_rows, jax.tree.map(jnp.asarray, stacked))
+
+
+def shared_out(plan: Plan, stacked: Tree) -> Tree:
+    """:func:`place` under jit: no device computes what others hold."""
+    return stacked if plan.mesh is None else lax.with_sharding_constraint(stacked, _split(plan.mesh))
 
 
 def everywhere(plan: Plan, values: Tree) -> Tree:

@@ -185,7 +185,7 @@ def choose(
       problem: what is simulated.
       devices: how many to use, of those JAX sees and dividing n; None for as many as possible.
       chunk: clients at once on a device, ``"all"``, or ``"auto"``.
-      memory: bytes there are; None asks the machine.
+      memory: bytes there are for this process; None asks the machine.
 
     Raises:
       ValueError: for more devices than there are or that do not divide n, a chunk out of range, or a layout that does
@@ -220,7 +220,7 @@ def choose(
     memory = free_memory() if memory is None else memory
 
     def needed(plan: Plan) -> int:
-        return footprint(of, problem, plan).total
+        return footprint(of, problem, plan).total // jax.process_count()
 
     all_at_once = here if of.cohort is None else None  # not with a cohort: evaluations go through all clients
     plans = [Plan(None if size == all_at_once else size, mesh) for size in range(wanted, 0, -1)]

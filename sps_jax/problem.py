@@ -176,13 +176,14 @@ def _sums(function: Callable, params: Tree, data: tuple[jax.Array, ...], count: 
 
 
 def stack_clients(
-    arrays: Sequence[np.ndarray], parts: Sequence[np.ndarray]
+    arrays: Sequence[np.ndarray], parts: Sequence[np.ndarray], longest: int | None = None
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Examples (N, ...) dealt to clients, padded with zeros: ``data`` (n, m, ...) and ``counts`` (n,) int32.
 
     Args:
       arrays: one or more arrays with the same leading axis of N examples.
       parts: for each client the indices of its examples, none empty.
+      longest: m, where these are some of the clients of a problem; None for the most that one of them has.
 
     Raises:
       ValueError: for no client, a client without examples, arrays of unequal lengths or a row that is not there.
@@ -203,7 +204,8 @@ def stack_clients(
         raise ValueError(
             f"clients' rows must be whole numbers from 0 to {lengths[0] - 1}, not {rows.min()} to {rows.max()}"
         )
-    data = tuple(np.zeros((len(parts), counts.max(), *a.shape[1:]), a.dtype) for a in arrays)
+    most = counts.max() if longest is None else longest
+    data = tuple(np.zeros((len(parts), most, *a.shape[1:]), a.dtype) for a in arrays)
     for stacked, a in zip(data, arrays, strict=True):
         for i, part in enumerate(parts):
             stacked[i, : len(part)] = a[part]

@@ -1,6 +1,8 @@
 """The processes of one run: all compute, the first alone writes, and where one cannot go on none does."""
 
+import ctypes
 import os
+import signal
 import sys
 import zlib
 from collections import Counter
@@ -12,6 +14,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 T = TypeVar("T")
+
+LOST = (
+    "another process of this run has gone, or did not come; "
+    "what was finished is kept, and a run with checkpoints goes on with: sps-jax resume"
+)
 
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> bool:
@@ -37,12 +44,24 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     if not 0 <= process_id < num_processes:
         raise ValueError(f"--process-id must be from 0 to {num_processes - 1}, not {process_id}")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if os.name == "posix":
+        ctypes.CDLL(None).signal(int(signal.SIGABRT), _lost)
     jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=20)
     counts = Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         part()
         raise ValueError(f"each process must have as many --devices, not {', '.join(map(str, counts.values()))}")
     return True
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _lost(_: int) -> None:
+    """JAX's runtime aborts a process that has lost another, from a thread of its own: say so and end with status 4.
+
+    To be called there, in place of the abort: what JAX takes a callback for fails (std::bad_cast, jaxlib 0.10).
+    """
+    os.write(2, f"sps-jax: error: {LOST}\n".encode())
+    os._exit(4)
 
 
 def several() -> bool:
@@ -59,6 +78,7 @@ def part() -> None:
     """Wait for the others to come here too; from then on none waits for another, or minds that it ends."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
 
 def leave(status: int) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import gc
 import itertools
 import json
 import os
@@ -38,7 +39,9 @@ from sps_jax.plan import Plan
 from sps_jax.planning import choose, describe, footprint, shapes
 from sps_jax.problem import Problem
 from sps_jax.shared_journal import Agreed, SharedJournal
+from sps_jax.simulation import placed
 from sps_jax.stopping import Stopped, Wish, wishes
+from sps_jax.streaming import cohort_plan
 
 TALK = ("json", "quiet")
 """Options that say how a run is told, not what it is."""
@@ -111,6 +114,9 @@ def load(options: Run, devices: int | None) -> Job:
     pruned = pruned_leaves(options, problem)
     prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
     plans = {name: lay_out_run(prepared[name], problem, devices, options) for name in prepared}
+    if not options.stream:  # all have the same devices; no copy is left elsewhere
+        problem = jax.block_until_ready(placed(next(iter(plans.values())), problem))
+    gc.collect()  # JAX holds NumPy's copy of what it was given until then
     return Job(options, problem, pruned, prepared, plans)
 
 
@@ -214,7 +220,8 @@ def lay_out_run(prepared: Choices, problem: Problem, devices: int | None, option
     """The layout of a run, said on standard error."""
     setup, hyper, _ = prepared
     of = shapes(setup, hyper, problem)
-    plan = choose(of, problem, devices=devices, chunk=number("chunk", options.chunk, int, "all", "auto"))
+    choices = {"devices": devices, "chunk": number("chunk", options.chunk, int, "all", "auto")}
+    plan = cohort_plan(prepared, problem, **choices) if options.stream else choose(of, problem, **choices)
     need = footprint(of, problem, plan)
     if processes.first():
         if "prob" in hyper and local_steps(options) >= MANY:
@@ -256,7 +263,13 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
             bar.set_description(f"{name}: compiling")
             choice, key = job.prepared[name], jax.random.key(options.seed)
             block = compile_blocks(
-                choice, job.plans[name], job.problem, key, **settings, checkpoint_every=options.checkpoint_every
+                choice,
+                job.plans[name],
+                job.problem,
+                key,
+                **settings,
+                checkpoint_every=options.checkpoint_every,
+                streamed=options.stream,
             )
             bar.set_description(name)
             for _, seed in group:

@@ -19,7 +19,7 @@ from sps_jax.cohort import Cohort
 from sps_jax.communication import Count, message_bits, total_bits
 from sps_jax.engine import Schedule, State, StepState, begin, observe, one_round, split_key, start, step
 from sps_jax.hyperparameters import Setup, prepare
-from sps_jax.plan import Plan, everywhere, place
+from sps_jax.plan import VMAP, Plan, everywhere, place, shared_out
 from sps_jax.planning import Shapes, choose, shapes
 from sps_jax.problem import Problem
 from sps_jax.tree import Tree
@@ -116,21 +116,28 @@ def _scan_rounds(
 
 
 def start_rounds(
-    setup: Setup, problem: Problem, hyper: dict[str, jax.Array], key: jax.Array, params: Tree | None = None
+    setup: Setup,
+    problem: Problem,
+    hyper: dict[str, jax.Array],
+    key: jax.Array,
+    params: Tree | None = None,
+    plan: Plan = VMAP,
 ) -> State:
     """:func:`start` for the algorithm of ``setup``, compiled; the network's initialisation once for all algorithms.
 
-    That of a deep one takes seconds to compile, and longer operation by operation.
+    That of a deep one takes seconds to compile, and longer operation by operation. The clients' memory is laid out by
+    ``plan``.
     """
     params = jax.jit(problem.init)(split_key(key).init) if params is None else params
-    return _start_rounds(setup, problem, hyper, key, params)
+    return _start_rounds(setup, plan, problem, hyper, key, params)
 
 
-@partial(jax.jit, static_argnames="setup")
+@partial(jax.jit, static_argnames=("setup", "plan"))
 def _start_rounds(
-    setup: Setup, problem: Problem, hyper: dict[str, jax.Array], key: jax.Array, params: Tree | None
+    setup: Setup, plan: Plan, problem: Problem, hyper: dict[str, jax.Array], key: jax.Array, params: Tree | None
 ) -> State:
-    return start(setup.build(hyper), problem, key, params)
+    state = start(setup.build(hyper), problem, key, params)
+    return state._replace(memory=shared_out(plan, state.memory))
 
 
 def placed(plan: Plan, problem: Problem) -> Problem:
@@ -143,11 +150,6 @@ def placed(plan: Plan, problem: Problem) -> Problem:
     """
     data, counts, weights = place(plan, (problem.data, problem.counts, problem.weights))
     return replace(problem, data=data, counts=counts, weights=weights)
-
-
-def lay_out(plan: Plan, problem: Problem, state: State) -> tuple[Problem, State]:
-    """Clients' data and memory on the devices of the plan."""
-    return placed(plan, problem), state._replace(memory=place(plan, state.memory))
 
 
 class Past(NamedTuple):
@@ -282,7 +284,8 @@ def simulate(
     asked = asked_rounds(rounds, evaluate_every)
     of = shapes(setup, hyper, problem)
     plan = choose(of, problem) if plan is None else plan
-    problem, state = lay_out(plan, problem, start_rounds(setup, problem, hyper, key, params))
+    problem = placed(plan, problem)
+    state = start_rounds(setup, problem, hyper, key, params, plan)
     state, seen = run_rounds(setup, plan, problem, hyper, schedule, state, key, jnp.asarray(asked))
     return state, tabulate(seen, asked, of, encoding)
 

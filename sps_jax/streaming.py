@@ -5,10 +5,12 @@ one's data onto the device; who that is depends on the key alone. The numbers ar
 :func:`sps_jax.simulation.simulate`, but for the order in which an evaluation adds up clients.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -51,6 +53,7 @@ def stream(
     params: Tree | None = None,
     encoding: str = "cheapest",
     plan: Plan | None = None,
+    folder: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> tuple[State, dict[str, np.ndarray]]:
     """:func:`sps_jax.simulate` of a cohort a round, with all other clients in host memory.
@@ -58,6 +61,7 @@ def stream(
     Args:
       problem: its ``data`` may be NumPy arrays or ``np.memmap``; they are read a cohort at a time.
       cohort: how many clients take part in a round, or a :class:`sps_jax.cohort.Cohort`.
+      folder: where what clients keep between rounds is in memory-mapped files, written anew; None for host memory.
       options: ``local_steps``, ``transform`` and ``transform_on``.
       make, hyper, key, rounds, evaluate_every, params, encoding, plan: as for :func:`sps_jax.simulate`.
 
@@ -79,8 +83,8 @@ def stream(
     asked = asked_rounds(rounds, evaluate_every)
     of = shapes(*prepared[:2], problem)
     plan = cohort_plan(prepared, problem) if plan is None else plan
-    seen: list[dict[str, np.ndarray]] = []
-    for state, one in stream_rounds(prepared, plan, problem, key, asked, params):  # noqa: B007
+    begun, seen = start_streaming(prepared, problem, key, params, folder), []
+    for state, one in stream_rounds(prepared, plan, problem, key, asked, begun):  # noqa: B007
         seen.append(one)
         if not one["finite"]:
             break
@@ -103,7 +107,8 @@ def cohort_plan(prepared: Choices, problem: Problem, **choices: Any) -> Plan:
     setup, hyper, _ = prepared
     size = cohort_of(setup).size
     some = replace(problem, data=tuple(a[:size] for a in problem.data), counts=problem.counts[:size], weights=None)
-    return choose(shapes(setup, hyper, problem)._replace(cohort=None), some, **choices)
+    plan = choose(shapes(setup, hyper, problem)._replace(cohort=None), some, **choices)
+    return plan._replace(chunk=plan.chunk or size // plan.devices)  # None would be all clients to who predicts memory
 
 
 def columns(seen: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -112,30 +117,65 @@ def columns(seen: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.stack([one.get(name, np.zeros_like(like)) for one in seen]) for name, like in shapes.items()}
 
 
+def on_host(problem: Problem) -> Problem:
+    """``problem`` with the clients' data in NumPy arrays, without a copy where they are on a CPU."""
+    return replace(problem, data=tuple(np.asarray(a) for a in problem.data))  # type: ignore[misc]  # one or the other
+
+
+def start_streaming(
+    prepared: Choices,
+    problem: Problem,
+    key: jax.Array,
+    params: Tree | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> State:
+    """The state before the first round, every client's memory on the host: see :func:`stream`."""
+    (setup, hyper, _), n = prepared, problem.clients
+    params = jax.jit(problem.init)(split_key(key).init) if params is None else params
+    server, some = _enrolled(setup, hyper, params, jnp.arange(1, dtype=jnp.int32), n)
+    leaves, structure = jax.tree.flatten(some)
+    rooms = [_room(folder, i, (n, *a.shape[1:]), a.dtype) for i, a in enumerate(leaves)]
+    memory = jax.tree.unflatten(structure, rooms)
+    for who, _ in _parts(n, cohort_of(setup).size):
+        _put(memory, who, _enrolled(setup, hyper, params, jnp.asarray(who.ids), n)[1])
+    return State(server, memory, jnp.int32(0))
+
+
+def _room(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array to be written: in host memory, or the file of this number in ``folder``."""
+    if folder is None or 0 in shape:  # no file can be mapped that is empty
+        return np.empty(shape, dtype)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(Path(folder) / f"memory-{number}.npy", "w+", dtype, shape)
+
+
 def stream_rounds(
-    prepared: Choices, plan: Plan, problem: Problem, key: jax.Array, asked: np.ndarray, params: Tree | None = None
+    prepared: Choices, plan: Plan, problem: Problem, key: jax.Array, asked: np.ndarray, state: State
 ) -> Iterator[tuple[State, dict[str, np.ndarray]]]:
-    """Round after round: the state, and what was seen, as by :func:`sps_jax.simulation.run_rounds`; no evaluation in
-    rounds that are not ``asked`` for one.
+    """Round after round from ``state``: the state then, and what was seen, as by
+    :func:`sps_jax.simulation.run_rounds`; no evaluation in rounds that are not ``asked`` for one.
+
+    The memory in ``state`` is of NumPy arrays, and changes in its place where these can be written.
     """
     setup, hyper, schedule = prepared
     n, counts = problem.clients, jnp.asarray(problem.counts)
-    params = jax.jit(problem.init)(split_key(key).init) if params is None else params
-    server, memory = _begin(setup, hyper, params, n)
+    server, memory, t = state
+    memory = jax.tree.map(lambda a: np.require(a, requirements="W"), memory)
     precise = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # options are made at import
 
     def load(who: Member) -> Problem:
         with jax.enable_x64(precise):  # a setting of each thread
             return _load(plan, problem, who)
 
-    t = jnp.int32(0)
     with ThreadPoolExecutor(1) as loader:
         who, end = _cohort(setup, schedule, counts, key, t)
         ahead = loader.submit(load, who)
-        for look in asked:
+        for number, look in enumerate(asked, start=1):
             some, now, begun = ahead.result(), who, State(server, place(plan, _rows(memory, who)), t)
-            t, (who, end) = end, _cohort(setup, schedule, counts, key, end)
-            ahead = loader.submit(load, who)
+            t = end
+            if number < len(asked):
+                who, end = _cohort(setup, schedule, counts, key, t)
+                ahead = loader.submit(load, who)
             (server, own, _), seen = _round(setup, plan, n, some, now, hyper, schedule, begun, key)
             _put(memory, now, own)
             state = State(server, memory, t)
@@ -190,15 +230,6 @@ def _enrolled(
     algorithm = setup.build(hyper)
     h, server = algorithm.init(params)
     return server, enrolled(algorithm, h, ids, clients)
-
-
-def _begin(setup: Setup, hyper: dict[str, jax.Array], params: Tree, n: int) -> tuple[Any, Tree]:
-    """The server's state and, on the host, every client's memory."""
-    server, some = _enrolled(setup, hyper, params, jnp.arange(1, dtype=jnp.int32), n)
-    memory = jax.tree.map(lambda a: np.empty((n, *a.shape[1:]), a.dtype), some)
-    for who, _ in _parts(n, cohort_of(setup).size):
-        _put(memory, who, _enrolled(setup, hyper, params, jnp.asarray(who.ids), n)[1])
-    return server, memory
 
 
 def _rows(stacked: Tree, who: Member) -> Tree:

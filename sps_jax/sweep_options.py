@@ -33,6 +33,7 @@ def sweep_type() -> type:
     single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in lists()]
     others: list[tuple[str, Any, Any]] = [("points_chunk", str, "auto")]
     others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto")]
+    others += [("stream", Suppress[bool], False)]
     alone = ("target", "checkpoint_every", "coordinator", "num_processes", "process_id")
     others += [(name, Suppress[None], None) for name in alone]  # type: ignore[misc]  # an alias of Annotated
     helps = own | {

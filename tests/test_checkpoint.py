@@ -149,6 +149,30 @@ def test_a_run_that_is_killed_twenty_times_goes_on_to_the_same_end(whole, tmp_pa
             finish(out, whole)
 
 
+def being_written(out):
+    folder = out / "checkpoints"
+    return [path for path in folder.iterdir() if "orbax-checkpoint-tmp" in path.name] if folder.is_dir() else []
+
+
+@pytest.mark.endurance
+def test_a_run_that_is_killed_while_it_writes_a_checkpoint_goes_on_to_the_same_end(whole, tmp_path):
+    kills, torn, out = 0, 0, tmp_path / "out"
+    while torn < 5 and kills < 40:
+        begun = (out / "config.json").is_file()
+        process = Process(tmp_path, *(["resume", out] if begun else ["run", *SMALL, "--out", out]))
+        before = set(being_written(out))
+        if not process.when(lambda before=before: set(being_written(out)) - before):
+            finish(out, whole)
+            shutil.rmtree(out)
+            continue
+        process.send(signal.SIGKILL)
+        assert process.end()[0] == -signal.SIGKILL
+        kills, torn = kills + 1, torn + bool(set(being_written(out)) - before)
+    assert torn == 5
+    finish(out, whole)
+    assert not being_written(out)
+
+
 def test_ctrl_c_stops_after_the_round_and_a_second_one_at_once(whole, copy):
     begun = copy / "checkpoints" / "begun.json"
     edit(begun, lambda c: c | {"versions": c["versions"] | {"optax": "0.0.1"}})
@@ -176,8 +200,7 @@ def truncate(step):
 def test_checkpoints_that_cannot_be_used_are_set_aside_for_the_one_before(how, copy, whole):
     good, older, newest = steps(copy)
     folder = copy / "checkpoints"
-    shutil.rmtree(folder / str(newest))
-    checkpoint.save(folder, newest, {"foreign": np.ones(3)})
+    replace_newest(copy, {})
     for step in [older] if how == "two" else [older, good]:
         truncate(folder / str(step))
     error = finish(copy, whole)
@@ -195,6 +218,12 @@ def test_what_is_finished_is_said_to_be_and_table_and_picture_are_made_anew(whol
     assert "all 4 runs" in finish(out, whole)
 
 
+def replace_newest(out, about):
+    folder, newest = out / "checkpoints", steps(out)[-1]
+    shutil.rmtree(folder / str(newest))
+    checkpoint.save(folder, newest, {"foreign": np.ones(3)}, about)
+
+
 REFUSED = {
     "setting": (
         lambda out: edit(out / "config.json", lambda c: c | {"settings": c["settings"] | {"sparsity": 0.5}}),
@@ -203,6 +232,10 @@ REFUSED = {
     "format": (
         lambda out: edit(out / "checkpoints" / "begun.json", lambda c: c | {"format": 7}),
         "has format 7 (of sps_jax 0.",
+    ),
+    "another version's checkpoint": (
+        lambda out: replace_newest(out, {"format": 7, "versions": {"sps_jax": "9.1"}}),
+        "has format 7 (of sps_jax 9.1); this version reads 1 alone",
     ),
     "no config": (lambda out: (out / "config.json").unlink(), "is not the folder of a run"),
     "torn config": (lambda out: os.truncate(out / "config.json", 40), "config.json is damaged"),

@@ -1,4 +1,4 @@
-"""The command line, what can go right or late through real processes: what a wrong input gets, and what a right one leaves behind."""
+"""The command line: what a wrong input gets, and, through real processes, what a right one leaves behind."""
 
 import json
 

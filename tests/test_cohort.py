@@ -10,9 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sps_jax import checkpoint, experiment, results, streaming
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.engine import begin, split_key, taking_part
+from sps_jax.options import build_problem, check, command_type
+from sps_jax.plan import Plan
+from sps_jax.run_command import prepare_algorithm
 from sps_jax.simulation import iterate, simulate
 from sps_jax.streaming import stream
 
@@ -215,8 +219,13 @@ def test_the_state_between_iterations_has_a_row_a_member(least_squares):
 
 
 @x64
-@pytest.mark.parametrize("weights", [None, (0.1, 0.2, 0.3, 0.4)], ids=["equal", "by size"])
-@pytest.mark.parametrize("name", ["fedavg", "sparse_proxskip", "scaffold", "fednova"])
+@pytest.mark.parametrize(
+    "weights", [None, pytest.param((0.1, 0.2, 0.3, 0.4), marks=pytest.mark.slow)], ids=["equal", "by size"]
+)
+@pytest.mark.parametrize(
+    "name",
+    ["sparse_proxskip", "scaffold", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fedavg", "fednova"))],
+)
 def test_streaming_gives_the_same_numbers(name, weights, least_squares):
     """The states are equal, the records but for the order of their sums; data are memory-mapped or not."""
     import problems
@@ -249,6 +258,70 @@ def test_data_may_be_memory_mapped_and_only_the_cohort_is_loaded(least_squares, 
     np.testing.assert_allclose(seen["train_loss"], history["train_loss"], rtol=1e-5)
 
 
+def test_memory_may_be_memory_mapped_and_no_cohort_is_loaded_in_vain(least_squares, tmp_path, monkeypatch):
+    """4 rounds of 2 of 4 clients and one evaluation of all: 6 loads."""
+    loads, load = [], streaming._load
+    monkeypatch.setattr(streaming, "_load", lambda *a: loads.append(None) or load(*a))
+    problem = least_squares(dtype=np.float32).problem
+    run = {"rounds": 4, "local_steps": 2, "cohort": C, "evaluate_every": 4}
+    args = (ALGORITHMS["proxskip"], problem, {"stepsize": 0.01}, KEY)
+    state, _ = stream(*args, **run, folder=tmp_path)
+    assert len(loads) == 6
+    assert all(isinstance(a, np.memmap) for a in jax.tree.leaves(state.memory))
+    for number, leaf in enumerate(jax.tree.leaves(stream(*args, **run)[0].memory)):
+        np.testing.assert_array_equal(np.load(tmp_path / f"memory-{number}.npy"), leaf)
+
+
+@x64
+@pytest.mark.slow
+def test_a_streamed_run_of_blocks_is_that_of_the_device_and_can_be_taken_up(tmp_path):
+    """As ``sps-jax run --stream`` has it: equal records, and from a checkpoint on bit for bit."""
+    settings, key = {"rounds": 4, "evaluate_every": 3}, jax.random.key(0)
+    ends = {}
+    for streamed in (False, True):
+        options = command_type()(
+            problem="quadratic", precision="float64", stream=streamed, cohort=2, clients=5, local_steps=2
+        )
+        problem = build_problem(options)
+        chosen = prepare_algorithm(options, "proxskip", problem)
+        block = experiment.compile_blocks(
+            chosen, Plan(1), problem, key, **settings, checkpoint_every=2, streamed=streamed
+        )
+        rows = []
+        for at, some in experiment.go_on(
+            chosen, block, key, experiment.start_run(chosen, block, key), **settings, encoding="dense"
+        ):
+            rows += some
+            if at.past.rounds == 2:
+                checkpoint.save(tmp_path / str(streamed), 2, at.state)
+                middle = at
+        ends[streamed] = rows, at.state
+    for row, like in zip(*(rows for rows, _ in ends.values()), strict=True):
+        assert row.keys() == like.keys()
+        for name, value in row.items():
+            np.testing.assert_allclose(like[name], value, rtol=1e-12, atol=1e-12, err_msg=name)
+    middle = middle._replace(state=checkpoint.restore(tmp_path / "True", at.state))
+    again = list(experiment.go_on(chosen, block, key, middle, **settings, encoding="dense"))
+    assert [row for _, some in again for row in some] == [row for row in rows if row["round"] > 2]
+    jax.tree.map(np.testing.assert_array_equal, again[-1][0].state, at.state)
+    assert all(isinstance(a, np.ndarray) for a in jax.tree.leaves((at.state.memory, problem.data)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "--stream is for runs with a --cohort"),
+        (
+            {"cohort": 2, "coordinator": "localhost:1", "num_processes": 2, "process_id": 0},
+            "--stream is for a run on one process",
+        ),
+    ],
+)
+def test_where_nothing_can_be_streamed(options, message):
+    with pytest.raises(ValueError, match=message):
+        check(command_type()(stream=True, **options))
+
+
 def test_a_streamed_run_that_diverges_keeps_what_it_had(least_squares):
     problem = least_squares(dtype=np.float32).problem
     run = {"rounds": 60, "local_steps": 20, "cohort": C, "evaluate_every": 7}
@@ -274,3 +347,27 @@ def test_from_the_shell(tmp_path, shell):
     ):
         done = shell(*few, *more, "--out", tmp_path / "other")
         assert done.returncode == 2 and message in done.stderr and not (tmp_path / "other").exists()
+
+
+@pytest.mark.slow
+def test_streamed_from_the_shell(tmp_path, shell):
+    """The same records, and a run that was stopped and goes on."""
+    few = ["run", "--rounds", "20", "--clients", "8", "--algorithm", "scaffold", "--cohort", "4", "--seeds", "2"]
+    few += ["--precision", "float64", "--checkpoint-every", "5"]
+    for name, more in (("device", ()), ("host", ("--stream",))):
+        done = shell(*few, *more, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    device, host = (results.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("device", "host"))
+    for row, like in zip(device, host, strict=True):
+        for name, value in row.items():
+            if isinstance(value, float):
+                np.testing.assert_allclose(like[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
+            else:
+                assert like[name] == value
+    out = tmp_path / "host"
+    before = (out / "metrics.jsonl").read_bytes()
+    ended = out / "checkpoints" / "finished.jsonl"
+    ended.write_text(ended.read_text().splitlines(keepends=True)[0])  # as if it had been killed in the second run
+    done = shell("resume", out)
+    assert done.returncode == 0 and "goes on after round 15 of 20" in done.stderr, done.stderr
+    assert (out / "metrics.jsonl").read_bytes() == before

@@ -24,7 +24,10 @@ from sps_jax.problems import digits
 problem = digits(clients=16, precision="float64")
 hyper = {"stepsize": 0.1, "prob": 0.2, "sparsity": 0.9}
 run = {"rounds": 6, "evaluate_every": 2, "cohort": cohort or None}
-_, history = sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), **run)
+state, history = sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), **run)
+for a in (*problem.data, *jax.tree.leaves(state.memory)):
+    held = sum(shard.data.nbytes for shard in a.addressable_shards)
+    assert held * jax.process_count() == a.nbytes, (a.shape, a.sharding)
 print("devices", jax.device_count())
 print(json.dumps({name: column.tolist() for name, column in history.items()}))
 """

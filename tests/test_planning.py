@@ -1,5 +1,8 @@
 """The layout that is chosen, what it is predicted to need, and what is refused."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -98,3 +101,43 @@ def test_working_memory_does_not_grow_with_the_clients():
         run = run_rounds.lower(setup, Plan(5), problem, hyper, schedule, state, key, asked).compile()
         temporary.append(run.memory_analysis().temp_size_in_bytes)
     assert temporary[1] < temporary[0] + 200 * 8  # a count of nonzeros and a number of a client
+
+
+RESIDENT = """
+import gc, sys, threading, time
+import jax, psutil
+import sps_jax as sps
+from sps_jax.plan import Plan
+from sps_jax.planning import footprint
+from sps_jax.problems import synthetic_logistic
+
+clients, cohort = int(sys.argv[1]), int(sys.argv[2]) or None
+problem = jax.block_until_ready(synthetic_logistic(clients=clients))
+gc.collect()  # JAX holds NumPy's copy until then
+hyper, options = {"stepsize": 1.0, "sparsity": 0.9}, {"local_steps": 2, "cohort": cohort}
+prepared = sps.prepare(sps.sparse_proxskip, hyper, problem.ridge.dtype, **options)
+plan, seen, done = Plan(1000), [], threading.Event()
+def watch():
+    while not done.is_set():
+        seen.append(psutil.Process().memory_info().rss)
+        time.sleep(0.01)
+watcher = threading.Thread(target=watch)
+watcher.start()
+sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), rounds=4, plan=plan, **options)
+done.set()
+watcher.join()
+print(max(seen), footprint(sps.shapes(*prepared[:2], problem), problem, plan).total)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cohort", [1000, 0], ids=["cohort", "all"])
+def test_resident_memory_of_many_clients_is_what_was_predicted(cohort):
+    """200,000 clients, 328 MB of data: the largest resident set within 20 %, without what 2,000 clients have more."""
+    seen, predicted = {}, {}
+    for clients in (2_000, 200_000):
+        command = [sys.executable, "-c", RESIDENT, str(clients), str(cohort)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+        seen[clients], predicted[clients] = map(int, done.stdout.split())
+    program = seen[2_000] - predicted[2_000]
+    assert seen[200_000] - program == pytest.approx(predicted[200_000], rel=0.2)

@@ -13,14 +13,17 @@ COMMON = ["--precision", "float64", "--clients", "8", "--algorithm", "sparse_pro
 LONG = [*COMMON, "--rounds", "1200", "--checkpoint-every", "30"]
 
 
+def free_port():
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return one.getsockname()[1]
+
+
 class Processes:
     """``sps-jax`` in ``folder`` by ``count`` processes, the ``last`` with more options, begun and not waited for."""
 
     def __init__(self, folder, count, *arguments, last=()):
-        with socket.socket() as one:
-            one.bind(("localhost", 0))
-            port = one.getsockname()[1]
-        self.all = []
+        port, self.all = free_port(), []
         for own in range(count):
             command = [sys.executable, "-m", "sps_jax", *map(str, arguments)]
             if count > 1:
@@ -150,3 +153,27 @@ def test_a_run_whose_process_is_killed_ends_and_goes_on_with_other_processes(who
     assert status == 0, error
     assert "goes on after round" in error
     agree(whole, out)
+
+
+MEET = """
+import sys, time
+from sps_jax import processes
+processes.join("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
+print("met", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_dies_before_anything_is_computed_ends_the_other_with_a_message(victim):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    port = str(free_port())
+    both = [subprocess.Popen([sys.executable, "-c", MEET, port, str(own)], **pipes) for own in range(2)]
+    assert [process.stdout.readline() for process in both] == ["met\n"] * 2
+    both[victim].kill()
+    killed = time.monotonic()
+    _, error = both[1 - victim].communicate(timeout=90)
+    assert both[1 - victim].returncode == 4 and time.monotonic() - killed < 60
+    assert error.splitlines()[-1].startswith("sps-jax: error: another process of this run has gone")
+    both[victim].communicate()

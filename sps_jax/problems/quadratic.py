@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sps_jax.plan import by_client
 from sps_jax.problem import Problem
 from sps_jax.tree import Tree
 
@@ -32,8 +33,9 @@ def quadratic(
         raise ValueError(f"mu must be positive and finite, not {mu:g}")
     centres = np.random.default_rng(data_seed).normal(size=(clients, 1, dimension, 1))
     root = np.sqrt(mu)
+    roots = np.full((clients, 1), root)
     return Problem(
-        data=(jnp.asarray(root * centres, precision), jnp.full((clients, 1), root, precision)),
+        data=by_client(clients, lambda own: tuple(jnp.asarray(a[own], precision) for a in (root * centres, roots))),
         counts=jnp.ones(clients, jnp.int32),
         test=None,
         ridge=jnp.zeros((), precision),

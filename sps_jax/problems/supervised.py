@@ -10,6 +10,7 @@ import numpy as np
 
 from sps_jax.errors import unknown
 from sps_jax.models import Model, linear, storage
+from sps_jax.plan import by_client
 from sps_jax.problem import Problem, stack_clients
 from sps_jax.problems.losses import loss_named, loss_of, metrics_of, of_moments
 
@@ -28,20 +29,18 @@ def smoothness(x: np.ndarray, parts: Sequence[np.ndarray], curvature: float, rid
     return np.array([curvature * largest(x[part].astype(np.float64)) + ridge for part in parts])
 
 
-def moments(
-    x: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray], precision: str
-) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+def moments(x: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray], precision: str) -> tuple[np.ndarray, ...]:
     r"""Least squares of a client in d^2 numbers: :math:`A^\top A/m,\; A^\top y/m,\; \|y\|^2/m` as its one example.
 
     Full gradients from these cost d^2 instead of m d, and no padding of small clients to the largest.
 
     Returns:
-      ``data`` of shapes (n, 1, d, d), (n, 1, d), (n, 1) and ``counts`` (n,) of ones, computed in float64.
+      ``data`` of shapes (n, 1, d, d), (n, 1, d), (n, 1), computed in float64.
     """
     x, y = x.astype(np.float64), y.astype(np.float64)
     own = [(x[part], y[part]) for part in parts]
     sums = zip(*((a.T @ a / len(b), a.T @ b / len(b), b @ b / len(b)) for a, b in own), strict=True)
-    return tuple(np.stack(s).astype(precision)[:, None] for s in sums), np.ones(len(parts), np.int32)
+    return tuple(np.stack(s).astype(precision)[:, None] for s in sums)
 
 
 def linear_problem(
@@ -90,7 +89,7 @@ def linear_problem(
         cast(*train),
         None if test is None else cast(*test),
         parts,
-        stacked=moments(*train, parts, dtype) if summed else None,
+        stacked=(lambda own: moments(*train, own, dtype)) if summed else None,
         ridge=ridge,
         batch_size=batch_size,
         weights=weights,
@@ -121,7 +120,7 @@ def network_problem(
     test: tuple[np.ndarray, np.ndarray] | None,
     parts: Sequence[np.ndarray],
     *,
-    stacked: tuple[tuple[np.ndarray, ...], np.ndarray] | None = None,
+    stacked: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]] | None = None,
     ridge: float = 0.0,
     batch_size: int | None,
     weights: str = "equal",
@@ -137,7 +136,7 @@ def network_problem(
       train: x (N, ...) and y (N, ...); for ``"softmax"`` y are classes, one an example or one a position.
       test: the same of examples no client has, or None.
       parts: for each client the rows of ``train`` that are its own.
-      stacked: ``data`` and ``counts`` of the problem where they are others than these rows.
+      stacked: parts of some clients -> their ``data``, one example each, where that is other than these rows.
       ridge: rho of :class:`Problem`.
       batch_size: examples of a local gradient, None for all.
       weights: of the clients, ``"equal"`` or ``"size"``, in proportion to their numbers of examples.
@@ -156,11 +155,11 @@ def network_problem(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, or 'full', not {batch_size}")
     dtype = held_in(precision)
-    data, counts = stack_clients(train, parts) if stacked is None else stacked
-    sizes = np.array([len(part) for part in parts])
+    sizes = np.array([len(part) for part in parts], np.int32)
+    of = stacked or (lambda own: stack_clients(train, own, sizes.max(initial=0))[0])
     return Problem(
-        data=tuple(jnp.asarray(a) for a in data),
-        counts=jnp.asarray(counts),
+        data=by_client(len(parts), lambda own: of(parts[own])),
+        counts=jnp.asarray(sizes if stacked is None else np.ones_like(sizes)),
         test=None if test is None else tuple(jnp.asarray(a) for a in test),
         validation=None if validation is None else tuple(jnp.asarray(a[validation]) for a in train),
         ridge=jnp.asarray(ridge, dtype),

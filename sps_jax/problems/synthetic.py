@@ -1,17 +1,16 @@
 """Logistic regression on made-up clients, as many as one likes."""
 
-from collections.abc import Iterator
-
 import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.models import linear
+from sps_jax.plan import by_client
 from sps_jax.problem import Problem
 from sps_jax.problems.losses import LOSSES, loss_of, metrics_of
 from sps_jax.problems.supervised import held_in
 
 BLOCK = 10_000
-"""Clients that are drawn at once."""
+"""Clients that are drawn at once, from a seed of their own."""
 
 
 def synthetic_logistic(
@@ -60,18 +59,22 @@ def synthetic_logistic(
     dtype, w = held_in(precision), np.zeros(features, np.float32)
     drawn = np.random.default_rng([data_seed, 0]).standard_normal(max(1, round(informative * features)))
     w[: len(drawn)] = drawn
-    x = np.empty((clients, examples, features), dtype)
-    y = np.empty((clients, examples), dtype)
-    made = _blocks(w, examples, heterogeneity, [data_seed, 1])
-    for first in range(0, clients, BLOCK):
-        own = min(BLOCK, clients - first)
-        for a, block in zip((x, y), next(made), strict=True):
-            a[first : first + own] = block[:own]
-    held = next(_blocks(w, examples, heterogeneity, [data_seed, 2]))
+
+    def rows(own: slice) -> tuple[np.ndarray, np.ndarray]:
+        many = own.stop - own.start
+        x, y = np.empty((many, examples, features), dtype), np.empty((many, examples), dtype)
+        for first in range(own.start - own.start % BLOCK, own.stop, BLOCK):
+            here = slice(max(first, own.start), min(first + BLOCK, own.stop))
+            block = _block(w, examples, heterogeneity, [data_seed, 1, first // BLOCK])
+            for a, made in zip((x, y), block, strict=True):
+                a[here.start - own.start : here.stop - own.start] = made[here.start - first : here.stop - first]
+        return x, y
+
+    held = _block(w, examples, heterogeneity, [data_seed, 2, 0])
     test = tuple(a.reshape(BLOCK * examples, *a.shape[2:])[:10_000].astype(dtype) for a in held)
     model = linear(features, 1, bias=False, dtype=precision)
     return Problem(
-        data=(jnp.asarray(x), jnp.asarray(y)),
+        data=by_client(clients, rows),
         counts=jnp.full(clients, examples, jnp.int32),
         test=tuple(map(jnp.asarray, test)),
         ridge=jnp.asarray(ridge, dtype),
@@ -84,14 +87,11 @@ def synthetic_logistic(
     )
 
 
-def _blocks(w: np.ndarray, examples: int, heterogeneity: float, seed: list[int]) -> Iterator[tuple]:
-    """Examples of clients, (BLOCK, m, d) and (BLOCK, m), block after block without end."""
-    number = 0
-    while True:
-        draw = np.random.default_rng([*seed, number])
-        u, v = (heterogeneity * draw.standard_normal((BLOCK, len(w)), np.float32) for _ in range(2))
-        x = draw.standard_normal((BLOCK, examples, len(w)), np.float32) + v[:, None]
-        x /= np.linalg.norm(x, axis=2, keepdims=True)
-        chance = 1 / (1 + np.exp(-10 * np.einsum("nmd,nd->nm", x, w + u)))
-        yield x, (draw.random((BLOCK, examples), np.float32) < chance).astype(np.float32)
-        number += 1
+def _block(w: np.ndarray, examples: int, heterogeneity: float, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Examples of clients, (BLOCK, m, d) and (BLOCK, m)."""
+    draw = np.random.default_rng(seed)
+    u, v = (heterogeneity * draw.standard_normal((BLOCK, len(w)), np.float32) for _ in range(2))
+    x = draw.standard_normal((BLOCK, examples, len(w)), np.float32) + v[:, None]
+    x /= np.linalg.norm(x, axis=2, keepdims=True)
+    chance = 1 / (1 + np.exp(-10 * np.einsum("nmd,nd->nm", x, w + u)))
+    return x, (draw.random((BLOCK, examples), np.float32) < chance).astype(np.float32)
