@@ -70,6 +70,11 @@ def by_client(clients: int, rows: Callable[[slice], Tree]) -> Tree:
     Args:
       clients: n. Where all devices cannot have equally many, and in a process that is alone, all rows are its own.
       rows: the arrays' rows of consecutive clients.
+
+    Example:
+      >>> import numpy as np
+      >>> by_client(3, lambda some: np.arange(5.0, 8.0, dtype=np.float32)[some]).tolist()
+      [5.0, 6.0, 7.0]
     """
     if jax.process_count() == 1 or clients % jax.device_count():
         return jax.tree.map(jnp.asarray, rows(slice(0, clients)))
@@ -109,7 +114,12 @@ def place(plan: Plan, stacked: Tree) -> Tree:
 
 
 def shared_out(plan: Plan, stacked: Tree) -> Tree:
-    """:func:`place` under jit: no device computes what others hold."""
+    """:func:`place` under jit: no device computes what others hold.
+
+    Example:
+      >>> shared_out(Plan(), jnp.ones(2)).tolist()
+      [1.0, 1.0]
+    """
     return stacked if plan.mesh is None else lax.with_sharding_constraint(stacked, _split(plan.mesh))
 
 

@@ -121,7 +121,16 @@ def cut_torn(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The one JSON object of a file; raises a ``ValueError`` that names the file where there is another thing in it."""
+    """The one JSON object of a file; raises a ``ValueError`` that names the file where there is another thing in it.
+
+    Example:
+      >>> folder = tempfile.TemporaryDirectory()
+      >>> path = Path(folder.name) / "file"
+      >>> write_json(path, {"rounds": 3})
+      >>> read_json(path)
+      {'rounds': 3}
+      >>> folder.cleanup()
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -132,7 +141,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What a ``config.json`` holds: ``settings``, ``versions`` and more; raises as :func:`read_json`."""
+    """What a ``config.json`` holds: ``settings``, ``versions`` and more; raises as :func:`read_json`.
+
+    Example:
+      >>> folder = tempfile.TemporaryDirectory()
+      >>> path = Path(folder.name) / "config.json"
+      >>> write_json(path, {"settings": {"rounds": 3}, "versions": {}})
+      >>> read_config(path)["settings"]
+      {'rounds': 3}
+      >>> folder.cleanup()
+    """
     found = read_json(path)
     for name in ("settings", "versions"):
         if not isinstance(found.get(name), dict):
@@ -178,6 +196,14 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
     Raises:
       ValueError: naming file and line, where one is damaged.
+
+    Example:
+      >>> folder = tempfile.TemporaryDirectory()
+      >>> record = {"algorithm": "gd", "problem": "digits", "control_sum": None} | dict.fromkeys(NUMBERS, 1)
+      >>> write_jsonl(Path(folder.name) / "metrics.jsonl", [record])
+      >>> len(read_records(Path(folder.name)))
+      1
+      >>> folder.cleanup()
     """
     path = folder / "metrics.jsonl"
     found = read_jsonl(path, ("algorithm", "problem", "control_sum", *NUMBERS))
@@ -257,6 +283,14 @@ def alone(out: Path, file: Path) -> Iterator[None]:
 
     Raises:
       ValueError: where one does.
+
+    Example:
+      >>> folder = tempfile.TemporaryDirectory()
+      >>> file = Path(folder.name) / "config.json"
+      >>> write_json(file, {})
+      >>> with alone(Path(folder.name), file):
+      ...     write_text(Path(folder.name) / "mine", "")
+      >>> folder.cleanup()
     """
     with file.open("rb") as held:
         try:

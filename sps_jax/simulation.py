@@ -17,7 +17,8 @@ from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.cohort import Cohort
 from sps_jax.communication import Count, message_bits, total_bits
-from sps_jax.engine import Schedule, State, StepState, begin, observe, one_round, split_key, start, step
+from sps_jax.engine import Schedule, State, StepState, begin, one_round, split_key, start, step
+from sps_jax.evaluation import observe
 from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import VMAP, Plan, everywhere, place, shared_out
 from sps_jax.planning import Shapes, choose, shapes

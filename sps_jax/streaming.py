@@ -24,15 +24,13 @@ from sps_jax.engine import (
     Member,
     Schedule,
     State,
-    client_means,
-    control_sum,
     drawn,
     enrolled,
-    observe_server,
     round_length,
     round_of,
     split_key,
 )
+from sps_jax.evaluation import client_means, control_sum, observe_server
 from sps_jax.hyperparameters import Choices, Setup, prepare
 from sps_jax.plan import Plan, place
 from sps_jax.planning import choose, shapes
@@ -265,7 +263,7 @@ def _parts(n: int, size: int) -> Iterator[tuple[Member, np.ndarray]]:
 
 
 def _evaluate(setup: Setup, plan: Plan, hyper: dict[str, jax.Array], problem: Problem, state: State) -> dict[str, Any]:
-    """:func:`sps_jax.engine.observe`, of as many clients at a time as a cohort has."""
+    """:func:`sps_jax.evaluation.observe`, of as many clients at a time as a cohort has."""
     n, dtype = problem.clients, problem.ridge.dtype
     own = np.full(n, 1 / n) if problem.weights is None else np.asarray(problem.weights)
     total: Any = None

@@ -25,6 +25,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "datasets": 3,
     "models": 3,
     "engine": 4,
+    "evaluation": 4,
     "hyperparameters": 4,
     "planning": 4,
     "simulation": 4,
@@ -58,6 +59,7 @@ FOLDERS = {"sparsify", "algorithms", "datasets", "models", "problems"}
 CEILING = {"results": 1, "checkpoint": 1, "plotting": 1}  # they know arrays and dicts, not algorithms
 NEIGHBOURS = {("simulation", name) for name in ("engine", "hyperparameters", "planning")}
 NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning", "hyperparameters")}
+NEIGHBOURS |= {("evaluation", "engine"), ("simulation", "evaluation"), ("streaming", "evaluation")}
 NEIGHBOURS |= {("sweeping", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
 NEIGHBOURS |= {("streaming", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
 NEIGHBOURS |= {("arrays", "problems"), ("arrays", "problems.losses"), ("arrays", "problems.supervised")}
