@@ -173,6 +173,7 @@ def test_a_run_that_is_killed_while_it_writes_a_checkpoint_goes_on_to_the_same_e
     assert not being_written(out)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_the_round_and_a_second_one_at_once(whole, copy):
     begun = copy / "checkpoints" / "begun.json"
     edit(begun, lambda c: c | {"versions": c["versions"] | {"optax": "0.0.1"}})
@@ -196,7 +197,7 @@ def truncate(step):
             os.truncate(path, path.stat().st_size // 2)
 
 
-@pytest.mark.parametrize("how", ["two", "all"])
+@pytest.mark.parametrize("how", ["two", pytest.param("all", marks=pytest.mark.slow)])
 def test_checkpoints_that_cannot_be_used_are_set_aside_for_the_one_before(how, copy, whole):
     good, older, newest = steps(copy)
     folder = copy / "checkpoints"
@@ -244,12 +245,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_fit_is_refused_by_name_and_left_as_it_is(case, copy):
+def test_what_does_not_fit_is_refused_by_name_and_left_as_it_is(case, copy, command):
     change, message = REFUSED[case]
     change(copy)
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
-    status, _, error = Process(copy.parent, "resume", copy).end()
-    assert status == 2 and message in error
+    done = command("resume", copy)
+    assert done.returncode == 2 and message in done.stderr
     assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
 
 
@@ -259,6 +260,7 @@ def test_a_folder_is_for_one_process_at_a_time(copy):
     assert status == 2 and f"another process is at work in {copy}" in error
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_what_was_saved_is_gone_on_with(whole, tmp_path):
     disk, out = tmp_path / "disk", tmp_path / "disk" / "out"
     disk.mkdir()

@@ -335,6 +335,7 @@ def test_streaming_is_for_a_cohort(least_squares):
         stream(ALGORITHMS["fedavg"], least_squares(dtype=np.float32).problem, values, KEY, rounds=1, cohort=None)
 
 
+@pytest.mark.slow
 def test_from_the_shell(tmp_path, shell):
     few = ["run", "--rounds", "3", "--clients", "8", "--algorithm", "tamuna", "sparse_proxskip"]
     done = shell(*few, "--cohort", "4", "--cohort-by", "size", "--out", tmp_path / "out")

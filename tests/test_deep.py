@@ -107,7 +107,7 @@ def trained(problem, stepsize, transform, rounds=12):
     return np.array([before, *run(problem, hyper, jax.random.key(0))[1]["train_loss"]])
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [pytest.param(n, marks=[] if n == "lstm" else SLOW) for n in NETWORKS])
 def test_training_lowers_the_loss(network):
     losses = trained(problem_of(network), 1.0, CLIP)
     assert losses[-1] < 0.7 * losses[0]
@@ -123,9 +123,9 @@ def test_clipping_keeps_a_residual_network_finite():
 @pytest.mark.parametrize(
     ("network", "model"),
     [
-        ("resnet", lambda: resnet((1, 1), 10, width=16, side=8)),
+        pytest.param("resnet", lambda: resnet((1, 1), 10, width=16, side=8), marks=SLOW),
         ("lstm", lambda: lstm(SYMBOLS, embedding=8, width=64, depth=2)),
-        ("transformer", lambda: transformer(SYMBOLS, length=7, width=32, depth=2, heads=4)),
+        pytest.param("transformer", lambda: transformer(SYMBOLS, length=7, width=32, depth=2, heads=4), marks=SLOW),
     ],
 )
 def test_predicted_memory_counts_activations(network, model):

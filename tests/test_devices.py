@@ -66,7 +66,7 @@ def agree(one, other):
 
 @pytest.mark.parametrize(
     ("devices", "processes"),
-    [(4, 1), (2, 2), pytest.param(2, 1, marks=pytest.mark.slow), pytest.param(8, 1, marks=pytest.mark.slow)],
+    [(2, 2), *(pytest.param(devices, 1, marks=pytest.mark.slow) for devices in (2, 4, 8))],
 )
 @pytest.mark.parametrize("cohort", [0, pytest.param(8, marks=pytest.mark.slow)])
 def test_the_same_records(devices, processes, cohort):

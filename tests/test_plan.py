@@ -94,7 +94,14 @@ print(json.dumps(seen))
             "float64", 1e-12, ("fednova", "compressed_scaffnew"), "(Plan(2, both),)", id="own and common keys"
         ),
         pytest.param("float64", 1e-12, ("sparse_proxskip",), "(Plan(1), Plan(4), Plan(None, both))", id="every layout"),
-        pytest.param("float32", 1e-5, ("scaffold", "sparse_proxskip"), "(Plan(4), Plan(1, both))", id="float32"),
+        pytest.param(
+            "float32",
+            1e-5,
+            ("scaffold", "sparse_proxskip"),
+            "(Plan(4), Plan(1, both))",
+            id="float32",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_layouts_agree(dtype, tolerance, some, plans):

@@ -386,6 +386,7 @@ def test_grown_in_one_round_is_a_dense_round_and_then_plain():
     np.testing.assert_allclose(np.diff(history["uplink_bits"]), np.diff(plain["uplink_bits"], prepend=0), rtol=0.01)
 
 
+@pytest.mark.slow
 def test_a_ramp_by_steps_by_sweep_and_with_a_transform():
     """``iterate``, with a transform that does nothing, and ``sweep`` give what ``simulate`` gives."""
     make, hyper = ALGORITHMS["sparse_proxskip"], {"stepsize": 0.5, "sparsity": 0.9}
@@ -429,6 +430,7 @@ def test_a_method_without_sparsity_cannot_grow_it():
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, shell):
     options = ["--criterion", "weight_gradient", "--structure", "blocks:5x4", "--sparsity-rounds", "2"]
     small = ["--rounds", "3", "--clients", "4", "--algorithm", "sparse_proxskip"]

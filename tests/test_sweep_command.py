@@ -47,6 +47,7 @@ def test_every_point_is_recorded_and_a_sweep_that_was_cut_off_goes_on(tmp_path, 
             assert row[name] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value)
 
 
+@pytest.mark.slow
 def test_numbers_of_algorithms_take_lists_too(shell, tmp_path):
     few = ["--algorithm", "fedprox", "gd", "--mu", "0", "1", "--rounds", "2", "--clients", "4"]
     out = tmp_path / "out"

@@ -93,6 +93,7 @@ def test_bits_of_topk_and_quantiser_together():
 
 
 @x64
+@pytest.mark.slow
 def test_the_quantiser_sets_a_floor():
     """With Q_r the error stalls, at a level that falls by 2^-2r; the sum of control variates stays zero."""
     quadratic = least_squares(ridge=0.5)

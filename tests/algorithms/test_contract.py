@@ -87,7 +87,14 @@ def test_rounds_are_steps_with_full_gradients(name, local_steps):
 
 
 @x64
-@pytest.mark.parametrize("name", ["sparse_proxskip", "scaffold", "fednova", "compressed_scaffnew", "feddst"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sparse_proxskip",
+        "scaffold",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("fednova", "compressed_scaffnew", "feddst")),
+    ],
+)
 def test_rounds_are_steps_of_a_cohort(name):
     rounds_and_steps(name, {}, None, 2, cohort=3)
 

@@ -77,6 +77,7 @@ def test_damaged_archive(batches, tmp_path, change):
     assert not list((tmp_path / "out").rglob("dataset_info.json"))
 
 
+@pytest.mark.slow
 def test_the_real_archive(originals, tmp_path):
     make = originals["cifar10"].parent / "make_cifar10_archive.py"
     subprocess.run([sys.executable, make, tmp_path / FILE], check=True, capture_output=True)
