@@ -107,7 +107,10 @@ def sorting_topk(params, sparsity):
 
 
 @x64
-@sample_of_methods
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [pytest.param(*one, marks=[] if one[0] == "sparse_proxskip" else pytest.mark.slow) for one in SAMPLE],
+)
 def test_without_jit(name, options):
     """The same numbers when nothing is compiled."""
     quadratic = least_squares(batch_size=2, clients=2)
