@@ -81,7 +81,7 @@ def linear_problem(
     labels = np.int32 if loss == "softmax" else dtype
     cast = lambda x, y: (x.astype(dtype), y.astype(labels))  # noqa: E731
     model = linear(train[0].shape[1], outputs, bias=bias, dtype=precision)
-    few = train[0].shape[1] <= max(map(len, parts))  # numbers an example, so that moments are the smaller
+    few = train[0].shape[1] <= max(map(len, parts), default=0)  # numbers an example, so that moments are the smaller
     summed = loss == "squares" and not bias and batch_size is None and precision != "bfloat16" and few
     problem = network_problem(
         loss,
