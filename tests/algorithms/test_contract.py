@@ -81,7 +81,7 @@ def test_rounds_are_steps_with_a_fixed_number(name, options):
 
 @x64
 @pytest.mark.parametrize("local_steps", [None, 3])
-@pytest.mark.parametrize("name", ["scaffold", "sparse_proxskip"])
+@pytest.mark.parametrize("name", [pytest.param("scaffold", marks=pytest.mark.slow), "sparse_proxskip"])
 def test_rounds_are_steps_with_full_gradients(name, local_steps):
     rounds_and_steps(name, {}, local_steps, None)
 
@@ -107,10 +107,7 @@ def sorting_topk(params, sparsity):
 
 
 @x64
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [pytest.param(*one, marks=[] if one[0] == "sparse_proxskip" else pytest.mark.slow) for one in SAMPLE],
-)
+@sample_of_methods
 def test_without_jit(name, options):
     """The same numbers when nothing is compiled."""
     quadratic = least_squares(batch_size=2, clients=2)
