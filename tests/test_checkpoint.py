@@ -131,6 +131,7 @@ def kill(out, delay):
     return process.end()[0] == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_end(whole, tmp_path):
     out = tmp_path / "out"
     for _ in range(2):

@@ -25,7 +25,9 @@ def prepared(name, **hyper):
 
 
 @pytest.mark.parametrize("plan", [Plan(1), Plan(25), VMAP], ids=["1", "25", "all"])
-@pytest.mark.parametrize("name", ["fedavg", "proxskip", "sparse_proxskip", "scaffold"])
+@pytest.mark.parametrize(
+    "name", ["fedavg", "sparse_proxskip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("proxskip", "scaffold"))]
+)
 def test_prediction_is_what_the_compiler_says(problem, name, plan):
     """Within 20 % of what XLA reserves: arguments, results and temporary memory."""
     setup, hyper, schedule = prepared(name, **({"sparsity": 0.9} if name == "sparse_proxskip" else {}))

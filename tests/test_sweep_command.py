@@ -63,6 +63,7 @@ def test_numbers_of_algorithms_take_lists_too(shell, tmp_path):
     assert read_jsonl(out / "summary.jsonl") == points
 
 
+@pytest.mark.slow
 def test_another_sweep_is_not_mixed_in(tmp_path, shell):
     few = ["--algorithm", "gd", "--clients", "4", "--rounds", "2", "--out", tmp_path / "out"]
     assert shell("sweep", *few, "--stepsize", "0.1").returncode == 0

@@ -50,7 +50,10 @@ def test_parameters_and_result_are_flaxs(shape, use_bias):
     close(mine.apply(params, x), flaxs.apply(params, x), 1e-5)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=IDS)
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param(s, id=i, marks=[pytest.mark.slow] * (s not in SHAPES[:4])) for s, i in zip(SHAPES, IDS, strict=True)],
+)
 def test_gradients_are_flaxs(shape):
     mine, flaxs = layers(shape)
     x = images(shape)

@@ -130,7 +130,10 @@ INPUTS = {
 }
 
 
-@pytest.mark.parametrize("name", INPUTS)
+RESNET_SLOW = [pytest.param(name, marks=[pytest.mark.slow] * (name == "resnet")) for name in INPUTS]
+
+
+@pytest.mark.parametrize("name", RESNET_SLOW)
 def test_bfloat16_computes_near_float32_and_keeps_parameters_in_it(name):
     make, inputs = INPUTS[name]
     params = moved(jax.jit(make("float32").init)(jax.random.key(0)))
@@ -143,7 +146,7 @@ def test_bfloat16_computes_near_float32_and_keeps_parameters_in_it(name):
     assert 0 < float(jnp.abs(short - full).max()) < 0.1 * scale
 
 
-@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("name", RESNET_SLOW)
 def test_gradient_of_each_client_is_its_own_under_vmap(name):
     make, inputs = INPUTS[name]
     model = make("float32")
