@@ -148,8 +148,9 @@ def check(options: Run) -> None:
         raise ValueError("--cohort-by is for runs with a --cohort")
     if local_steps(options) >= 2**31:
         raise ValueError(f"{local_steps(options):.3g} local steps (rounds / prob) are more than can be counted, 2**31")
-    if options.target is not None and not np.isfinite(options.target):
-        raise ValueError(f"target must be finite, not {options.target}")
+    for name, value in vars(options).items():
+        if isinstance(value, float) and not np.isfinite(value):  # no file of results could hold it
+            raise ValueError(f"{name} must be finite, not {value}")
     if options.stream and options.cohort is None:
         raise ValueError("--stream is for runs with a --cohort: without one all clients are on the devices at once")
     if options.stream and options.coordinator is not None:

@@ -39,6 +39,8 @@ ABSURD = {
     "run --seeds 99999999999": "a seed must be from 0 to 2**32 - 1",
     "run --rounds 99999999999": "more than can be counted",
     "run --target nan": "target must be finite, not nan",
+    "run --problem quadratic --algorithm gd --sparsity=-inf": "sparsity must be finite, not -inf",
+    "run --algorithm gd --prob inf": "prob must be finite, not inf",
     "run --data-seed -1": "data_seed must not be negative, not -1",
     "run --prob 1e-9 --algorithm proxskip --rounds 1": "prob must be in (0, 1], but 1e-09 is 0 in float32",
     "sweep --seeds 0": "seeds must be at least 1, not 0",
