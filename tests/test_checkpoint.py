@@ -198,7 +198,8 @@ def truncate(step):
             os.truncate(path, path.stat().st_size // 2)
 
 
-@pytest.mark.parametrize("how", ["two", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["two", "all"])
 def test_checkpoints_that_cannot_be_used_are_set_aside_for_the_one_before(how, copy, whole):
     good, older, newest = steps(copy)
     folder = copy / "checkpoints"

@@ -119,6 +119,7 @@ def test_divergence_is_reported_with_its_round_and_earlier_records_are_kept(tmp_
     assert [row["round"] for row in read_jsonl(out / "metrics.jsonl")] == list(range(1, diverged))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "foreign"])
 def test_damaged_data_file_is_refused_by_name(damage, shared_data, tmp_path, shell):
     whole = (shared_data / "blogfeedback" / "BlogFeedback.zip").read_bytes()

@@ -75,6 +75,7 @@ def test_load_names_its_folders_and_ignores_a_torn_line(tmp_path):
         results.load(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_table_and_plot_from_the_shell(tmp_path, shell):
     results.write_jsonl(tmp_path / "metrics.jsonl", [r | {"sparsity": 0.9} for r in records()])
     done = shell("table", tmp_path, "--target", "0.6")

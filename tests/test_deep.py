@@ -100,7 +100,8 @@ def trained(problem, stepsize, transform, rounds=12):
     return np.array([before, *run(problem, hyper, jax.random.key(0))[1]["train_loss"]])
 
 
-@pytest.mark.parametrize("network", [pytest.param(n, marks=[] if n == "lstm" else SLOW) for n in NETWORKS])
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
 def test_training_lowers_the_loss(network):
     losses = trained(problem_of(network), 1.0, CLIP)
     assert losses[-1] < 0.7 * losses[0]

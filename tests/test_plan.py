@@ -91,7 +91,12 @@ print(json.dumps(seen))
         # 3 clients a device: a chunk and a remainder
         pytest.param("float64", 1e-12, (), "(Plan(2, both),)", id="every method", marks=pytest.mark.slow),
         pytest.param(
-            "float64", 1e-12, ("fednova", "compressed_scaffnew"), "(Plan(2, both),)", id="own and common keys"
+            "float64",
+            1e-12,
+            ("fednova", "compressed_scaffnew"),
+            "(Plan(2, both),)",
+            id="own and common keys",
+            marks=pytest.mark.slow,
         ),
         pytest.param("float64", 1e-12, ("sparse_proxskip",), "(Plan(1), Plan(4), Plan(None, both))", id="every layout"),
         pytest.param(

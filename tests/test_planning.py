@@ -24,7 +24,9 @@ def prepared(name, **hyper):
     return prepare(ALGORITHMS[name], {"stepsize": 0.1, **hyper}, jnp.float32, local_steps=5)
 
 
-@pytest.mark.parametrize("plan", [Plan(1), Plan(25), VMAP], ids=["1", "25", "all"])
+@pytest.mark.parametrize(
+    "plan", [Plan(1), pytest.param(Plan(25), marks=pytest.mark.slow), VMAP], ids=["1", "25", "all"]
+)
 @pytest.mark.parametrize(
     "name", ["fedavg", "sparse_proxskip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("proxskip", "scaffold"))]
 )

@@ -48,7 +48,7 @@ def assert_each_is_its_single_run(make, problem, points, rtol, **options):
             np.testing.assert_allclose(history[name], alone[name], rtol=rtol, atol=rtol, err_msg=f"{name} of {point}")
 
 
-@pytest.mark.parametrize("points_chunk", [None, pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("points_chunk", [None, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, 3))])
 @pytest.mark.parametrize(
     "schedule", [{"prob": [0.3, 0.6]}, {"local_steps": [2, 3]}], ids=["coin", "fixed number of local steps"]
 )
