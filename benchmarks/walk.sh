@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# From nothing to a method of one's own, as a newcomer would: `bash benchmarks/walk.sh ADDRESS > benchmarks/results/walk.txt`.
+# ADDRESS is what git clones. Prints seconds since the start, and the first table.
+set -euo pipefail
+start=$(date +%s); at() { echo "$(( $(date +%s) - start )) s: $1"; }
+cd "$(mktemp -d)"
+git clone -q "$1" sps_jax; cd sps_jax; at "cloned"
+python3 -m venv .venv; . .venv/bin/activate
+pip install -q -e .; at "installed"
+sps-jax run --quiet > table.txt; at "first table and picture"
+cat > own.py <<'PY'
+import jax
+import numpy as np
+import sps_jax as sps
+
+draw = np.random.default_rng(0)
+x, who = draw.normal(size=(600, 20)), draw.integers(0, 8, 600)
+y = (x[:, 0] + 0.3 * draw.normal(size=600) > 0).astype(int)
+problem = sps.Problem.from_arrays(x, y, who, loss="logistic", ridge=1e-3, test=0.2)
+hyper = dict(stepsize=1 / float(problem.smoothness.max()), prob=0.2, sparsity=0.8)
+state, history = sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), rounds=40)
+print("own data, test accuracy", history["test_accuracy"][-1])
+PY
+python own.py; at "own data"
+cat >> own.py <<'PY'
+
+
+def fedavg_server_step(*, stepsize, prob, server_stepsize):
+    def serve(server, mean, turn):
+        return jax.tree.map(lambda s, m: s + server_stepsize * (m - s), server, mean)
+
+    return sps.Algorithm(move=sps.descend(stepsize), serve=serve)
+
+
+sps.check_algorithm(fedavg_server_step, dict(stepsize=0.1, prob=0.2, server_stepsize=1.0))
+hyper = dict(stepsize=1 / float(problem.smoothness.max()), prob=0.2, server_stepsize=1.5)
+state, history = sps.simulate(fedavg_server_step, problem, hyper, jax.random.key(0), rounds=40)
+print("own algorithm, test accuracy", history["test_accuracy"][-1])
+PY
+python own.py; at "own algorithm, checked"
+cat table.txt
