@@ -23,7 +23,8 @@ from sps_jax.sparsify import inner_matrices, make_topk
 
 CLIENTS, EXAMPLES, SYMBOLS = 3, 6, 12
 HYPER = {"stepsize": 0.05, "sparsity": 0.8, "mu": 0.1, "l1": 1e-4}
-COMPARED = ("server_pruning", "fedavg_client_pruning")  # the others take a program of their own each, and minutes
+COMPARED = ("sparse_proxskip", "sparse_proxskip_local", "server_pruning", "proxskip")
+COMPARED += ("fedavg_server_pruning", "fedavg_client_pruning")  # in the tables; the others take minutes together
 SLOW = pytest.mark.slow
 CLIP = optax.clip_by_global_norm(1.0)
 NETWORKS = {
@@ -54,19 +55,17 @@ def chosen(name):
     return {key: value for key, value in HYPER.items() if key in takes}
 
 
-def by_default(name, network):
-    """The method at the centre on all networks, those it is compared with on one; the others are slow."""
-    return name == "sparse_proxskip" or (name in COMPARED and network == "lstm")
+@pytest.fixture
+def plainly_compiled():
+    """XLA's dear passes left out, for programs that run a second: a third less time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.mark.parametrize(
-    ("name", "network"),
-    [
-        pytest.param(name, network, marks=[] if by_default(name, network) else [SLOW])
-        for name in ALGORITHMS
-        for network in NETWORKS
-    ],
-)
+@pytest.mark.usefixtures("plainly_compiled")
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in COMPARED else [SLOW]) for name in ALGORITHMS])
 def test_every_method_trains_every_network(name, network):
     problem = problem_of(network)
     state, history = simulate(
