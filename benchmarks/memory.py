@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from sps_jax import results
+from sps_jax import files
 
 COMMON = ["--problem", "synthetic_logistic", "--local-steps", "10", "--algorithm", "sparse_proxskip"]
 RUNS = (
@@ -78,9 +78,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "memory.jsonl"
     for run in itertools.product(RUNS, ENVIRONMENTS):
-        if name(*run) not in [row["command"] for row in results.read_jsonl(path)]:
-            results.append_jsonl(path, [measured(*run)])
-            print(json.dumps(results.read_jsonl(path)[-1]), flush=True)
+        if name(*run) not in [row["command"] for row in files.read_jsonl(path)]:
+            files.append_jsonl(path, [measured(*run)])
+            print(json.dumps(files.read_jsonl(path)[-1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import psutil
 from scaling import timed
 
 import sps_jax as sps
-from sps_jax import results
+from sps_jax import files, results
 from sps_jax.plan import Plan
 from sps_jax.planning import footprint
 from sps_jax.problems import synthetic_logistic
@@ -56,14 +56,14 @@ def accuracies(path: Path, full: bool) -> list[Record]:
             for method in METHODS:
                 names = {"clients": n, "cohort": cohort, "method": method}
                 for seeds in ((0,),) if cheap else ((0,), (1, 2)):
-                    done = [r for r in results.read_jsonl(path) if r.items() >= names.items()]
+                    done = [r for r in files.read_jsonl(path) if r.items() >= names.items()]
                     steps = [chosen(done)] if seeds != (0,) else MIDDLE if cheap else STEPSIZES
                     had = [(r["stepsize"], r["seed"]) for r in done]
                     left = [(s, seed) for s in steps if s for seed in seeds if (s, seed) not in had]
                     if left:
                         problem = problem or synthetic_logistic(clients=n, features=FEATURES)
                         run(problem, names, left, path)
-    return results.read_jsonl(path)
+    return files.read_jsonl(path)
 
 
 def run(problem, names: Record, left: list[tuple[float, int]], path: Path) -> None:
@@ -76,7 +76,7 @@ def run(problem, names: Record, left: list[tuple[float, int]], path: Path) -> No
         record = names | {"stepsize": point["stepsize"], "seed": point["seed"], "diverged_at_round": diverged}
         if diverged is None:
             record |= {name: history[name].tolist() for name in SEEN if name in history}
-        results.append_jsonl(path, [record])
+        files.append_jsonl(path, [record])
         print({name: v[-1] if isinstance(v, list) else v for name, v in record.items()}, flush=True)
 
 
@@ -159,7 +159,7 @@ def cost(method: str, n: int, cohort: int) -> Record:
 
 def costs(path: Path) -> list[Record]:
     """All measurements, each in a fresh process."""
-    done = [(r["method"], r["clients"], r["cohort"] or 0) for r in results.read_jsonl(path)]
+    done = [(r["method"], r["clients"], r["cohort"] or 0) for r in files.read_jsonl(path)]
     points = [(n, 0) for n in CLIENTS[:-1]] + [(n, 1_000) for n in CLIENTS[1:]]
     for method in ("fedavg", "sparse_proxskip"):
         for n, cohort in points:
@@ -168,8 +168,8 @@ def costs(path: Path) -> list[Record]:
             command = [sys.executable, __file__, "--cost", method, str(n), str(cohort)]
             record = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
             print(record, flush=True)
-            results.append_jsonl(path, [record])
-    return results.read_jsonl(path)
+            files.append_jsonl(path, [record])
+    return files.read_jsonl(path)
 
 
 def cost_picture(records: list[Record], path: Path) -> None:
@@ -204,7 +204,7 @@ def main() -> None:
     if options.only != "cost":
         records = accuracies(options.out / "accuracy.jsonl", options.full)
         text = table(records)
-        results.write_text(options.out / "accuracy.txt", text + "\n")
+        files.write_text(options.out / "accuracy.txt", text + "\n")
         accuracy_picture(records, options.out / "accuracy.png")
         print(text)
     if options.only != "accuracy":

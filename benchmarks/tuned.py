@@ -19,11 +19,11 @@ from pathlib import Path
 import jax
 import tyro
 
-from sps_jax import report, results
+from sps_jax import files, report
 from sps_jax.experiment import compile_blocks, run_blocks
+from sps_jax.files import read_jsonl
 from sps_jax.hyperparameters import recorded
 from sps_jax.options import Run, build_problem, check, command_type, pruned_leaves, refuse_strangers, use_devices
-from sps_jax.results import read_jsonl
 from sps_jax.run_command import configuration, keep_compiled, lay_out_run, prepare_algorithm
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     problem = build_problem(options)
     more = {"pruned": pruned_leaves(options, problem), "tuning": vars(own)}
-    results.write_json(out / "config.json", configuration(options) | more)
+    files.write_json(out / "config.json", configuration(options) | more)
     for name in options.algorithm:
         compiled = partial(compile_rounds, options, name, problem, devices)
         run_best(options, name, tune(own, name, compiled(test=False), out), compiled(test=True), out)
@@ -69,7 +69,7 @@ def main() -> None:
     runs = {(s["algorithm"], s["seed"]): [r for r in records if r["algorithm"] == s["algorithm"]] for s in summaries}
     compared = report.compare(runs, summaries, options.target)
     report.write(runs, compared, f"{options.problem}, sparsity {options.sparsity:g}, step sizes tuned", out)
-    results.write_text(out / "table.txt", report.table(compared) + "\n")
+    files.write_text(out / "table.txt", report.table(compared) + "\n")
     print(report.table(compared))
 
 
@@ -81,7 +81,7 @@ def tune(own: argparse.Namespace, name: str, run: Callable, out: Path) -> float:
             _, records, summary = run(stepsize, own.pilot_rounds, own.pilot_rounds)
             loss = records[-1]["train_loss"] if summary["diverged_at_round"] is None else None
             pilots.append({"algorithm": name, "stepsize": stepsize, "train_loss": loss})
-            results.write_jsonl(out / "pilot.jsonl", pilots)
+            files.write_jsonl(out / "pilot.jsonl", pilots)
     losses = {one["stepsize"]: one["train_loss"] for one in read_jsonl(out / "pilot.jsonl") if one["algorithm"] == name}
     finite = [stepsize for stepsize in own.stepsizes if losses[stepsize] is not None]
     if not finite:
@@ -91,15 +91,15 @@ def tune(own: argparse.Namespace, name: str, run: Callable, out: Path) -> float:
 
 def run_best(options: Run, name: str, stepsize: float, run: Callable, out: Path) -> None:
     """The whole run with that step size, in place of one with another, unless it is there."""
-    files = out / "metrics.jsonl", out / "summary.jsonl"
-    before = read_jsonl(files[1])
+    paths = out / "metrics.jsonl", out / "summary.jsonl"
+    before = read_jsonl(paths[1])
     if any(s["algorithm"] == name and math.isclose(s["stepsize"], stepsize, rel_tol=1e-6) for s in before):
         return
     hyper, records, summary = run(stepsize, options.rounds, options.evaluate_every)
     names = {"algorithm": name, "problem": options.problem, "seed": options.seed}
     new = [names | record | hyper for record in records], [names | hyper | summary]
-    for path, rows in zip(files, new, strict=True):
-        results.write_jsonl(path, [row for row in read_jsonl(path) if row["algorithm"] != name] + rows)
+    for path, rows in zip(paths, new, strict=True):
+        files.write_jsonl(path, [row for row in read_jsonl(path) if row["algorithm"] != name] + rows)
 
 
 if __name__ == "__main__":

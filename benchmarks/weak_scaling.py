@@ -136,12 +136,12 @@ def main() -> None:
             print(json.dumps(record), flush=True)
             where = (classes, steps, devices)
             fastest[where] = min(fastest.get(where, record), record, key=lambda r: r["seconds_per_round"])
-    from sps_jax import results
+    from sps_jax import files
 
     options.out.mkdir(parents=True, exist_ok=True)
     records = [fastest[where] for where in points]
-    results.write_jsonl(options.out / "weak_scaling.jsonl", records)
-    results.write_text(options.out / "weak_scaling.txt", tables(records) + "\n")
+    files.write_jsonl(options.out / "weak_scaling.jsonl", records)
+    files.write_text(options.out / "weak_scaling.txt", tables(records) + "\n")
     print(tables(records))
 
 

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.engine import State
+from sps_jax.history import Past, asked_rounds, diverged_at, tabulate
 from sps_jax.hyperparameters import Choices
 from sps_jax.plan import Plan, place
 from sps_jax.planning import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
 from sps_jax.results import records
-from sps_jax.simulation import Past, asked_rounds, diverged_at, placed, run_rounds, start_rounds, tabulate
+from sps_jax.simulation import placed, run_rounds, start_rounds
 from sps_jax.streaming import columns, start_streaming, stream_rounds
 
 Row = dict[str, Any]

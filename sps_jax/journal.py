@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sps_jax import results, speech
+from sps_jax import files, speech
 from sps_jax.checkpoint import Checkpoints, Unreadable
 from sps_jax.experiment import Standing
-from sps_jax.simulation import Past
+from sps_jax.history import Past
 from sps_jax.stopping import Wish
 
 FORMAT = 1
@@ -40,7 +40,7 @@ class Whole:
 
     def finish(self, summary: Record) -> None:
         """The run has ended."""
-        results.write_jsonl(self.out / "metrics.jsonl", self._rows)
+        files.write_jsonl(self.out / "metrics.jsonl", self._rows)
         self.finished.append(summary)
 
 
@@ -76,7 +76,7 @@ class Journal:
         self.out, self.begun, self.wish, self._again = out, begun, wish, again
         self.rounds, self.every = begun["settings"]["rounds"], begun["settings"]["checkpoint_every"]
         self.metrics, self._ended = out / "metrics.jsonl", folder(out) / "finished.jsonl"
-        results.cut_torn(self._ended)
+        files.cut_torn(self._ended)
         self.finished, self._length = finished(out)
         self.metrics.touch()
         self._checkpoints = Checkpoints(folder(out))
@@ -118,7 +118,7 @@ class Journal:
           OSError: where they could not be written.
           Stopped: where that was asked for; the checkpoint is there then.
         """
-        results.append_jsonl(self.metrics, rows)
+        files.append_jsonl(self.metrics, rows)
         if at.past.rounds == self.rounds or at.diverged is not None:
             return  # the run has ended
         if at.past.rounds % self.every == 0 or self.wish.signal is not None:
@@ -130,13 +130,13 @@ class Journal:
     def finish(self, summary: Record) -> None:
         """The run has ended: from now on it is known by its summary."""
         self.finished.append(summary)
-        results.sync(self.metrics)
+        files.sync(self.metrics)
         self._length = self.metrics.stat().st_size
-        results.append_jsonl(self._ended, [summary | {"metrics_bytes": self._length}])
-        results.sync(self._ended)
+        files.append_jsonl(self._ended, [summary | {"metrics_bytes": self._length}])
+        files.sync(self._ended)
 
     def _save(self, names: Record, at: Standing) -> None:
-        results.sync(self.metrics)  # the checkpoint counts on it
+        files.sync(self.metrics)  # the checkpoint counts on it
         about = {
             "format": FORMAT,
             "versions": self.begun["versions"],
@@ -172,7 +172,7 @@ def folder(out: Path) -> Path:
 def begin(out: Path, config: Mapping[str, Any]) -> None:
     """Note what is begun in ``out``, which is empty."""
     folder(out).mkdir()
-    results.write_json(folder(out) / "begun.json", {"format": FORMAT} | dict(config))
+    files.write_json(folder(out) / "begun.json", {"format": FORMAT} | dict(config))
 
 
 def begun(out: Path) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def begun(out: Path) -> dict[str, Any]:
             f"{out} has no checkpoints: `sps-jax run` leaves them with --checkpoint-every; "
             "a sweep goes on where it is started again with the same --out"
         )
-    before, now = results.read_config(path), results.read_config(out / "config.json")
+    before, now = files.read_config(path), files.read_config(out / "config.json")
     refuse_format(before, path)
     if other := differing(before["settings"], now["settings"]):
         was, now = (one.get(other) for one in (before["settings"], now["settings"]))
@@ -204,7 +204,7 @@ def finished(out: Path) -> tuple[list[Record], int]:
       ValueError: where it is shorter now, or they are damaged.
     """
     path = folder(out) / "finished.jsonl"
-    ended = results.read_jsonl(path, ("algorithm", "seed", "diverged_at_round", "metrics_bytes"))
+    ended = files.read_jsonl(path, ("algorithm", "seed", "diverged_at_round", "metrics_bytes"))
     if any(type(one["metrics_bytes"]) is not int for one in ended):
         raise ValueError(f"{path} is damaged: metrics_bytes must be whole numbers")
     length = ended[-1]["metrics_bytes"] if ended else 0
@@ -230,5 +230,5 @@ def refuse_format(about: Mapping[str, Any], where: Path) -> None:
 
 
 def alone(out: Path) -> contextlib.AbstractContextManager[None]:
-    """Keep other processes from working in the same folder, see :func:`sps_jax.results.alone`."""
-    return results.alone(out, folder(out) / "begun.json")
+    """Keep other processes from working in the same folder, see :func:`sps_jax.files.alone`."""
+    return files.alone(out, folder(out) / "begun.json")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sps_jax import plotting, results
+from sps_jax import files, plotting, results
 
 Record = dict[str, Any]
 
@@ -42,7 +42,7 @@ def compare(
 
 def write(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], title: str, out: Path) -> None:
     """``summary.json``, and ``curves.png`` where there are records."""
-    results.write_json(out / "summary.json", summaries)
+    files.write_json(out / "summary.json", summaries)
     curves: dict[str, list[Sequence[Record]]] = {}
     for (name, _), records in runs.items():
         if records:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 import jax
 from tqdm import tqdm
 
-from sps_jax import journal, processes, report, results, speech
+from sps_jax import files, journal, processes, report, results, speech
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.experiment import compile_blocks, go_on, start_run, summarise
@@ -81,10 +81,10 @@ def begin(job: Job, config: dict[str, Any]) -> Path:
     """The folder of the run, made, and what is begun noted in it, by the first process."""
     out = folder_named(job.options)
     if processes.first():
-        results.new_folder(out)
+        files.new_folder(out)
         if job.options.checkpoint_every is not None:
             journal.begin(out, config | {"layout": layout(job)})
-        results.write_json(out / "config.json", config)
+        files.write_json(out / "config.json", config)
     return out
 
 
@@ -195,7 +195,7 @@ def compare(options: Run, summaries: list[report.Record], out: Path) -> None:
 
 def fresh_folder(options: Run) -> Path:
     """The folder that the options name, or one of its own under ``runs/``, empty."""
-    return results.new_folder(folder_named(options))
+    return files.new_folder(folder_named(options))
 
 
 def folder_named(options: Run) -> Path:

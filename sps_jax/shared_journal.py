@@ -7,8 +7,8 @@ import numpy as np
 
 from sps_jax import processes
 from sps_jax.experiment import Standing
+from sps_jax.history import Past
 from sps_jax.journal import Journal, Record
-from sps_jax.simulation import Past
 from sps_jax.stopping import Wish
 
 

@@ -31,11 +31,11 @@ from sps_jax.engine import (
     split_key,
 )
 from sps_jax.evaluation import client_means, control_sum, observe_server
+from sps_jax.history import asked_rounds, healthy_history
 from sps_jax.hyperparameters import Choices, Setup, prepare
 from sps_jax.plan import Plan, place
 from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem
-from sps_jax.simulation import asked_rounds, healthy_history
 from sps_jax.tree import Tree
 
 

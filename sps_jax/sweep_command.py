@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from sps_jax import results, speech
+from sps_jax import files, results, speech
 from sps_jax.hyperparameters import recorded
 from sps_jax.options import Run, build_problem, check, number, pruned_leaves, refuse_strangers, use_devices
 from sps_jax.run_command import configuration, fresh_folder, keep_compiled, prepare_algorithm
@@ -62,7 +62,7 @@ def sweep(options: Any) -> int:
                 _append(out, _names(number_of, runs[number_of], prepared[number_of]), outcome)
                 bar.set_description(runs[number_of][0], refresh=False)
                 bar.update()
-        summaries = results.read_jsonl(out / "summary.jsonl")
+        summaries = files.read_jsonl(out / "summary.jsonl")
     diverged = sum(summary["diverged_at_round"] is not None for summary in summaries)
     if options.json:
         print(json.dumps({"results": str(out), "summaries": summaries}, indent=2, allow_nan=False))
@@ -71,7 +71,7 @@ def sweep(options: Any) -> int:
 
 
 def _alone(out: Path) -> contextlib.AbstractContextManager[None]:
-    return results.alone(out, out / "config.json")
+    return files.alone(out, out / "config.json")
 
 
 def _names(number_of: int, run: tuple[str, Run], prepared: Prepared) -> dict[str, Any]:
@@ -83,13 +83,13 @@ def _names(number_of: int, run: tuple[str, Run], prepared: Prepared) -> dict[str
 
 def _append(out: Path, names: dict[str, Any], outcome: Outcome) -> None:
     """The records of a point, then its summary: a point without a summary is not there."""
-    results.append_jsonl(out / "metrics.jsonl", [names | record for record in results.records(outcome.history)])
-    results.append_jsonl(out / "summary.jsonl", [names | {"diverged_at_round": outcome.diverged_at_round}])
+    files.append_jsonl(out / "metrics.jsonl", [names | record for record in results.records(outcome.history)])
+    files.append_jsonl(out / "summary.jsonl", [names | {"diverged_at_round": outcome.diverged_at_round}])
 
 
 def _begin(options: Any, config: dict[str, Any]) -> Path:
     out = fresh_folder(options)
-    results.write_json(out / "config.json", config)
+    files.write_json(out / "config.json", config)
     return out
 
 
@@ -99,7 +99,7 @@ def _finished(out: Path, config: dict[str, Any], points: int) -> set[int]:
     Raises:
       ValueError: where it holds another sweep, or is damaged.
     """
-    before = results.read_config(out / "config.json")["settings"]
+    before = files.read_config(out / "config.json")["settings"]
     now = json.loads(json.dumps(config["settings"]))
     other = [name for name in now if name not in LAYOUT and before.get(name) != now[name]]
     if other:
@@ -108,7 +108,7 @@ def _finished(out: Path, config: dict[str, Any], points: int) -> set[int]:
             f"the folder {out} holds a sweep with other settings: {name} was {before.get(name)!r}, now {now[name]!r}; "
             "give another --out"
         )
-    summaries = results.read_jsonl(out / "summary.jsonl", ("point", "diverged_at_round"))
+    summaries = files.read_jsonl(out / "summary.jsonl", ("point", "diverged_at_round"))
     done = [summary["point"] for summary in summaries]
     if len(set(map(str, done))) < len(done) or not all(type(point) is int and 0 <= point < points for point in done):
         raise ValueError(f"{out / 'summary.jsonl'} is damaged: its points are not {points} different ones at most")
@@ -117,14 +117,14 @@ def _finished(out: Path, config: dict[str, Any], points: int) -> set[int]:
 
 
 def _records(out: Path) -> list[dict[str, Any]]:
-    return results.read_jsonl(out / "metrics.jsonl", ("point", "round"))
+    return files.read_jsonl(out / "metrics.jsonl", ("point", "round"))
 
 
 def _taken_up(out: Path, done: set[int]) -> Path:
     """The folder, cleared of a point that was cut off while it was written."""
     for path, rows in (
-        (out / "summary.jsonl", results.read_jsonl(out / "summary.jsonl")),
+        (out / "summary.jsonl", files.read_jsonl(out / "summary.jsonl")),
         (out / "metrics.jsonl", _records(out)),
     ):
-        results.write_jsonl(path, [row for row in rows if row["point"] in done])
+        files.write_jsonl(path, [row for row in rows if row["point"] in done])
     return out

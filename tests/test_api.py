@@ -14,7 +14,7 @@ from sps_jax import sparsify
 
 PACKAGE = Path(sps.__file__).parent
 TABLES = {"ALGORITHMS", "CRITERIA", "ENCODINGS", "STRUCTURES"}
-DOCUMENTED = ("communication", "plan", "problem", "results", "sparsify.criteria", "datasets.partition")
+DOCUMENTED = ("communication", "files", "plan", "problem", "results", "sparsify.criteria", "datasets.partition")
 """Modules whose public functions have an example too."""
 
 

@@ -11,6 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {  # a module, or a folder with all its modules but those named by themselves
     "tree": 0,
     "errors": 0,
+    "files": 0,
     "stopping": 0,
     "processes": 0,
     "speech": 0,
@@ -28,6 +29,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "evaluation": 4,
     "hyperparameters": 4,
     "planning": 4,
+    "history": 4,
     "simulation": 4,
     "streaming": 4,
     "sweeping": 4,
@@ -57,11 +59,12 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
 }
 FOLDERS = {"sparsify", "algorithms", "datasets", "models", "problems"}
 CEILING = {"results": 1, "checkpoint": 1, "plotting": 1}  # they know arrays and dicts, not algorithms
-NEIGHBOURS = {("simulation", name) for name in ("engine", "hyperparameters", "planning")}
+NEIGHBOURS = {("simulation", name) for name in ("engine", "history", "hyperparameters", "planning")}
 NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning", "hyperparameters")}
 NEIGHBOURS |= {("evaluation", "engine"), ("simulation", "evaluation"), ("streaming", "evaluation")}
-NEIGHBOURS |= {("sweeping", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
-NEIGHBOURS |= {("streaming", name) for name in ("engine", "hyperparameters", "planning", "simulation")}
+NEIGHBOURS |= {("history", "planning")}
+NEIGHBOURS |= {("sweeping", name) for name in ("engine", "history", "hyperparameters", "planning", "simulation")}
+NEIGHBOURS |= {("streaming", name) for name in ("engine", "history", "hyperparameters", "planning")}
 NEIGHBOURS |= {("arrays", "problems"), ("arrays", "problems.losses"), ("arrays", "problems.supervised")}
 NEIGHBOURS |= {("run_command", name) for name in ("experiment", "journal", "options", "report", "shared_journal")}
 NEIGHBOURS |= {("resume_command", name) for name in ("journal", "options", "run_command")}

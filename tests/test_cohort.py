@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax import checkpoint, experiment, results, streaming
+from sps_jax import checkpoint, experiment, files, streaming
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.engine import begin, split_key, taking_part
@@ -374,7 +374,7 @@ def test_streamed_from_the_shell(tmp_path, shell):
     for name, more in (("device", ()), ("host", ("--stream",))):
         done = shell(*few, *more, "--out", tmp_path / name)
         assert done.returncode == 0, done.stderr
-    device, host = (results.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("device", "host"))
+    device, host = (files.read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("device", "host"))
     for row, like in zip(device, host, strict=True):
         for name, value in row.items():
             if isinstance(value, float):

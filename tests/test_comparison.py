@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 import pytest
 
-from sps_jax import comparison, results
+from sps_jax import comparison, files, results
 
 
 def record(algorithm, stepsize, seed, round, validation, test, **more):
@@ -66,7 +66,7 @@ def test_cells_of_a_map_need_every_seed():
 
 def test_load_names_its_folders_and_ignores_a_torn_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    results.write_jsonl(path, records())
+    files.write_jsonl(path, records())
     with path.open("a") as file:
         file.write('{"algorithm": "c", "ro')
     frame = results.load(tmp_path)
@@ -77,7 +77,7 @@ def test_load_names_its_folders_and_ignores_a_torn_line(tmp_path):
 
 @pytest.mark.slow
 def test_table_and_plot_from_the_shell(tmp_path, shell):
-    results.write_jsonl(tmp_path / "metrics.jsonl", [r | {"sparsity": 0.9} for r in records()])
+    files.write_jsonl(tmp_path / "metrics.jsonl", [r | {"sparsity": 0.9} for r in records()])
     done = shell("table", tmp_path, "--target", "0.6")
     assert done.returncode == 0 and "bits to 0.6" in done.stdout and "validation_accuracy" in done.stdout
     for against in ("round", "iteration", "uplink_bits", "total_bits"):

@@ -15,8 +15,8 @@ import jax
 import pytest
 from test_files import damaged
 
-from sps_jax import cli, results
-from sps_jax.results import read_jsonl
+from sps_jax import cli, files, results
+from sps_jax.files import read_jsonl
 
 RUN = [
     "run",
@@ -167,7 +167,7 @@ def test_of_many_that_want_a_new_folder_one_gets_it(tmp_path):
     def want(barrier, out, got):
         barrier.wait()
         try:
-            results.write_json(results.new_folder(out) / "config.json", {"who": threading.get_ident()})
+            files.write_json(files.new_folder(out) / "config.json", {"who": threading.get_ident()})
             got.append(threading.get_ident())
         except ValueError as error:
             assert "is not empty" in str(error)
@@ -191,7 +191,7 @@ def test_a_sweep_and_a_resume_wait_for_nobody(whole, tmp_path):
     ):
         out = shutil.copytree(whole / kind, tmp_path / kind)
         before = contents(out)
-        with results.alone(out, out / file):
+        with files.alone(out, out / file):
             status, said = command(*line, out)
         assert status == 2 and f"another process is at work in {out}" in said
         assert contents(out) == before
