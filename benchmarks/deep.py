@@ -105,7 +105,7 @@ def build(job: str, conv: str, precision: str = "float32"):
 
 def torchs(job: str, python: str, rounds: int, repeats: int) -> dict:
     """One measurement of the PyTorch loop, in a process of its own."""
-    from sps_jax.engine import split_key
+    from sps_jax.schedule import split_key
     from sps_jax.sparsify import kept, matrices
 
     model, *_, key = build(job, "Conv")

@@ -76,12 +76,13 @@ from sps_jax.algorithms import (
 from sps_jax.arrays import from_arrays
 from sps_jax.cohort import Cohort
 from sps_jax.communication import ENCODINGS, Code, Count, Size, message_bits, total_bits
-from sps_jax.engine import Schedule, State, StepState, begin, step
+from sps_jax.engine import State, StepState, begin, step
 from sps_jax.hyperparameters import prepare
 from sps_jax.plan import Plan, clients_mesh
 from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem, stack_clients
 from sps_jax.quantize import quantize
+from sps_jax.schedule import Schedule
 from sps_jax.simulation import iterate, placed, simulate
 from sps_jax.sparsify import CRITERIA, STRUCTURES, Sparsifier, make_topk, straight_through, topk
 from sps_jax.streaming import stream

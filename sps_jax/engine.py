@@ -15,32 +15,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.random import fold_in
 
 from sps_jax.algorithms.base import Algorithm, Turn
 from sps_jax.cohort import Cohort
+from sps_jax.participation import SERVER, Member, memory_of, remember, taking_part
 from sps_jax.plan import VMAP, Plan, over_clients
 from sps_jax.problem import Problem
+from sps_jax.schedule import Keys, Schedule, coin, round_length, split_key
 from sps_jax.tree import Tree
-
-
-class Schedule(NamedTuple):
-    """When the clients communicate: after a step with probability ``prob``, or after every ``local_steps`` steps.
-
-    Attributes:
-      prob: p in (0, 1], a scalar.
-      local_steps: k >= 1, an int32 scalar, or None for the coin.
-
-    Example:
-      >>> every_second = Schedule(prob=jnp.float32(0.5), local_steps=jnp.int32(2))
-      >>> [bool(coin(every_second, jax.random.key(0), jnp.int32(t))) for t in range(4)]
-      [False, True, False, True]
-    """
-
-    prob: jax.Array
-    local_steps: jax.Array | None = None
 
 
 class State(NamedTuple):
@@ -89,28 +73,12 @@ class StepState(NamedTuple):
     steps: jax.Array
 
 
-class Keys(NamedTuple):
-    """One key a purpose, all from the key of the simulation."""
+class Client(NamedTuple):
+    """A client in a round: who it is, its examples, and how many of these rows are examples; or all, stacked."""
 
-    init: jax.Array
-    clients: jax.Array
-    coin: jax.Array
-    common: jax.Array
-
-
-class Member(NamedTuple):
-    """Clients that take part in a round, int32: their numbers among all n, and their places in the cohort."""
-
-    ids: jax.Array
-    slots: jax.Array
-
-
-SERVER = Member(np.int32(-1), np.int32(-1))  # type: ignore[arg-type]  # put on no device when this is imported
-
-
-def split_key(key: jax.Array) -> Keys:
-    """The keys of a simulation; client i at iteration t draws from ``fold_in(fold_in(clients, t), i)``."""
-    return Keys(*jax.random.split(key, len(Keys._fields)))
+    who: Member
+    data: tuple[jax.Array, ...]
+    examples: jax.Array
 
 
 # --- one iteration -----------------------------------------------------------------------------------------------
@@ -124,13 +92,11 @@ def local_step(
     b: Tree,
     x: Tree,
     h: Tree,
-    who: Member,
-    data: tuple[jax.Array, ...],
-    count: jax.Array,
+    client: Client,
 ) -> Tree:
     """One local step of a client at iteration ``t``: its new x."""
-    batch, own = jax.random.split(fold_in(fold_in(keys.clients, t), who.ids))
-    gradient = partial(problem.gradient, data, count, t, batch)
+    batch, own = jax.random.split(fold_in(fold_in(keys.clients, t), client.who.ids))
+    gradient = partial(problem.gradient, client.data, client.examples, t, batch)
     return algorithm.move(x, algorithm.direction(x, h, b, gradient, own))
 
 
@@ -143,38 +109,12 @@ def send_one(
     b: Tree,
     x: Tree,
     h: Tree,
-    who: Member,
-    data: tuple[jax.Array, ...],
-    count: jax.Array,
+    client: Client,
 ) -> Tree:
     """The message of a client after ``t`` iterations; a gradient in it is taken on a batch of its own."""
-    batch = fold_in(fold_in(fold_in(keys.clients, t), who.ids), 2)  # local_step has 0 and 1
-    return algorithm.send(x, h, b, partial(problem.gradient, data, count, t, batch), turn(who))
-
-
-def taking_part(problem: Problem, cohort: Cohort | None, keys: Keys, t: jax.Array) -> tuple[Member, Problem]:
-    """Who takes part in the round that begins at iteration ``t``, (C,) each, and the problem of these clients."""
-    if cohort is None:
-        everybody = jnp.arange(problem.clients, dtype=jnp.int32)
-        return Member(everybody, everybody), problem
-    who = drawn(cohort, keys, t, problem.counts)
-    return who, problem.only(who.ids)
-
-
-def drawn(cohort: Cohort, keys: Keys, t: jax.Array, counts: jax.Array) -> Member:
-    """The cohort of the round that begins at iteration ``t``, of clients with ``counts`` (n,) examples."""
-    ids = cohort.draw(fold_in(fold_in(keys.common, t), jnp.int32(-2)), counts)
-    return Member(ids, jnp.arange(cohort.size, dtype=jnp.int32))
-
-
-def memory_of(who: Member, cohort: Cohort | None, memory: Tree) -> Tree:
-    """The memory of the clients that take part."""
-    return memory if cohort is None else jax.tree.map(lambda a: a[who.ids], memory)
-
-
-def remember(who: Member, cohort: Cohort | None, memory: Tree, new: Tree) -> Tree:
-    """``memory`` of all clients with ``new`` in place of that of those who took part."""
-    return new if cohort is None else jax.tree.map(lambda a, b: a.at[who.ids].set(b), memory, new)
+    batch = fold_in(fold_in(fold_in(keys.clients, t), client.who.ids), 2)  # local_step has 0 and 1
+    gradient = partial(problem.gradient, client.data, client.examples, t, batch)
+    return algorithm.send(x, h, b, gradient, turn(client.who))
 
 
 def turns(some: Problem, clients: int, keys: Keys, t: jax.Array, steps: jax.Array | int) -> Callable[[Member], Turn]:
@@ -213,13 +153,6 @@ def answer(
     return server, memory, jnp.stack(algorithm.downlink.count(back, turn(SERVER)))
 
 
-def coin(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
-    """Whether iteration ``t`` (from 0) ends with a communication; one coin for all clients."""
-    if schedule.local_steps is None:
-        return jax.random.bernoulli(fold_in(key, t), schedule.prob)
-    return (t + 1) % schedule.local_steps == 0
-
-
 def step(
     algorithm: Algorithm,
     problem: Problem,
@@ -253,7 +186,7 @@ def step(
     keys, b = split_key(key), algorithm.broadcast(state.server)
     heads = coin(schedule, keys.coin, state.t) if heads is None else heads
     who, some = taking_part(problem, cohort, keys, state.t - state.steps)
-    own = (state.x, memory_of(who, cohort, state.memory), who, some.data, some.counts)
+    own = (state.x, memory_of(who, cohort, state.memory), Client(who, some.data, some.counts))
     x = jax.vmap(lambda *own: local_step(algorithm, problem, keys, state.t, b, *own))(*own)
     t, steps = state.t + 1, state.steps + 1
 
@@ -323,14 +256,6 @@ def enrolled(algorithm: Algorithm, h: Tree, ids: jax.Array, clients: int) -> Tre
     return jax.vmap(lambda i: algorithm.enroll(h, i, clients))(ids)
 
 
-def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
-    """Local steps from iteration ``t`` to the next communication, an int32 >= 1."""
-    if schedule.local_steps is not None:
-        return schedule.local_steps
-    tails = lax.while_loop(lambda j: ~coin(schedule, key, t + j), lambda j: j + 1, jnp.int32(0))
-    return tails + 1
-
-
 def local_round(
     algorithm: Algorithm,
     problem: Problem,
@@ -339,14 +264,12 @@ def local_round(
     length: jax.Array,
     b: Tree,
     h: Tree,
-    who: Member,
-    data: tuple[jax.Array, ...],
-    count: jax.Array,
+    client: Client,
 ) -> Tree:
     """The ``length`` local steps of a client from iteration ``t``, starting from the broadcast: its x."""
 
     def body(j: jax.Array, x: Tree) -> Tree:
-        return local_step(algorithm, problem, keys, t + j, b, x, h, who, data, count)
+        return local_step(algorithm, problem, keys, t + j, b, x, h, client)
 
     return lax.fori_loop(0, length, body, algorithm.start(b, h))
 
@@ -388,12 +311,12 @@ def round_of(
     t = state.t + length
     turn = turns(some, clients, keys, t, length)
 
-    def one(b: Tree, h: Tree, who: Member, data: tuple[jax.Array, ...], count: jax.Array) -> tuple[Tree, Tree]:
-        x = local_round(algorithm, some, keys, state.t, length, b, h, who, data, count)
-        message = send_one(algorithm, some, keys, turn, t, b, x, h, who, data, count)
-        return message, ((x, message), jnp.stack(algorithm.uplink.count(message, turn(who))))
+    def one(b: Tree, h: Tree, client: Client) -> tuple[Tree, Tree]:
+        x = local_round(algorithm, some, keys, state.t, length, b, h, client)
+        message = send_one(algorithm, some, keys, turn, t, b, x, h, client)
+        return message, ((x, message), jnp.stack(algorithm.uplink.count(message, turn(client.who))))
 
-    own = (state.memory, who, some.data, some.counts)
+    own = (state.memory, Client(who, some.data, some.counts))
     mean, (sent, up) = over_clients(plan, one, some.weights, algorithm.broadcast(state.server), *own)
     server, memory, down = answer(algorithm, plan, turn, state.server, mean, state.memory, sent, who)
     return State(server, memory, t), {"up": up, "down": down}

@@ -13,8 +13,8 @@ import optax
 from sps_jax.algorithms.base import Algorithm, transformed
 from sps_jax.algorithms.ramped import ramped
 from sps_jax.cohort import Cohort
-from sps_jax.engine import Schedule
 from sps_jax.errors import unknown
+from sps_jax.schedule import Schedule
 
 RAMP = "sparsity_rounds"
 """A hyperparameter of all methods that take a ``sparsity``, see :func:`sps_jax.algorithms.ramped.ramped`."""

@@ -9,11 +9,13 @@ import psutil
 
 from sps_jax import tree
 from sps_jax.communication import Size
-from sps_jax.engine import refuse_weights, send_one, split_key, taking_part, turns
+from sps_jax.engine import Client, refuse_weights, send_one, turns
 from sps_jax.errors import unknown
 from sps_jax.hyperparameters import Setup
+from sps_jax.participation import taking_part
 from sps_jax.plan import Plan, clients_mesh
 from sps_jax.problem import Problem
+from sps_jax.schedule import split_key
 from sps_jax.tree import Tree
 
 ONE_BY_ONE = 500_000
@@ -106,10 +108,10 @@ def _shapes(setup: Setup, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ..
         b = algorithm.broadcast(server)
         who, some = taking_part(problem, setup.cohort, keys, t)
         x, turn = algorithm.start(b, h), turns(some, problem.clients, keys, t, 1)
-        who, data, count = jax.tree.map(lambda a: a[0], (who, some.data, some.counts))
-        m = send_one(algorithm, some, keys, turn, t, b, x, h, who, data, count)
-        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn(who)), (x, m))
-        answer = _read(lambda b: algorithm.receive(x, h, m, b, turn(who)), b)
+        first: Client = jax.tree.map(lambda a: a[0], Client(who, some.data, some.counts))
+        m = send_one(algorithm, some, keys, turn, t, b, x, h, first)
+        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn(first.who)), (x, m))
+        answer = _read(lambda b: algorithm.receive(x, h, m, b, turn(first.who)), b)
         return Shapes(h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b))
 
     cohort = None if setup.cohort is None else setup.cohort.size

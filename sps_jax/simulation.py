@@ -15,13 +15,14 @@ from jax.sharding import Mesh, PartitionSpec
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.cohort import Cohort
-from sps_jax.engine import Schedule, State, StepState, begin, one_round, split_key, start, step
+from sps_jax.engine import State, StepState, begin, one_round, start, step
 from sps_jax.evaluation import observe
 from sps_jax.history import asked_rounds, tabulate
 from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import VMAP, Plan, everywhere, place, shared_out
 from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem
+from sps_jax.schedule import Schedule, split_key
 from sps_jax.tree import Tree
 
 

@@ -20,22 +20,15 @@ import numpy as np
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.cohort import Cohort
-from sps_jax.engine import (
-    Member,
-    Schedule,
-    State,
-    drawn,
-    enrolled,
-    round_length,
-    round_of,
-    split_key,
-)
+from sps_jax.engine import State, enrolled, round_of
 from sps_jax.evaluation import client_means, control_sum, observe_server
 from sps_jax.history import asked_rounds, healthy_history
 from sps_jax.hyperparameters import Choices, Setup, prepare
+from sps_jax.participation import Member, drawn
 from sps_jax.plan import Plan, place
 from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem
+from sps_jax.schedule import Schedule, round_length, split_key
 from sps_jax.tree import Tree
 
 

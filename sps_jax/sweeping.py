@@ -18,12 +18,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.cohort import Cohort
-from sps_jax.engine import Schedule
 from sps_jax.history import asked_rounds, healthy_history
 from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import Plan
 from sps_jax.planning import CACHE, Shapes, at_work, choose, footprint, free_memory, shapes
 from sps_jax.problem import Problem
+from sps_jax.schedule import Schedule
 from sps_jax.simulation import run_points
 
 

@@ -16,6 +16,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "processes": 0,
     "speech": 0,
     "cohort": 1,
+    "schedule": 1,
     "communication": 1,
     "quantize": 2,
     "sparsify": 2,
@@ -25,6 +26,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "algorithms": 3,
     "datasets": 3,
     "models": 3,
+    "participation": 3,
     "engine": 4,
     "evaluation": 4,
     "hyperparameters": 4,
@@ -60,7 +62,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
 FOLDERS = {"sparsify", "algorithms", "datasets", "models", "problems"}
 CEILING = {"results": 1, "checkpoint": 1, "plotting": 1}  # they know arrays and dicts, not algorithms
 NEIGHBOURS = {("simulation", name) for name in ("engine", "history", "hyperparameters", "planning")}
-NEIGHBOURS |= {("hyperparameters", "engine"), ("planning", "engine"), ("planning", "hyperparameters")}
+NEIGHBOURS |= {("planning", "engine"), ("planning", "hyperparameters")}
 NEIGHBOURS |= {("evaluation", "engine"), ("simulation", "evaluation"), ("streaming", "evaluation")}
 NEIGHBOURS |= {("history", "planning")}
 NEIGHBOURS |= {("sweeping", name) for name in ("engine", "history", "hyperparameters", "planning", "simulation")}

@@ -13,10 +13,12 @@ import pytest
 from sps_jax import checkpoint, experiment, files, streaming
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
-from sps_jax.engine import begin, split_key, taking_part
+from sps_jax.engine import begin
 from sps_jax.options import build_problem, check, command_type
+from sps_jax.participation import taking_part
 from sps_jax.plan import Plan
 from sps_jax.run_command import prepare_algorithm
+from sps_jax.schedule import split_key
 from sps_jax.simulation import iterate, simulate
 from sps_jax.streaming import stream
 

@@ -11,13 +11,13 @@ import optax
 import pytest
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.engine import split_key
 from sps_jax.hyperparameters import prepare
 from sps_jax.models import lstm, resnet, transformer
 from sps_jax.plan import Plan
 from sps_jax.planning import footprint, shapes
 from sps_jax.problems.cifar10 import crop_and_flip
 from sps_jax.problems.supervised import network_problem
+from sps_jax.schedule import split_key
 from sps_jax.simulation import run_rounds, simulate, start_rounds
 from sps_jax.sparsify import inner_matrices, make_topk
 
