@@ -65,13 +65,25 @@ def status_of(work: Callable[[], int]) -> int:
         print(f"sps-jax: error: {error}", file=sys.stderr)
         return 1
     except MemoryError as error:
-        print(f"sps-jax: error: this needs more memory than there is ({error})", file=sys.stderr)
-        return 2
+        return out_of_memory(error)
     except KeyboardInterrupt:
         print("sps-jax: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            return out_of_memory(error)
         if not processes.several():
             raise
         print(f"sps-jax: error: {processes.LOST} ({str(error).splitlines()[0]:.100})", file=sys.stderr)
         return 4
+
+
+def out_of_memory(error: Exception) -> int:
+    """Say it; the exit status that goes with it."""
+    why = str(error).splitlines()[0][:100] if str(error) else "no more is told"
+    print(
+        f"sps-jax: error: this needs more memory than there is ({why}); fewer --clients, a smaller --chunk or "
+        "--batch-size, or --stream with a --cohort need less",
+        file=sys.stderr,
+    )
+    return 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sps_jax as sps
-from sps_jax import tree
+from sps_jax import cli, tree
 from sps_jax.hyperparameters import prepare
 from sps_jax.options import check, command_type
 from sps_jax.problem import stack_clients
@@ -183,3 +183,18 @@ def test_leaves_without_entries(spelled, shape):
 
 def test_the_largest_of_nothing_is_zero():
     assert tree.largest({"a": jnp.zeros(0), "b": jnp.zeros((0, 2))}) == 0
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        lambda: jnp.zeros((2**20, 2**24), jnp.float32),
+        lambda: np.zeros((2**20, 2**24, 2**10), np.float32),
+    ],
+    ids=["device", "host"],
+)
+def test_memory_that_runs_out_is_said(need, capsys):
+    """What the prediction lets pass, because other programs take memory meanwhile."""
+    assert cli.status_of(need) == 2
+    seen = capsys.readouterr().err
+    assert "needs more memory than there is" in seen and "--chunk" in seen and seen.count("\n") == 1
