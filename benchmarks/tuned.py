@@ -22,8 +22,10 @@ import tyro
 from sps_jax import files, report
 from sps_jax.experiment import compile_blocks, run_blocks
 from sps_jax.files import read_jsonl
+from sps_jax.from_options import build_problem, pruned_leaves, use_devices
 from sps_jax.hyperparameters import recorded
-from sps_jax.options import Run, build_problem, check, command_type, pruned_leaves, refuse_strangers, use_devices
+from sps_jax.option_checks import check, refuse_strangers
+from sps_jax.options import Run, command_type
 from sps_jax.run_command import configuration, keep_compiled, lay_out_run, prepare_algorithm
 
 

@@ -1,29 +1,17 @@
-"""The options of ``sps-jax run``, from the signatures and docstrings of problems and algorithms, and their checks."""
+"""The options of ``sps-jax run``, from the signatures and docstrings of problems and algorithms."""
 
 import dataclasses
 import inspect
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import docstring_parser
-import jax
-import numpy as np
-import optax
 
-from sps_jax import processes
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.algorithms.base import Scalar
-from sps_jax.cohort import BY
-from sps_jax.communication import ENCODINGS
-from sps_jax.errors import unknown
-from sps_jax.problem import Problem
 from sps_jax.problems import PROBLEMS
-from sps_jax.problems.supervised import PRECISIONS
-from sps_jax.sparsify import CRITERIA, SCOPES, Sparsifier, inner_matrices, matrices
-from sps_jax.streaming import on_host
 
 MAKERS = (*PROBLEMS.values(), *ALGORITHMS.values())
 BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "fedavg_client_pruning", "proxskip")
@@ -137,84 +125,6 @@ def with_fields(name: str, base: type, helps: dict[str, tuple[Any, str]], fields
     return made
 
 
-def check(options: Run) -> None:
-    """Raise a ``ValueError`` for names and numbers that can be judged before anything is loaded."""
-    check_names(options)
-    check_seeds(options)
-    for name in ("rounds", "evaluate_every", "checkpoint_every"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
-    if options.cohort is None and options.cohort_by != "uniform":
-        raise ValueError("--cohort-by is for runs with a --cohort")
-    if local_steps(options) >= 2**31:
-        raise ValueError(f"{local_steps(options):.3g} local steps (rounds / prob) are more than can be counted, 2**31")
-    for name, value in vars(options).items():
-        if isinstance(value, float) and not np.isfinite(value):  # no file of results could hold it
-            raise ValueError(f"{name} must be finite, not {value}")
-    if options.stream and options.cohort is None:
-        raise ValueError("--stream is for runs with a --cohort: without one all clients are on the devices at once")
-    if options.stream and options.coordinator is not None:
-        raise ValueError("--stream is for a run on one process; with several, each has its own clients' data alone")
-    norm = number("clip-norm", options.clip_norm, float, "none", "auto")
-    if isinstance(norm, float) and not 0 < norm < np.inf:
-        raise ValueError(f"clip_norm must be positive and finite, 'none' or 'auto', not {norm:g}")
-
-
-def local_steps(options: Run) -> float:
-    """How many local steps of a client are to be expected in all rounds."""
-    if options.local_steps is not None:
-        return options.rounds * options.local_steps
-    return options.rounds / options.prob if options.prob is not None and 0 < options.prob <= 1 else options.rounds
-
-
-def check_seeds(options: Any) -> None:
-    """Raise a ``ValueError`` for seeds that are none; JAX's keys are made of 32 bits, the others would be repeated."""
-    if options.seeds < 1:
-        raise ValueError(f"seeds must be at least 1, not {options.seeds}")
-    if not 0 <= options.seed <= 2**32 - options.seeds:
-        raise ValueError(f"a seed must be from 0 to 2**32 - 1; {options.seeds} from {options.seed} on are not")
-    if (getattr(options, "data_seed", None) or 0) < 0:
-        raise ValueError(f"data_seed must not be negative, not {options.data_seed}")
-
-
-def check_names(options: Any) -> None:
-    """Raise a ``ValueError`` for a name that is in no table, or names that do not go together."""
-    choices: dict[str, Iterable[str]] = {
-        "problem": PROBLEMS,
-        "criterion": CRITERIA,
-        "scope": SCOPES,
-        "encoding": ENCODINGS,
-    }
-    for name, allowed in (choices | {"cohort_by": BY, "precision": PRECISIONS}).items():
-        if getattr(options, name) not in allowed:
-            raise unknown(name, getattr(options, name), allowed)
-    sparsifier(options)
-    for name in options.algorithm:
-        if name not in ALGORITHMS:
-            raise unknown("algorithm", name, ALGORITHMS)
-    if len(set(options.algorithm)) < max(1, len(options.algorithm)):
-        raise ValueError(f"name each algorithm once, and at least one: {', '.join(options.algorithm) or 'none given'}")
-
-
-def given(options: Run, make: Callable) -> dict[str, Any]:
-    """The options that ``make`` takes and the user gave."""
-    takes = inspect.signature(make).parameters
-    return {name: v for name in takes if (v := getattr(options, name, None)) is not None}
-
-
-def refuse_strangers(options: Run) -> None:
-    """Raise for an own option that neither the problem nor any of the algorithms has."""
-    used = [PROBLEMS[options.problem], *(ALGORITHMS[name] for name in options.algorithm)]
-    for name in own_options(MAKERS):
-        if getattr(options, name) is not None and not any(name in inspect.signature(make).parameters for make in used):
-            chosen = ", ".join([options.problem, *options.algorithm])
-            raise ValueError(f"--{name.replace('_', '-')} is an option of none of {chosen}")
-    if options.sparsity_rounds is not None and not any(
-        "sparsity" in inspect.signature(make).parameters for make in used
-    ):
-        raise ValueError(f"--sparsity-rounds is for a method with a sparsity, none of {', '.join(options.algorithm)}")
-
-
 def number(option: str, text: str, kind: type, *words: str) -> Any:
     """``text`` as a number, or as it is where it is one of ``words``."""
     if text in words:
@@ -224,91 +134,3 @@ def number(option: str, text: str, kind: type, *words: str) -> Any:
     except ValueError:
         allowed = " or ".join(map(repr, words))
         raise ValueError(f"--{option} must be a number or {allowed}, not {text!r}") from None
-
-
-def use_devices(options: Run) -> int | None:
-    """Tell JAX how many devices to make of a CPU; returns how many are asked for, None for auto.
-
-    To be called before anything is computed. Of several processes, which meet here, all devices are asked for.
-    """
-    asked = number("devices", options.devices, int, "auto")
-    count = None if asked == "auto" else asked
-    if count is not None and count < 1:
-        raise ValueError(f"devices must be at least 1, or 'auto', not {count}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jax.config.update("jax_num_cpu_devices", count or cores)
-    if processes.join(options.coordinator, options.num_processes, options.process_id):
-        return jax.device_count()
-    return count
-
-
-def build_problem(options: Run) -> Problem:
-    """The problem that the options describe."""
-    make = PROBLEMS[options.problem]
-    chosen = given(options, make)
-    if "batch_size" in chosen:
-        size = number("batch-size", chosen["batch_size"], int, "full")
-        chosen["batch_size"] = None if size == "full" else size
-    if not options.stream:
-        return make(**chosen)
-    with jax.default_device(jax.devices("cpu")[0]):
-        return on_host(make(**chosen))
-
-
-def hyperparameters(options: Run, name: str, problem: Problem) -> dict[str, Any]:
-    """The keyword arguments of algorithm ``name``."""
-    make = ALGORITHMS[name]
-    hyper = given(options, make)
-    stepsize = number("stepsize", options.stepsize, float, "auto")
-    if stepsize == "auto":
-        stepsize = 0.1 if problem.smoothness is None else 1 / float(problem.smoothness.max())
-    hyper["stepsize"] = stepsize
-    takes = inspect.signature(make).parameters
-    if "prob" in takes and options.prob is None and options.local_steps is None:
-        hyper["prob"] = 0.1
-    if "prune" in takes:
-        hyper["prune"] = sparsifier(options)
-    if "sparsity" in takes and options.sparsity_rounds is not None:
-        hyper["sparsity_rounds"] = options.sparsity_rounds
-    return hyper
-
-
-def sparsifier(options: Run) -> Sparsifier:
-    """What the options prune by."""
-    return Sparsifier(options.criterion, options.structure, options.scope, prunable(options))
-
-
-def prunable(options: Run) -> Callable[[tuple, jax.Array], bool]:
-    """Which leaves are pruned, as :class:`sps_jax.sparsify.Sparsifier` asks for."""
-    return matrices if options.prune_ends else inner_matrices
-
-
-def pruned_leaves(options: Run, problem: Problem) -> dict[str, Any]:
-    """What of the model is pruned: the names of its leaves, and their and all entries.
-
-    Raises:
-      ValueError: where first and last layer are to stay dense and are all there is.
-    """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(problem.init, jax.random.key(0)))
-    if not options.prune_ends and all(inner_matrices(path, leaf) for path, leaf in leaves if matrices(path, leaf)):
-        raise ValueError(f"--no-prune-ends is for networks of several layers; {options.problem} has one")
-    chosen = [(path, leaf) for path, leaf in leaves if prunable(options)(path, leaf)]
-    return {
-        "leaves": [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in chosen],
-        "entries": sum(leaf.size for _, leaf in chosen),
-        "of": sum(leaf.size for _, leaf in leaves),
-    }
-
-
-def clip(options: Run, problem: Problem) -> optax.GradientTransformation | None:
-    """The transform of the local direction."""
-    norm = number("clip-norm", options.clip_norm, float, "none", "auto")
-    if norm == "auto":
-        norm = 1.0 if problem.smoothness is None else "none"
-    return None if norm == "none" else _clip_at(norm)
-
-
-@cache
-def _clip_at(norm: float) -> optax.GradientTransformation:
-    """The same object for the same norm: part of what a compiled program is found again by."""
-    return optax.clip_by_global_norm(norm)

@@ -22,19 +22,10 @@ from sps_jax import files, journal, processes, report, results, speech
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.experiment import compile_blocks, go_on, start_run, summarise
+from sps_jax.from_options import build_problem, clip, hyperparameters, pruned_leaves, use_devices
 from sps_jax.hyperparameters import Choices, prepare, recorded
-from sps_jax.options import (
-    Run,
-    build_problem,
-    check,
-    clip,
-    hyperparameters,
-    local_steps,
-    number,
-    pruned_leaves,
-    refuse_strangers,
-    use_devices,
-)
+from sps_jax.option_checks import check, local_steps, refuse_strangers
+from sps_jax.options import Run, number
 from sps_jax.plan import Plan
 from sps_jax.planning import choose, describe, footprint, shapes
 from sps_jax.problem import Problem

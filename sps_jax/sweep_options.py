@@ -11,7 +11,8 @@ import numpy as np
 from tyro.conf import Suppress
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.options import MAKERS, Run, check_names, check_seeds, command_type, own_options, with_fields
+from sps_jax.option_checks import check_names, check_seeds
+from sps_jax.options import MAKERS, Run, command_type, own_options, with_fields
 from sps_jax.problems import PROBLEMS
 
 SPACES: dict[str, Callable[..., np.ndarray]] = {"logspace": np.geomspace, "linspace": np.linspace}

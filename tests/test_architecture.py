@@ -43,6 +43,8 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "report": 6,
     "testing": 6,
     "options": 6,
+    "option_checks": 6,
+    "from_options": 6,
     "experiment": 6,
     "journal": 6,
     "shared_journal": 6,
@@ -68,10 +70,13 @@ NEIGHBOURS |= {("history", "planning")}
 NEIGHBOURS |= {("sweeping", name) for name in ("engine", "history", "hyperparameters", "planning", "simulation")}
 NEIGHBOURS |= {("streaming", name) for name in ("engine", "history", "hyperparameters", "planning")}
 NEIGHBOURS |= {("arrays", "problems"), ("arrays", "problems.losses"), ("arrays", "problems.supervised")}
-NEIGHBOURS |= {("run_command", name) for name in ("experiment", "journal", "options", "report", "shared_journal")}
+NEIGHBOURS |= {("option_checks", "options"), ("option_checks", "from_options"), ("from_options", "options")}
+NEIGHBOURS |= {(name, f"{end}options") for name in ("run_command", "sweep_command") for end in ("", "from_")}
+NEIGHBOURS |= {(name, "option_checks") for name in ("run_command", "sweep_command", "sweep_options")}
+NEIGHBOURS |= {("run_command", name) for name in ("experiment", "journal", "report", "shared_journal")}
 NEIGHBOURS |= {("resume_command", name) for name in ("journal", "options", "run_command")}
 NEIGHBOURS |= {("journal", "experiment"), ("shared_journal", "journal"), ("shared_journal", "experiment")}
-NEIGHBOURS |= {("sweep_command", name) for name in ("options", "run_command", "sweep_options")}
+NEIGHBOURS |= {("sweep_command", name) for name in ("run_command", "sweep_options")}
 NEIGHBOURS |= {("sweep_options", "options"), ("cli", "sweep_options")}
 NEIGHBOURS |= {("show_command", "comparison")}
 NEIGHBOURS |= {("cli", name) for name in ("options", "resume_command", "run_command", "show_command", "sweep_command")}

@@ -7,7 +7,8 @@ import pytest
 
 from sps_jax import checkpoint, experiment
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.options import build_problem, command_type
+from sps_jax.from_options import build_problem
+from sps_jax.options import command_type
 from sps_jax.plan import Plan
 from sps_jax.run_command import prepare_algorithm
 

@@ -14,7 +14,9 @@ from sps_jax import checkpoint, experiment, files, streaming
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.engine import begin
-from sps_jax.options import build_problem, check, command_type
+from sps_jax.from_options import build_problem
+from sps_jax.option_checks import check
+from sps_jax.options import command_type
 from sps_jax.participation import taking_part
 from sps_jax.plan import Plan
 from sps_jax.run_command import prepare_algorithm

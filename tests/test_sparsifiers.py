@@ -17,7 +17,8 @@ from sps_jax.algorithms.ramped import cubic
 from sps_jax.communication import FLOATS, KNOWN, SHARED_POSITIONS, message_bits
 from sps_jax.files import read_jsonl
 from sps_jax.hyperparameters import prepare
-from sps_jax.options import Run, check_names, refuse_strangers
+from sps_jax.option_checks import check_names, refuse_strangers
+from sps_jax.options import Run
 from sps_jax.problems import digits
 from sps_jax.simulation import iterate, run_rounds, simulate
 from sps_jax.sparsify import CRITERIA, Sparsifier, make_topk, topk

@@ -1,0 +1,112 @@
+"""What the options stand for: devices, the problem, hyperparameters, a sparsifier, a transform of the direction."""
+
+import inspect
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+import optax
+
+from sps_jax import processes
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.options import Run, number
+from sps_jax.problem import Problem
+from sps_jax.problems import PROBLEMS
+from sps_jax.sparsify import Sparsifier, inner_matrices, matrices
+from sps_jax.streaming import on_host
+
+
+def use_devices(options: Run) -> int | None:
+    """Tell JAX how many devices to make of a CPU; returns how many are asked for, None for auto.
+
+    To be called before anything is computed. Of several processes, which meet here, all devices are asked for.
+    """
+    asked = number("devices", options.devices, int, "auto")
+    count = None if asked == "auto" else asked
+    if count is not None and count < 1:
+        raise ValueError(f"devices must be at least 1, or 'auto', not {count}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", count or cores)
+    if processes.join(options.coordinator, options.num_processes, options.process_id):
+        return jax.device_count()
+    return count
+
+
+def build_problem(options: Run) -> Problem:
+    """The problem that the options describe."""
+    make = PROBLEMS[options.problem]
+    chosen = given(options, make)
+    if "batch_size" in chosen:
+        size = number("batch-size", chosen["batch_size"], int, "full")
+        chosen["batch_size"] = None if size == "full" else size
+    if not options.stream:
+        return make(**chosen)
+    with jax.default_device(jax.devices("cpu")[0]):
+        return on_host(make(**chosen))
+
+
+def given(options: Run, make: Callable) -> dict[str, Any]:
+    """The options that ``make`` takes and the user gave."""
+    takes = inspect.signature(make).parameters
+    return {name: v for name in takes if (v := getattr(options, name, None)) is not None}
+
+
+def hyperparameters(options: Run, name: str, problem: Problem) -> dict[str, Any]:
+    """The keyword arguments of algorithm ``name``."""
+    make = ALGORITHMS[name]
+    hyper = given(options, make)
+    stepsize = number("stepsize", options.stepsize, float, "auto")
+    if stepsize == "auto":
+        stepsize = 0.1 if problem.smoothness is None else 1 / float(problem.smoothness.max())
+    hyper["stepsize"] = stepsize
+    takes = inspect.signature(make).parameters
+    if "prob" in takes and options.prob is None and options.local_steps is None:
+        hyper["prob"] = 0.1
+    if "prune" in takes:
+        hyper["prune"] = sparsifier(options)
+    if "sparsity" in takes and options.sparsity_rounds is not None:
+        hyper["sparsity_rounds"] = options.sparsity_rounds
+    return hyper
+
+
+def sparsifier(options: Run) -> Sparsifier:
+    """What the options prune by."""
+    return Sparsifier(options.criterion, options.structure, options.scope, prunable(options))
+
+
+def prunable(options: Run) -> Callable[[tuple, jax.Array], bool]:
+    """Which leaves are pruned, as :class:`sps_jax.sparsify.Sparsifier` asks for."""
+    return matrices if options.prune_ends else inner_matrices
+
+
+def pruned_leaves(options: Run, problem: Problem) -> dict[str, Any]:
+    """What of the model is pruned: the names of its leaves, and their and all entries.
+
+    Raises:
+      ValueError: where first and last layer are to stay dense and are all there is.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(problem.init, jax.random.key(0)))
+    if not options.prune_ends and all(inner_matrices(path, leaf) for path, leaf in leaves if matrices(path, leaf)):
+        raise ValueError(f"--no-prune-ends is for networks of several layers; {options.problem} has one")
+    chosen = [(path, leaf) for path, leaf in leaves if prunable(options)(path, leaf)]
+    return {
+        "leaves": [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in chosen],
+        "entries": sum(leaf.size for _, leaf in chosen),
+        "of": sum(leaf.size for _, leaf in leaves),
+    }
+
+
+def clip(options: Run, problem: Problem) -> optax.GradientTransformation | None:
+    """The transform of the local direction."""
+    norm = number("clip-norm", options.clip_norm, float, "none", "auto")
+    if norm == "auto":
+        norm = 1.0 if problem.smoothness is None else "none"
+    return None if norm == "none" else _clip_at(norm)
+
+
+@cache
+def _clip_at(norm: float) -> optax.GradientTransformation:
+    """The same object for the same norm: part of what a compiled program is found again by."""
+    return optax.clip_by_global_norm(norm)
