@@ -24,9 +24,9 @@ from sps_jax.experiment import compile_blocks, run_blocks
 from sps_jax.files import read_jsonl
 from sps_jax.from_options import build_problem, pruned_leaves, use_devices
 from sps_jax.hyperparameters import recorded
+from sps_jax.job import configuration, keep_compiled, lay_out_run, prepare_algorithm
 from sps_jax.option_checks import check, refuse_strangers
 from sps_jax.options import Run, command_type
-from sps_jax.run_command import configuration, keep_compiled, lay_out_run, prepare_algorithm
 
 
 def compile_rounds(options: Run, name: str, problem, devices: int | None, test: bool) -> Callable:

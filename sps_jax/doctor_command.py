@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from sps_jax.data_command import about, megabytes
 from sps_jax.datasets import SETS
 from sps_jax.datasets.prepare import root_of
-from sps_jax.run_command import compiled_folder
+from sps_jax.job import compiled_folder
 
 IMPORT = "import time; began = time.perf_counter(); import sps_jax; print(time.perf_counter() - began)"
 

@@ -9,8 +9,9 @@ from typing import Any
 from tyro.conf import Positional
 
 from sps_jax import journal, processes, speech
+from sps_jax.job import TALK, configuration, get_ready, layout
 from sps_jax.options import Run, command_type
-from sps_jax.run_command import TALK, complete_with_checkpoints, conclude, configuration, get_ready, layout
+from sps_jax.run_command import complete_with_checkpoints, conclude
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,10 @@ from tqdm import tqdm
 from sps_jax import files, results, speech
 from sps_jax.from_options import build_problem, pruned_leaves, use_devices
 from sps_jax.hyperparameters import recorded
+from sps_jax.job import configuration, keep_compiled, prepare_algorithm
 from sps_jax.option_checks import check, refuse_strangers
 from sps_jax.options import Run, number
-from sps_jax.run_command import configuration, fresh_folder, keep_compiled, prepare_algorithm
+from sps_jax.run_command import fresh_folder
 from sps_jax.sweep_options import completed, points
 from sps_jax.sweeping import Outcome, Prepared, sweep_prepared
 

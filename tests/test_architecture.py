@@ -48,6 +48,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "experiment": 6,
     "journal": 6,
     "shared_journal": 6,
+    "job": 6,
     "run_command": 6,
     "resume_command": 6,
     "sweep_command": 6,
@@ -71,9 +72,10 @@ NEIGHBOURS |= {("sweeping", name) for name in ("engine", "history", "hyperparame
 NEIGHBOURS |= {("streaming", name) for name in ("engine", "history", "hyperparameters", "planning")}
 NEIGHBOURS |= {("arrays", "problems"), ("arrays", "problems.losses"), ("arrays", "problems.supervised")}
 NEIGHBOURS |= {("option_checks", "options"), ("option_checks", "from_options"), ("from_options", "options")}
-NEIGHBOURS |= {(name, f"{end}options") for name in ("run_command", "sweep_command") for end in ("", "from_")}
-NEIGHBOURS |= {(name, "option_checks") for name in ("run_command", "sweep_command", "sweep_options")}
+NEIGHBOURS |= {(name, f"{end}options") for name in ("job", "run_command", "sweep_command") for end in ("", "from_")}
+NEIGHBOURS |= {(name, "option_checks") for name in ("job", "sweep_command", "sweep_options")}
 NEIGHBOURS |= {("run_command", name) for name in ("experiment", "journal", "report", "shared_journal")}
+NEIGHBOURS |= {(name, "job") for name in ("run_command", "resume_command", "sweep_command", "doctor_command")}
 NEIGHBOURS |= {("resume_command", name) for name in ("journal", "options", "run_command")}
 NEIGHBOURS |= {("journal", "experiment"), ("shared_journal", "journal"), ("shared_journal", "experiment")}
 NEIGHBOURS |= {("sweep_command", name) for name in ("run_command", "sweep_options")}
@@ -81,7 +83,7 @@ NEIGHBOURS |= {("sweep_options", "options"), ("cli", "sweep_options")}
 NEIGHBOURS |= {("show_command", "comparison")}
 NEIGHBOURS |= {("cli", name) for name in ("options", "resume_command", "run_command", "show_command", "sweep_command")}
 NEIGHBOURS |= {("cli", name) for name in ("list_command", "data_command", "doctor_command")}
-NEIGHBOURS |= {("doctor_command", name) for name in ("data_command", "run_command")}
+NEIGHBOURS |= {("doctor_command", "data_command")}
 NEIGHBOURS |= {("__main__", "cli")}
 NEIGHBOURS |= {(name, "") for name in ("experiment", "run_command", "cli", "__main__")}  # for the version
 RESERVED = {"tensorflow_datasets": "datasets", "flax": "models", "matplotlib": "plotting"}

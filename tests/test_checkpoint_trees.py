@@ -8,9 +8,9 @@ import pytest
 from sps_jax import checkpoint, experiment
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.from_options import build_problem
+from sps_jax.job import prepare_algorithm
 from sps_jax.options import command_type
 from sps_jax.plan import Plan
-from sps_jax.run_command import prepare_algorithm
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "tamuna"]
 

@@ -15,11 +15,11 @@ from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cohort import Cohort
 from sps_jax.engine import begin
 from sps_jax.from_options import build_problem
+from sps_jax.job import prepare_algorithm
 from sps_jax.option_checks import check
 from sps_jax.options import command_type
 from sps_jax.participation import taking_part
 from sps_jax.plan import Plan
-from sps_jax.run_command import prepare_algorithm
 from sps_jax.schedule import split_key
 from sps_jax.simulation import iterate, simulate
 from sps_jax.streaming import stream
