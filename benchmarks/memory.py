@@ -2,9 +2,9 @@
 
 ``python benchmarks/memory.py --out benchmarks/results/scale`` writes ``memory.jsonl``; about 10 minutes, on a machine
 with 8 GB free, and it minds no noise. A million clients with a cohort of 1,000, on the device and in host memory, and
-100,000 and 500,000 clients that all take part, in chunks. The resident set is looked at every 50 ms from when the run has made its
-folder, its data being there, to its end. What the interpreter, JAX and compiled programs take is no part of a
-prediction: it is the same command's with 1,000 clients, less what that predicts, and is taken off. What it takes
+100,000 and 500,000 clients that all take part, in chunks. The resident set is looked at every 50 ms from when the run
+has made its folder, its data being there, to its end. What the interpreter, JAX and compiled programs take is no part
+of a prediction: it is the same command's with 1,000 clients, less what that predicts, and is taken off. What it takes
 varies by what glibc's allocator keeps for later of what compilation has freed, so each command is run as it is and with
 one arena for all threads, ``MALLOC_ARENA_MAX=1``, which keeps least. What ``memory.jsonl`` has is not run again.
 """
