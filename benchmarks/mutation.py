@@ -40,8 +40,8 @@ SPARSIFIERS = ["tests/test_sparsifiers.py", *SPARSIFY]
 
 
 def of_method(names: str, *more: str) -> list[str]:
-    """The NumPy twins of some methods, then what else is of them."""
-    return [f"{METHODS} -k {names}", *more]
+    """The NumPy twins of some methods, then what else is of them, then what is of all."""
+    return [f"{METHODS} -k {names}", *more, f"{CONTRACT} -k another_model_or_unequal_or_defaults"]
 
 
 TESTS: dict[str, list[str]] = {
@@ -53,7 +53,7 @@ TESTS: dict[str, list[str]] = {
     "sparsify/structures": SPARSIFIERS,
     "sparsify/scopes": [*SPARSIFY, "tests/test_sparsifiers.py"],
     "sparsify/criteria": SPARSIFIERS,
-    "algorithms/base": [f"{CONTRACT} -k clipping_or_momentum", f"{CONTRACT} -k scaffold"],
+    "algorithms/base": [f"{CONTRACT} -k clipping_or_momentum_or_unequal", f"{CONTRACT} -k scaffold"],
     "algorithms/pruning": of_method("pruning_or_sparse", f"{CONTRACT} -k nonzeros", "tests/test_sparsifiers.py"),
     "algorithms/ramped": ["tests/test_sparsifiers.py"],
     "algorithms/gd": of_method("gd"),

@@ -1,5 +1,8 @@
 """What every method of the table promises, whatever its mathematics."""
 
+import contextlib
+import dataclasses
+import inspect
 from functools import partial
 
 import chex
@@ -12,7 +15,7 @@ from problems import IDS, KEEP_SUM, METHODS, OUTPUTS, PRUNED, SAMPLE, hyper, ini
 
 from sps_jax import tree
 from sps_jax.algorithms import ALGORITHMS, proxskip
-from sps_jax.engine import State
+from sps_jax.engine import State, start
 from sps_jax.hyperparameters import prepare
 from sps_jax.plan import VMAP
 from sps_jax.simulation import iterate, run_rounds, simulate
@@ -282,3 +285,32 @@ def test_a_probability_out_of_range(prob):
     quadratic = least_squares(dtype=np.float32)
     with pytest.raises(ValueError, match=r"prob must be in \(0, 1\]"):
         simulate(proxskip, quadratic.problem, {"stepsize": 0.1, "prob": prob}, KEY, rounds=1)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_another_model_in_the_server(name):
+    """``with_model`` leaves what the server keeps beside the model as it is."""
+    algorithm = built(name, all_values(name, {}, least_squares(dtype=np.float32)), np.float32)
+    params = {"w": jnp.ones((5, 3)), "b": jnp.ones(3)}
+    _, server = algorithm.init(params)
+    again = algorithm.with_model(server, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(again, server)
+    chex.assert_trees_all_equal_shapes_and_dtypes(algorithm.model(again), params)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_who_takes_clients_of_unequal_weight(name):
+    """All but those whose coordinates have a few owners each."""
+    quadratic = least_squares(dtype=np.float32)
+    algorithm = built(name, all_values(name, {}, quadratic), np.float32)
+    unequal = dataclasses.replace(quadratic.problem, weights=jnp.array([0.1, 0.2, 0.3, 0.4], jnp.float32))
+    refused = name in ("compressed_scaffnew", "tamuna")
+    with pytest.raises(ValueError, match="equal weight") if refused else contextlib.nullcontext():
+        jax.eval_shape(lambda key: start(algorithm, unequal, key), KEY)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_defaults_are_in_their_ranges(name):
+    takes = inspect.signature(ALGORITHMS[name]).parameters.values()
+    given = {p.name: 0.5 if p.default is p.empty else p.default for p in takes if p.name != "prune"}
+    prepare(ALGORITHMS[name], given, jnp.float32)
