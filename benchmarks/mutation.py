@@ -51,7 +51,7 @@ TESTS: dict[str, list[str]] = {
     "sparsify/straight_through": SPARSIFY,
     "sparsify/sparsifier": SPARSIFIERS,
     "sparsify/structures": SPARSIFIERS,
-    "sparsify/scopes": [*SPARSIFY, "tests/test_sparsifiers.py"],
+    "sparsify/scopes": [*SPARSIFY, "tests/test_deep.py -k first_and_last", "tests/test_sparsifiers.py"],
     "sparsify/criteria": SPARSIFIERS,
     "algorithms/base": [f"{CONTRACT} -k clipping_or_momentum_or_unequal", f"{CONTRACT} -k scaffold"],
     "algorithms/pruning": of_method("pruning_or_sparse", f"{CONTRACT} -k nonzeros", "tests/test_sparsifiers.py"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from problems import least_squares, matrix
 
-from sps_jax.algorithms import feddst
+from sps_jax.algorithms import Turn, feddst
 from sps_jax.hyperparameters import prepare
 from sps_jax.simulation import simulate
 
@@ -54,3 +54,14 @@ def test_the_first_mask_is_one_for_all_and_random():
     np.testing.assert_array_equal(*masks)
     assert masks[0].sum() == 200 and 5 < masks[0].sum(0).min() < masks[0].sum(0).max() < 16
     assert matrix({"w": masks[0], "b": params["b"]}).shape == (21, 20)
+
+
+def test_the_mask_stands_still_between_readjustments():
+    """Also where weights in it are zero, as those of a pixel that never has ink."""
+    setup, traced, _ = prepare(feddst, {"stepsize": 0.1, "prob": 0.5, "sparsity": 0.5}, np.float32)
+    algorithm, one = setup.build(traced), jnp.float32(1)
+    mask = {"w": jnp.array([0, 1, 0, 1], jnp.float32)[:, None], "b": jnp.ones(1)}
+    sent = {"w": jnp.array([0, 3, 0, 0], jnp.float32)[:, None], "b": jnp.ones(1)}
+    turn = Turn(KEY, KEY, jnp.int32(-1), one, 2, 2)
+    _, kept, t = algorithm.serve((sent, mask, jnp.int32(0)), (sent, mask, 0 * one), turn)
+    assert kept["w"].ravel().tolist() == [0, 1, 0, 1] and t == 1
