@@ -26,6 +26,7 @@ HYPER = {"stepsize": 0.05, "sparsity": 0.8, "mu": 0.1, "l1": 1e-4}
 COMPARED = ("sparse_proxskip", "sparse_proxskip_local", "server_pruning", "proxskip")
 COMPARED += ("fedavg_server_pruning", "fedavg_client_pruning")  # in the tables; the others take minutes together
 SLOW = pytest.mark.slow
+plain = pytest.mark.usefixtures("plainly_compiled")
 CLIP = optax.clip_by_global_norm(1.0)
 NETWORKS = {
     "resnet": lambda: resnet((1, 1), 10, width=8, side=8, conv=nn.Conv),
@@ -63,7 +64,7 @@ def plainly_compiled():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.mark.usefixtures("plainly_compiled")
+@plain
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in COMPARED else [SLOW]) for name in ALGORITHMS])
 def test_every_method_trains_every_network(name, network):
@@ -99,6 +100,7 @@ def trained(problem, stepsize, transform, rounds=12):
     return np.array([before, *run(problem, hyper, jax.random.key(0))[1]["train_loss"]])
 
 
+@plain
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_training_lowers_the_loss(network):
@@ -106,6 +108,7 @@ def test_training_lowers_the_loss(network):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@plain
 @pytest.mark.slow
 def test_clipping_keeps_a_residual_network_finite():
     """A step of 300 overflows within two rounds, and does not where it is clipped."""
@@ -134,6 +137,7 @@ def test_predicted_memory_counts_activations(network, model):
     assert 0.8 < footprint(shapes(setup, hyper, problem), problem, Plan(1)).total / real < 1.5
 
 
+@plain
 @pytest.mark.parametrize("scope", ["global", "layerwise", "erk"])
 def test_first_and_last_layer_can_stay_dense(scope):
     params = NETWORKS["transformer"]().init(jax.random.key(0))["params"]
@@ -143,6 +147,7 @@ def test_first_and_last_layer_can_stay_dense(scope):
         assert all(jax.tree.leaves(same)) == (name in ("first", "last") or name.startswith("LayerNorm"))
 
 
+@plain
 @pytest.mark.parametrize("network", NETWORKS)
 def test_evaluation_in_batches_is_the_same(network):
     whole, parted = problem_of(network), problem_of(network, evaluate_batch=4)
@@ -153,6 +158,7 @@ def test_evaluation_in_batches_is_the_same(network):
             np.testing.assert_allclose(value, seen[name], rtol=1e-5, atol=1e-6)
 
 
+@plain
 def test_some_examples_of_each_client_stand_for_the_training_loss():
     problem, few = problem_of("lstm"), problem_of("lstm", evaluate_examples=2)
     params = problem.init(jax.random.key(1))
