@@ -1,7 +1,7 @@
 """Very many clients: how the methods do as n and the cohort grow, and what a client-step and its memory cost.
 
 ``python benchmarks/scale.py --out benchmarks/results/scale`` does all there is and draws it anew; ``--only accuracy``
-takes about 15 CPU-minutes and minds no noise, ``--only cost`` about 10 minutes of a quiet machine. What the files have
+takes about 15 CPU-minutes and minds no noise, ``--only cost`` 5 minutes of a quiet machine. What the files have
 is not run again, run by run. Clients are made up (``synthetic_logistic``, 100 features, 10 examples), with full
 gradients and 10 local steps a round.
 
