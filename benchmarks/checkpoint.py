@@ -5,6 +5,9 @@ runs ``sps-jax run`` alternately both ways, ``--runs`` times each, in fresh proc
 99 %, 10 local steps, full batches, 200 rounds: both ways in blocks of 10), after one run that fills the cache of
 compiled programs. A line a run: ``run_seconds`` from the first round to the last, saving and what waits for it
 included, and ``process_seconds``; then the medians. Aimed at: less than 5 % of ``run_seconds``.
+
+``--alone`` measures instead what a checkpoint takes of a processor where nothing computes: 20 of them, of as many
+floats as that run has and of eight; it adds its lines to the file.
 """
 
 import argparse
@@ -16,7 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-COMMAND = ["--problem", "femnist", "--classes", "digits", "--clients", "100", "--algorithm", "sparse_proxskip"]
+import numpy as np
+
+from sps_jax.files import append_jsonl
+
+CLIENTS, PARAMETERS = 100, 7_850
+COMMAND = ["--problem", "femnist", "--classes", "digits", "--clients", str(CLIENTS), "--algorithm", "sparse_proxskip"]
 COMMAND += ["--stepsize", "2.0", "--local-steps", "10", "--sparsity", "0.99", "--batch-size", "full"]
 
 
@@ -34,15 +42,41 @@ def measure(manual_dir: Path, rounds: int, every: int | None) -> dict:
     return {"rounds": rounds, "checkpoint_every": every} | times
 
 
+def alone(floats: int, saves: int = 20) -> dict:
+    """Milliseconds that a checkpoint of so many floats takes, of the clock and of processors, in this process."""
+    from sps_jax.checkpoint import Checkpoints
+
+    tree = {"memory": np.random.default_rng(0).normal(size=floats).astype(np.float32)}
+    with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
+        checkpoints.save(0, tree)
+        checkpoints.wait()
+        clock, processors = time.perf_counter(), time.process_time()
+        for step in range(1, saves + 1):
+            checkpoints.save(step, tree)
+            checkpoints.wait()
+        spent = time.perf_counter() - clock, time.process_time() - processors
+    of_clock, of_processors = (round(1e3 * seconds / saves, 1) for seconds in spent)
+    return {"floats": floats, "clock_ms": of_clock, "processor_ms": of_processors}
+
+
 def main() -> None:
     """Measure, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--manual-dir", type=Path, required=True)
+    parser.add_argument("--manual-dir", type=Path)
+    parser.add_argument("--alone", action="store_true")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.alone:
+        rows = [alone(floats) for floats in (CLIENTS * PARAMETERS, 8)]
+        print(json.dumps(rows))
+        if options.json:
+            append_jsonl(options.json, rows)
+        return
+    if options.manual_dir is None:
+        parser.error("--manual-dir is needed")
     for every in (None, options.every):
         measure(options.manual_dir, options.rounds, every)
     rows = []

@@ -1,9 +1,8 @@
 """Checkpoints: the last few pytrees of arrays in a folder, a record beside each, written by orbax.
 
-They are written by a thread of their own, so that who saves goes on computing at once, and of the least priority where
-the system has one for a thread: on a CPU that computes too it takes what computing leaves idle. Each is there whole or
-not at all. Reading one gives back the same bits, or says that it cannot: the format has no checksum of large arrays, so
-each carries one.
+They are written by a thread of their own, so that who saves goes on computing at once, and each is there whole or not
+at all. Reading one gives back the same bits, or says that it cannot: the format has no checksum of large arrays, so
+each checkpoint carries one.
 """
 
 import contextlib
@@ -13,7 +12,6 @@ import logging
 import os
 import shutil
 import sys
-import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,7 +61,7 @@ class Checkpoints:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_quiet())
             self._args, self._manager = ocp.args, ocp.CheckpointManager(self.folder, options=options)
-            self._writer = stack.enter_context(ThreadPoolExecutor(1, "checkpoint", _stand_back))
+            self._writer = stack.enter_context(ThreadPoolExecutor(1, "checkpoint"))
             self._open = stack.pop_all()
         self._last: Future[None] | None = None
 
@@ -214,12 +212,6 @@ def _checksum(leaf: np.ndarray) -> int:
 
 def _record_checksum(record: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(record, sort_keys=True).encode())
-
-
-def _stand_back() -> None:
-    """Give this thread, and those that it begins, the least priority: on Linux a thread has one of its own."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 @contextlib.contextmanager
