@@ -21,7 +21,6 @@ import tyro
 
 from sps_jax import files, report
 from sps_jax.experiment import compile_blocks, run_blocks
-from sps_jax.files import read_jsonl
 from sps_jax.from_options import build_problem, pruned_leaves, use_devices
 from sps_jax.hyperparameters import recorded
 from sps_jax.job import configuration, keep_compiled, lay_out_run, prepare_algorithm
@@ -67,7 +66,7 @@ def main() -> None:
     for name in options.algorithm:
         compiled = partial(compile_rounds, options, name, problem, devices)
         run_best(options, name, tune(own, name, compiled(test=False), out), compiled(test=True), out)
-    records, summaries = read_jsonl(out / "metrics.jsonl"), read_jsonl(out / "summary.jsonl")
+    records, summaries = files.read_jsonl(out / "metrics.jsonl"), files.read_jsonl(out / "summary.jsonl")
     runs = {(s["algorithm"], s["seed"]): [r for r in records if r["algorithm"] == s["algorithm"]] for s in summaries}
     compared = report.compare(runs, summaries, options.target)
     report.write(runs, compared, f"{options.problem}, sparsity {options.sparsity:g}, step sizes tuned", out)
@@ -78,13 +77,15 @@ def main() -> None:
 def tune(own: argparse.Namespace, name: str, run: Callable, out: Path) -> float:
     """The step size of the grid with the lowest training loss after the pilot, which runs where it has not yet."""
     for stepsize in own.stepsizes:
-        pilots = read_jsonl(out / "pilot.jsonl")
+        pilots = files.read_jsonl(out / "pilot.jsonl")
         if not any((name, stepsize) == (one["algorithm"], one["stepsize"]) for one in pilots):
             _, records, summary = run(stepsize, own.pilot_rounds, own.pilot_rounds)
             loss = records[-1]["train_loss"] if summary["diverged_at_round"] is None else None
             pilots.append({"algorithm": name, "stepsize": stepsize, "train_loss": loss})
             files.write_jsonl(out / "pilot.jsonl", pilots)
-    losses = {one["stepsize"]: one["train_loss"] for one in read_jsonl(out / "pilot.jsonl") if one["algorithm"] == name}
+    losses = {
+        one["stepsize"]: one["train_loss"] for one in files.read_jsonl(out / "pilot.jsonl") if one["algorithm"] == name
+    }
     finite = [stepsize for stepsize in own.stepsizes if losses[stepsize] is not None]
     if not finite:
         raise SystemExit(f"tuned.py: error: {name} diverged with every step size")
@@ -94,14 +95,14 @@ def tune(own: argparse.Namespace, name: str, run: Callable, out: Path) -> float:
 def run_best(options: Run, name: str, stepsize: float, run: Callable, out: Path) -> None:
     """The whole run with that step size, in place of one with another, unless it is there."""
     paths = out / "metrics.jsonl", out / "summary.jsonl"
-    before = read_jsonl(paths[1])
+    before = files.read_jsonl(paths[1])
     if any(s["algorithm"] == name and math.isclose(s["stepsize"], stepsize, rel_tol=1e-6) for s in before):
         return
     hyper, records, summary = run(stepsize, options.rounds, options.evaluate_every)
     names = {"algorithm": name, "problem": options.problem, "seed": options.seed}
     new = [names | record | hyper for record in records], [names | hyper | summary]
     for path, rows in zip(paths, new, strict=True):
-        files.write_jsonl(path, [row for row in read_jsonl(path) if row["algorithm"] != name] + rows)
+        files.write_jsonl(path, [row for row in files.read_jsonl(path) if row["algorithm"] != name] + rows)
 
 
 if __name__ == "__main__":

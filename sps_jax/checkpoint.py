@@ -1,8 +1,7 @@
 """Checkpoints: the last few pytrees of arrays in a folder, a record beside each, written by orbax.
 
-They are written by a thread of their own, so that who saves goes on computing at once, and each is there whole or not
-at all. Reading one gives back the same bits, or says that it cannot: the format has no checksum of large arrays, so
-each checkpoint carries one.
+They are written in the background, and each is there whole or not at all. Reading one gives back the same bits, or
+says that it cannot: the format has no checksum of large arrays, so each checkpoint carries one.
 """
 
 import contextlib
@@ -14,7 +13,6 @@ import shutil
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +51,6 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
             create=False,
-            enable_async_checkpointing=False,  # the thread below waits for it: orbax's own way keeps the caller longer
             multiprocessing_options=MultiprocessingOptions(
                 primary_host=jax.process_index(), active_processes=own, barrier_sync_key_prefix="first"
             ),
@@ -61,9 +58,7 @@ class Checkpoints:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_quiet())
             self._args, self._manager = ocp.args, ocp.CheckpointManager(self.folder, options=options)
-            self._writer = stack.enter_context(ThreadPoolExecutor(1, "checkpoint"))
             self._open = stack.pop_all()
-        self._last: Future[None] | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -72,16 +67,13 @@ class Checkpoints:
         """Wait, then close; after an error nothing new is raised."""
         with self._open:
             try:
-                self.wait()
-            except OSError:
-                if kind is None:
-                    raise
-            finally:
                 self._manager.close()
+            except Exception as failure:
+                if kind is None:
+                    raise self._not_saved(failure) from None
 
     def steps(self) -> list[int]:
-        """The numbers of the checkpoints, ascending; waits and raises as :meth:`wait`."""
-        self.wait()
+        """The numbers of the checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, tree: Tree, about: Mapping[str, Any] | None = None) -> None:
@@ -94,24 +86,23 @@ class Checkpoints:
         if any(step <= before for before in self.steps()):
             raise ValueError(f"{self.folder} has a checkpoint {step} already, or a later one")
         leaves = {name: np.array(leaf) for name, leaf in _named(tree).items()}
-        self._last = self._writer.submit(self._write, step, leaves, dict(about or {}))
-
-    def wait(self) -> None:
-        """Wait until all is written; raises as :meth:`save`."""
-        last, self._last = self._last, None
-        try:
-            if last is not None:
-                last.result()
-        except Exception as failure:
-            raise self._not_saved(failure) from None
-
-    def _write(self, step: int, leaves: dict[str, np.ndarray], about: dict[str, Any]) -> None:
-        record = {"about": about, "checksums": {name: _checksum(leaf) for name, leaf in leaves.items()}}
+        sums = {name: _checksum(leaf) for name, leaf in leaves.items()}
+        record = {"about": dict(about or {}), "checksums": sums}
         items = {
             "state": self._args.StandardSave({name: leaf for name, leaf in leaves.items() if leaf.size}),
             "about": self._args.JsonSave(record | {"record": _record_checksum(record)}),
         }
-        self._manager.save(step, args=self._args.Composite(**items), force=True)
+        try:
+            self._manager.save(step, args=self._args.Composite(**items), force=True)
+        except Exception as failure:
+            raise self._not_saved(failure) from None
+
+    def wait(self) -> None:
+        """Wait until all is written; raises as :meth:`save`."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as failure:
+            raise self._not_saved(failure) from None
 
     def about(self, step: int) -> dict[str, Any]:
         """The record beside a checkpoint; raises :class:`Unreadable`."""
@@ -162,7 +153,6 @@ class Checkpoints:
         return record
 
     def _read(self, step: int, item: str, how: Any) -> Any:
-        self.wait()
         try:
             return self._manager.restore(step, args=self._args.Composite(**{item: how}))[item]
         except MemoryError:
