@@ -80,11 +80,12 @@ from sps_jax.engine import State, StepState, begin, step
 from sps_jax.hyperparameters import prepare
 from sps_jax.plan import Plan, clients_mesh
 from sps_jax.planning import choose, shapes
-from sps_jax.problem import Problem, stack_clients
+from sps_jax.problem import Problem
 from sps_jax.quantize import quantize
 from sps_jax.schedule import Schedule
 from sps_jax.simulation import iterate, placed, simulate
 from sps_jax.sparsify import CRITERIA, STRUCTURES, Sparsifier, make_topk, straight_through, topk
+from sps_jax.stacking import stack_clients
 from sps_jax.streaming import stream
 from sps_jax.sweeping import grid, sweep
 from sps_jax.testing import check_algorithm

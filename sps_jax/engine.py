@@ -20,7 +20,7 @@ from jax.random import fold_in
 
 from sps_jax.algorithms.base import Algorithm, Turn
 from sps_jax.cohort import Cohort
-from sps_jax.participation import SERVER, Member, memory_of, remember, taking_part
+from sps_jax.participation import SERVER, Member, Participants, memory_of, remember, taking_part
 from sps_jax.plan import VMAP, Plan, over_clients
 from sps_jax.problem import Problem
 from sps_jax.schedule import Keys, Schedule, coin, round_length, split_key
@@ -81,76 +81,120 @@ class Client(NamedTuple):
     examples: jax.Array
 
 
+class Round(NamedTuple):
+    """One round of an algorithm: what its clients and its server do, and with which keys.
+
+    Attributes:
+      algorithm: what is simulated.
+      part: who takes part.
+      clients: how many clients there are in all, n.
+      keys: of the simulation.
+    """
+
+    algorithm: Algorithm
+    part: Participants
+    clients: int
+    keys: Keys
+
+    @property
+    def members(self) -> Client:
+        """Those who take part, stacked."""
+        problem = self.part.problem
+        return Client(self.part.who, problem.data, problem.counts)
+
+    def local_step(self, t: jax.Array, b: Tree, x: Tree, h: Tree, client: Client) -> Tree:
+        """One local step of a client at iteration ``t``: its new x."""
+        batch, own = jax.random.split(fold_in(fold_in(self.keys.clients, t), client.who.ids))
+        gradient = partial(self.part.problem.gradient, client.data, client.examples, t, batch)
+        return self.algorithm.move(x, self.algorithm.direction(x, h, b, gradient, own))
+
+    def local_steps(self, t: jax.Array, length: jax.Array, b: Tree, h: Tree, client: Client) -> Tree:
+        """The ``length`` local steps of a client from iteration ``t``, starting from the broadcast: its x."""
+
+        def body(j: jax.Array, x: Tree) -> Tree:
+            return self.local_step(t + j, b, x, h, client)
+
+        return lax.fori_loop(0, length, body, self.algorithm.start(b, h))
+
+    def turns(self, t: jax.Array, steps: jax.Array | int) -> Callable[[Member], Turn]:
+        """What is known of a client's communication after ``t`` iterations, ``steps`` since the last one."""
+        common, steps = fold_in(self.keys.common, t), jnp.asarray(steps, self.part.problem.ridge.dtype)
+        facts = self.part.problem.clients, self.clients, self.part.shares.share
+        return lambda who: Turn(fold_in(common, who.ids), common, who.slots, steps, *facts)
+
+    def send(self, turn: Callable[[Member], Turn], t: jax.Array, b: Tree, x: Tree, h: Tree, client: Client) -> Tree:
+        """The message of a client after ``t`` iterations; a gradient in it is taken on a batch of its own."""
+        batch = fold_in(fold_in(fold_in(self.keys.clients, t), client.who.ids), 2)  # local_step has 0 and 1
+        gradient = partial(self.part.problem.gradient, client.data, client.examples, t, batch)
+        return self.algorithm.send(x, h, b, gradient, turn(client.who))
+
+    def average(
+        self, plan: Plan, one: Callable, idle: Callable, server: Tree, memory: Tree, *more: Tree
+    ) -> tuple[Tree, Any]:
+        """Map a function of one client over those who take part, and average their messages.
+
+        With control variates the weights of the mean add up to one, for that keeps their sum. Without, the mean of all
+        clients' messages is estimated, and what the weights lack of one is given to the message of a client that takes
+        no step: a message that is the model itself would otherwise shrink or grow with the cohort.
+
+        Args:
+          one: ``b, h, client, *more -> message, kept``.
+          idle: ``b, h, client -> message`` without a step.
+          memory: of those who take part, (C, ...).
+          more: what ``one`` needs beside, (C, ...) each.
+        """
+        shares, own, b = self.part.shares, (memory, self.members), self.algorithm.broadcast(server)
+        if shares.estimate is None or self._has_control(server, memory):
+            return over_clients(plan, one, shares.weights, b, *own, *more)
+        mean, kept = over_clients(plan, one, shares.estimate, b, *own, *more)
+        missing, still = 1 - jnp.sum(shares.estimate), idle(b, *jax.tree.map(lambda a: a[0], own))
+        return jax.tree.map(lambda m, s: m + missing.astype(m.dtype) * s, mean, still), kept
+
+    def _has_control(self, server: Tree, memory: Tree) -> bool:
+        first = jax.tree.map(lambda a: a[0], memory)
+        return bool(jax.tree.leaves(jax.eval_shape(self.algorithm.control, first, server)))
+
+    def answer(
+        self, plan: Plan, turn: Callable[[Member], Turn], server: Tree, mean: Tree, memory: Tree, sent: Tree
+    ) -> tuple[Tree, Tree, jax.Array]:
+        """The server takes the mean of the messages and answers, those who take part receive.
+
+        ``sent`` are their iterates and messages, ``memory`` theirs, (C, ...) each.
+
+        Returns:
+          The server's state, the memory, and the count of what went down.
+        """
+        algorithm = self.algorithm
+        server = algorithm.serve(server, mean, turn(SERVER))
+        back = algorithm.broadcast(server)
+
+        def receive(back: Tree, h: Tree, sent: Tree, who: Member) -> tuple[Tree, Tree]:
+            return (), algorithm.receive(sent[0], h, sent[1], back, turn(who))
+
+        _, memory = over_clients(plan, receive, None, back, memory, sent, self.part.who, update=True)
+        return server, memory, jnp.stack(algorithm.downlink.count(back, turn(SERVER)))
+
+    def run(self, schedule: Schedule, state: State, plan: Plan) -> tuple[State, dict[str, jax.Array]]:
+        """The round from ``state``, whose memory is of those who take part alone: see :func:`one_round`."""
+        length = round_length(schedule, self.keys.coin, state.t)
+        t = state.t + length
+        turn = self.turns(t, length)
+
+        def one(b: Tree, h: Tree, client: Client) -> tuple[Tree, Tree]:
+            x = self.local_steps(state.t, length, b, h, client)
+            message = self.send(turn, t, b, x, h, client)
+            return message, ((x, message), jnp.stack(self.algorithm.uplink.count(message, turn(client.who))))
+
+        mean, (sent, up) = self.average(plan, one, self.idle(turn, t), state.server, state.memory)
+        server, memory, down = self.answer(plan, turn, state.server, mean, state.memory, sent)
+        return State(server, memory, t), {"up": up, "down": down}
+
+    def idle(self, turn: Callable[[Member], Turn], t: jax.Array) -> Callable[[Tree, Tree, Client], Tree]:
+        """``b, h, client -> message`` of a client that takes no step."""
+        return lambda b, h, client: self.send(turn, t, b, self.algorithm.start(b, h), h, client)
+
+
 # --- one iteration -----------------------------------------------------------------------------------------------
-
-
-def local_step(
-    algorithm: Algorithm,
-    problem: Problem,
-    keys: Keys,
-    t: jax.Array,
-    b: Tree,
-    x: Tree,
-    h: Tree,
-    client: Client,
-) -> Tree:
-    """One local step of a client at iteration ``t``: its new x."""
-    batch, own = jax.random.split(fold_in(fold_in(keys.clients, t), client.who.ids))
-    gradient = partial(problem.gradient, client.data, client.examples, t, batch)
-    return algorithm.move(x, algorithm.direction(x, h, b, gradient, own))
-
-
-def send_one(
-    algorithm: Algorithm,
-    problem: Problem,
-    keys: Keys,
-    turn: Callable[[Member], Turn],
-    t: jax.Array,
-    b: Tree,
-    x: Tree,
-    h: Tree,
-    client: Client,
-) -> Tree:
-    """The message of a client after ``t`` iterations; a gradient in it is taken on a batch of its own."""
-    batch = fold_in(fold_in(fold_in(keys.clients, t), client.who.ids), 2)  # local_step has 0 and 1
-    gradient = partial(problem.gradient, client.data, client.examples, t, batch)
-    return algorithm.send(x, h, b, gradient, turn(client.who))
-
-
-def turns(some: Problem, clients: int, keys: Keys, t: jax.Array, steps: jax.Array | int) -> Callable[[Member], Turn]:
-    """What the engine knows of the communication of one of ``some`` of the clients, of ``clients`` in all.
-
-    It is after ``t`` iterations, ``steps`` since the last one.
-    """
-    common, steps = fold_in(keys.common, t), jnp.asarray(steps, some.ridge.dtype)
-    return lambda who: Turn(fold_in(common, who.ids), common, who.slots, steps, some.clients, clients)
-
-
-def answer(
-    algorithm: Algorithm,
-    plan: Plan,
-    turn: Callable[[Member], Turn],
-    server: Tree,
-    mean: Tree,
-    memory: Tree,
-    sent: Tree,
-    who: Member,
-) -> tuple[Tree, Tree, jax.Array]:
-    """The server takes the mean of the messages and answers, all of ``who`` receive.
-
-    ``sent`` are the clients' iterates and messages, ``memory`` theirs, (C, ...) each.
-
-    Returns:
-      The server's state, the memory, and the count of what went down.
-    """
-    server = algorithm.serve(server, mean, turn(SERVER))
-    back = algorithm.broadcast(server)
-
-    def receive(back: Tree, h: Tree, sent: Tree, who: Member) -> tuple[Tree, Tree]:
-        return (), algorithm.receive(sent[0], h, sent[1], back, turn(who))
-
-    _, memory = over_clients(plan, receive, None, back, memory, sent, who, update=True)
-    return server, memory, jnp.stack(algorithm.downlink.count(back, turn(SERVER)))
 
 
 def step(
@@ -185,26 +229,26 @@ def step(
     """
     keys, b = split_key(key), algorithm.broadcast(state.server)
     heads = coin(schedule, keys.coin, state.t) if heads is None else heads
-    who, some = taking_part(problem, cohort, keys, state.t - state.steps)
-    own = (state.x, memory_of(who, cohort, state.memory), Client(who, some.data, some.counts))
-    x = jax.vmap(lambda *own: local_step(algorithm, problem, keys, state.t, b, *own))(*own)
+    part = taking_part(problem, cohort, keys, state.t - state.steps)
+    this, memory = Round(algorithm, part, problem.clients, keys), memory_of(part.who, cohort, state.memory)
+    x = jax.vmap(partial(this.local_step, state.t, b))(state.x, memory, this.members)
     t, steps = state.t + 1, state.steps + 1
 
-    def meet() -> StepState:
-        turn = turns(some, problem.clients, keys, t, steps)
+    def communicate() -> StepState:
+        turn = this.turns(t, steps)
 
-        def send(b: Tree, *own: Any) -> tuple[Tree, Tree]:
-            message = send_one(algorithm, problem, keys, turn, t, b, *own)
-            return message, (own[0], message)
+        def send(b: Tree, h: Tree, client: Client, x: Tree) -> tuple[Tree, Tree]:
+            message = this.send(turn, t, b, x, h, client)
+            return message, (x, message)
 
-        mean, sent = over_clients(VMAP, send, some.weights, b, x, *own[1:])
-        server, memory, _ = answer(algorithm, VMAP, turn, state.server, mean, own[1], sent, who)
-        return _begun(algorithm, problem, cohort, keys, server, remember(who, cohort, state.memory, memory), t)
+        mean, sent = this.average(VMAP, send, this.idle(turn, t), state.server, memory, x)
+        server, after, _ = this.answer(VMAP, turn, state.server, mean, memory, sent)
+        return _begun(algorithm, problem, cohort, keys, server, remember(part.who, cohort, state.memory, after), t)
 
-    def skip() -> StepState:
+    def go_on() -> StepState:
         return StepState(x, state.server, state.memory, t, steps)
 
-    return lax.cond(heads, meet, skip), heads
+    return lax.cond(heads, communicate, go_on), heads
 
 
 def begin(
@@ -227,7 +271,7 @@ def _begun(
     algorithm: Algorithm, problem: Problem, cohort: Cohort | None, keys: Keys, server: Tree, memory: Tree, t: jax.Array
 ) -> StepState:
     """A round begins: those who take part start from the broadcast."""
-    who, _ = taking_part(problem, cohort, keys, t)
+    who = taking_part(problem, cohort, keys, t).who
     own, b = memory_of(who, cohort, memory), algorithm.broadcast(server)
     x = jax.vmap(algorithm.start, in_axes=(None, 0), axis_size=len(who.ids))(b, own)
     return StepState(x, server, memory, t, jnp.int32(0))
@@ -256,24 +300,6 @@ def enrolled(algorithm: Algorithm, h: Tree, ids: jax.Array, clients: int) -> Tre
     return jax.vmap(lambda i: algorithm.enroll(h, i, clients))(ids)
 
 
-def local_round(
-    algorithm: Algorithm,
-    problem: Problem,
-    keys: Keys,
-    t: jax.Array,
-    length: jax.Array,
-    b: Tree,
-    h: Tree,
-    client: Client,
-) -> Tree:
-    """The ``length`` local steps of a client from iteration ``t``, starting from the broadcast: its x."""
-
-    def body(j: jax.Array, x: Tree) -> Tree:
-        return local_step(algorithm, problem, keys, t + j, b, x, h, client)
-
-    return lax.fori_loop(0, length, body, algorithm.start(b, h))
-
-
 def one_round(
     algorithm: Algorithm,
     problem: Problem,
@@ -289,34 +315,8 @@ def one_round(
       The next state, and the counts of what was sent ``up`` (C, 2) and ``down`` (2,), see
       :class:`sps_jax.communication.Count`.
     """
-    who, some = taking_part(problem, cohort, split_key(key), state.t)
-    part = state._replace(memory=memory_of(who, cohort, state.memory))
-    after, counts = round_of(algorithm, some, who, problem.clients, schedule, part, key, plan)
-    return after._replace(memory=remember(who, cohort, state.memory, after.memory)), counts
-
-
-def round_of(
-    algorithm: Algorithm,
-    some: Problem,
-    who: Member,
-    clients: int,
-    schedule: Schedule,
-    state: State,
-    key: jax.Array,
-    plan: Plan,
-) -> tuple[State, dict[str, jax.Array]]:
-    """:func:`one_round` of those who take part: ``some``, and the memory in ``state``, are of them alone."""
     keys = split_key(key)
-    length = round_length(schedule, keys.coin, state.t)
-    t = state.t + length
-    turn = turns(some, clients, keys, t, length)
-
-    def one(b: Tree, h: Tree, client: Client) -> tuple[Tree, Tree]:
-        x = local_round(algorithm, some, keys, state.t, length, b, h, client)
-        message = send_one(algorithm, some, keys, turn, t, b, x, h, client)
-        return message, ((x, message), jnp.stack(algorithm.uplink.count(message, turn(client.who))))
-
-    own = (state.memory, Client(who, some.data, some.counts))
-    mean, (sent, up) = over_clients(plan, one, some.weights, algorithm.broadcast(state.server), *own)
-    server, memory, down = answer(algorithm, plan, turn, state.server, mean, state.memory, sent, who)
-    return State(server, memory, t), {"up": up, "down": down}
+    part = taking_part(problem, cohort, keys, state.t)
+    own = state._replace(memory=memory_of(part.who, cohort, state.memory))
+    after, counts = Round(algorithm, part, problem.clients, keys).run(schedule, own, plan)
+    return after._replace(memory=remember(part.who, cohort, state.memory, after.memory)), counts

@@ -1,6 +1,6 @@
 """Who takes part in a round, and where their memory is among that of all clients."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,19 +23,63 @@ class Member(NamedTuple):
 SERVER = Member(np.int32(-1), np.int32(-1))  # type: ignore[arg-type]  # put on no device when this is imported
 
 
-def taking_part(problem: Problem, cohort: Cohort | None, keys: Keys, t: jax.Array) -> tuple[Member, Problem]:
-    """Who takes part in the round that begins at iteration ``t``, (C,) each, and the problem of these clients."""
+class Shares(NamedTuple):
+    """What the members of a cohort count for, arrays or None where all clients count the same.
+
+    Attributes:
+      weights: (C,) their weights, which add up to one: the mean over the cohort.
+      share: a scalar, what their weights among all n clients add up to.
+      estimate: (C,) weights of an estimate of the mean over all n clients; None where these are ``weights`` too.
+    """
+
+    weights: jax.Array | None = None
+    share: jax.Array | None = None
+    estimate: jax.Array | None = None
+
+
+class Participants(NamedTuple):
+    """Those who take part in a round.
+
+    Attributes:
+      who: which of the clients.
+      problem: of these clients alone, with the weights of ``shares``.
+      shares: what they count for.
+    """
+
+    who: Member
+    problem: Problem
+    shares: Shares
+
+
+def taking_part(problem: Problem, cohort: Cohort | None, keys: Keys, t: jax.Array) -> Participants:
+    """Who takes part in the round that begins at iteration ``t``."""
     if cohort is None:
         everybody = jnp.arange(problem.clients, dtype=jnp.int32)
-        return Member(everybody, everybody), problem
-    who = drawn(cohort, keys, t, problem.counts)
-    return who, problem.only(who.ids)
+        return Participants(Member(everybody, everybody), problem, Shares(problem.weights))
+    who, shares = drawn(cohort, keys, t, problem.examples, problem.weights, problem.ridge.dtype)
+    return Participants(who, problem.only(who.ids), shares)
 
 
-def drawn(cohort: Cohort, keys: Keys, t: jax.Array, counts: jax.Array) -> Member:
-    """The cohort of the round that begins at iteration ``t``, of clients with ``counts`` (n,) examples."""
-    ids = cohort.draw(fold_in(fold_in(keys.common, t), jnp.int32(-2)), counts)
-    return Member(ids, jnp.arange(cohort.size, dtype=jnp.int32))
+def drawn(
+    cohort: Cohort, keys: Keys, t: jax.Array, examples: jax.Array, weights: jax.Array | None, dtype: Any
+) -> tuple[Member, Shares]:
+    """The cohort of the round that begins at iteration ``t``, and what its members count for.
+
+    Args:
+      examples: (n,) of each client.
+      weights: (n,) of the clients, or None for equal ones.
+      dtype: of what they count for.
+    """
+    ids, likely = cohort.sample(fold_in(fold_in(keys.common, t), jnp.int32(-2)), examples)
+    who = Member(ids, jnp.arange(cohort.size, dtype=jnp.int32))
+    if weights is None and cohort.by == "uniform":  # C/n and 1/n: the plain mean is unbiased
+        return who, Shares()
+    own = jnp.full(cohort.size, 1 / len(examples), dtype) if weights is None else weights[ids].astype(dtype)
+    estimate = own / likely.astype(dtype) if cohort.estimate == "unbiased" else None
+    if weights is None:
+        return who, Shares(estimate=estimate)
+    share = jnp.sum(own)
+    return who, Shares(own / share, share, estimate)
 
 
 def memory_of(who: Member, cohort: Cohort | None, memory: Tree) -> Tree:

@@ -9,7 +9,7 @@ import psutil
 
 from sps_jax import tree
 from sps_jax.communication import Size
-from sps_jax.engine import Client, refuse_weights, send_one, turns
+from sps_jax.engine import Client, Round, refuse_weights
 from sps_jax.errors import unknown
 from sps_jax.hyperparameters import Setup
 from sps_jax.participation import taking_part
@@ -106,10 +106,10 @@ def _shapes(setup: Setup, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ..
         refuse_weights(algorithm, problem)
         h, server = algorithm.init(problem.init(keys.init))
         b = algorithm.broadcast(server)
-        who, some = taking_part(problem, setup.cohort, keys, t)
-        x, turn = algorithm.start(b, h), turns(some, problem.clients, keys, t, 1)
-        first: Client = jax.tree.map(lambda a: a[0], Client(who, some.data, some.counts))
-        m = send_one(algorithm, some, keys, turn, t, b, x, h, first)
+        this = Round(algorithm, taking_part(problem, setup.cohort, keys, t), problem.clients, keys)
+        x, turn = algorithm.start(b, h), this.turns(t, 1)
+        first: Client = jax.tree.map(lambda a: a[0], this.members)
+        m = this.send(turn, t, b, x, h, first)
         awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn(first.who)), (x, m))
         answer = _read(lambda b: algorithm.receive(x, h, m, b, turn(first.who)), b)
         return Shapes(h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b))

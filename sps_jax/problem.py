@@ -6,18 +6,18 @@ r"""A problem: stacked client data with a loss.
 over n clients with :math:`m_i` examples each; :math:`w_i = 1/n` unless ``weights`` say otherwise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
 from sps_jax.plan import VMAP, Plan, over_clients
-from sps_jax.tree import Tree
+from sps_jax.tree import Tree, widened
 
 STATIC = {"static": True}
 
@@ -28,14 +28,19 @@ class Problem:
     """Stacked data with a loss; a pytree, so data are arguments of a jitted function and never constants in it.
 
     Attributes:
-      data: tuple of arrays (n, m, ...), client i's examples in the first ``counts[i]`` rows, padding behind them.
-      counts: (n,) int32, examples of each client, all >= 1.
+      data: tuple of arrays (n, m, ...), client i's examples in the first ``counts[i]`` rows. The rows behind them are
+        padding and repeat its first example, so that no function is asked about what is no example: a gradient that
+        is masked afterwards is NaN where the function is not differentiable at the padding (0 x inf). A simulation
+        replaces any other padding.
+      counts: (n,) int32, the rows that client i has in ``data``, all >= 1.
       test: tuple of arrays (T, ...) that no client trains on, or None.
       ridge: rho >= 0, a scalar of the parameters' dtype.
       validation: the same of examples kept apart for choosing hyperparameters, or None.
       weights: (n,) summing to one, or None for equal weights (the f of the paper).
       smoothness: (n,) the constants L_i of the f_i where they are known, or None.
       convexity: a mu > 0 such that every f_i is mu-strongly convex where one is known, or None.
+      sizes: (n,) int32, the examples that client i has, where its rows are not these but stand for them, as moments do;
+        None where they are its rows. What is said of a client's size is said of :attr:`examples`.
       init: key -> params, the starting point x_0.
       loss: (params, *examples) -> (b,), the losses of b examples.
       metrics: (params, *examples) -> {name: (b,)}, what is averaged over the test examples; None for the loss alone.
@@ -47,6 +52,8 @@ class Problem:
       evaluate_examples: of each client, the first so many, that an evaluation takes f over; None for all.
 
     Example:
+      >>> import numpy as np
+      >>> from sps_jax.stacking import stack_clients
       >>> data, counts = stack_clients([np.array([1.0, 3.0, 8.0], np.float32)], [np.array([0, 1]), np.array([2])])
       >>> problem = Problem(
       ...     data=tuple(map(jnp.asarray, data)),
@@ -71,6 +78,7 @@ class Problem:
     smoothness: jax.Array | None = None
     convexity: jax.Array | None = None
     validation: tuple[jax.Array, ...] | None = None
+    sizes: jax.Array | None = None
     init: Callable[[jax.Array], Tree] = field(kw_only=True, metadata=STATIC)
     loss: Callable[..., jax.Array] = field(kw_only=True, metadata=STATIC)
     metrics: Callable[..., dict[str, jax.Array]] | None = field(default=None, kw_only=True, metadata=STATIC)
@@ -85,15 +93,23 @@ class Problem:
         """n."""
         return self.counts.shape[0]
 
+    @property
+    def examples(self) -> jax.Array:
+        """(n,) int32, how many examples each client has."""
+        return self.counts if self.sizes is None else self.sizes
+
     def only(self, ids: jax.Array) -> "Problem":
         """The problem of these clients, (C,) of 0..n-1; what is known of all clients is left out."""
-        data, counts = jax.tree.map(lambda a: a[ids], (self.data, self.counts))
+        data, counts, sizes = jax.tree.map(lambda a: a[ids], (self.data, self.counts, self.sizes))
         weights = None if self.weights is None else self.weights[ids] / jnp.sum(self.weights[ids])
-        return replace(self, data=data, counts=counts, weights=weights, smoothness=None, convexity=None)
+        own = {"data": data, "counts": counts, "sizes": sizes, "weights": weights}
+        return replace(self, **own, smoothness=None, convexity=None)
 
     def client_loss(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> jax.Array:
         """f_i over all ``count`` examples of ONE client's padded ``data``."""
-        return self._mean_loss(params, data, count) + self.ridge / 2 * optax.tree.norm(params, squared=True)
+        loss = self._mean_loss(params, data, count)
+        square = optax.tree.norm(jax.tree.map(partial(widened, to=loss.dtype), params), squared=True)
+        return loss + self.ridge.astype(loss.dtype) / 2 * square
 
     def gradient(
         self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array, params: Tree
@@ -114,10 +130,10 @@ class Problem:
         batch = tuple(a[rows] for a in data)
         if self.augment is not None:
             batch = self.augment(change, *batch)
-        return lambda params: jnp.mean(self.loss(params, *batch))
+        return lambda params: jnp.mean(widened(self.loss(params, *batch), self.ridge.dtype))
 
     def _mean_loss(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> jax.Array:
-        total = _sums(self.loss, params, data, count, self.evaluate_batch)
+        total = self._sums(self.loss, params, data, count)
         return total / count.astype(total.dtype)
 
     def objective(self, params: Tree, plan: Plan = VMAP) -> jax.Array:
@@ -150,63 +166,30 @@ class Problem:
         each = -(-examples // devices)
         firsts = jnp.arange(devices, dtype=jnp.int32) * each
 
-        def share(params: Tree, first: jax.Array) -> tuple[dict[str, jax.Array], tuple[()]]:
+        # the examples are an argument: they may lie on the mesh, and what lies there cannot be closed over
+        def share(shared: Any, first: jax.Array) -> tuple[dict[str, jax.Array], tuple[()]]:
+            params, held = shared
             rows = jnp.minimum(first + jnp.arange(each, dtype=jnp.int32), examples - 1)
             own = tuple(a[rows] for a in held)
-            return _sums(metrics, params, own, jnp.minimum(each, examples - first), self.evaluate_batch), ()
+            return self._sums(metrics, params, own, jnp.minimum(each, examples - first)), ()
 
-        sums, _ = over_clients(Plan(1, plan.mesh), share, None, params, firsts)
+        sums, _ = over_clients(Plan(1, plan.mesh), share, None, (params, held), firsts)
         return {name: total * devices / examples for name, total in sums.items()}
 
+    def _sums(self, function: Callable, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> Any:
+        """Sums of ``function`` over the first ``count`` examples, ``evaluate_batch`` of them computed at once.
 
-def _sums(function: Callable, params: Tree, data: tuple[jax.Array, ...], count: jax.Array, at_once: int | None) -> Any:
-    """Sums of a function like ``loss`` or ``metrics`` over the first ``count`` examples, so many computed at once."""
-    examples = data[0].shape[0]
+        It is like ``loss`` or ``metrics``; whatever it computes in, the sums are float32 or better.
+        """
+        examples, at_once = data[0].shape[0], self.evaluate_batch
 
-    def over(rows: jax.Array) -> Any:
-        own = data if at_once is None else tuple(a[jnp.minimum(rows, examples - 1)] for a in data)
-        own = function(params, *own)
-        return jax.tree.map(lambda v: jnp.sum(jnp.where(rows < count, v, jnp.zeros_like(v))), own)
+        def over(rows: jax.Array) -> Any:
+            own = data if at_once is None else tuple(a[jnp.minimum(rows, examples - 1)] for a in data)
+            values = jax.tree.map(partial(widened, to=self.ridge.dtype), function(params, *own))
+            return jax.tree.map(lambda v: jnp.sum(jnp.where(rows < count, v, jnp.zeros_like(v))), values)
 
-    if at_once is None:
-        return over(jnp.arange(examples, dtype=jnp.int32))
-    batches = -(-examples // at_once)
-    rows = jnp.arange(batches * at_once, dtype=jnp.int32).reshape(batches, at_once)
-    return jax.tree.map(jnp.sum, lax.map(over, rows))
-
-
-def stack_clients(
-    arrays: Sequence[np.ndarray], parts: Sequence[np.ndarray], longest: int | None = None
-) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Examples (N, ...) dealt to clients, padded with zeros: ``data`` (n, m, ...) and ``counts`` (n,) int32.
-
-    Args:
-      arrays: one or more arrays with the same leading axis of N examples.
-      parts: for each client the indices of its examples, none empty.
-      longest: m, where these are some of the clients of a problem; None for the most that one of them has.
-
-    Raises:
-      ValueError: for no client, a client without examples, arrays of unequal lengths or a row that is not there.
-
-    Example:
-      >>> data, counts = stack_clients([np.array([5, 6, 7])], [np.array([0, 2]), np.array([1])])
-      >>> data[0].tolist(), counts.tolist()
-      ([[5, 7], [6, 0]], [2, 1])
-    """
-    counts = np.array([len(part) for part in parts], np.int32)
-    if not len(counts) or counts.min() < 1:
-        raise ValueError("every client needs at least one example, and there must be a client")
-    lengths = sorted({len(a) for a in arrays})
-    if len(lengths) > 1:
-        raise ValueError(f"all arrays need equally many examples, not {' and '.join(map(str, lengths))}")
-    rows = np.concatenate([np.asarray(part) for part in parts])
-    if not np.issubdtype(rows.dtype, np.integer) or rows.min() < 0 or rows.max() >= lengths[0]:
-        raise ValueError(
-            f"clients' rows must be whole numbers from 0 to {lengths[0] - 1}, not {rows.min()} to {rows.max()}"
-        )
-    most = counts.max() if longest is None else longest
-    data = tuple(np.zeros((len(parts), most, *a.shape[1:]), a.dtype) for a in arrays)
-    for stacked, a in zip(data, arrays, strict=True):
-        for i, part in enumerate(parts):
-            stacked[i, : len(part)] = a[part]
-    return data, counts
+        if at_once is None:
+            return over(jnp.arange(examples, dtype=jnp.int32))
+        batches = -(-examples // at_once)
+        rows = jnp.arange(batches * at_once, dtype=jnp.int32).reshape(batches, at_once)
+        return jax.tree.map(jnp.sum, lax.map(over, rows))

@@ -23,6 +23,7 @@ from sps_jax.plan import VMAP, Plan, everywhere, place, shared_out
 from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem
 from sps_jax.schedule import Schedule, split_key
+from sps_jax.stacking import foreign_padding, repeat_first
 from sps_jax.tree import Tree
 
 
@@ -142,15 +143,28 @@ def _start_rounds(
 
 
 def placed(plan: Plan, problem: Problem) -> Problem:
-    """``problem`` with its clients on the devices of the plan; nothing happens where they are there already.
+    """``problem`` with its clients on the devices of the plan, and padded by examples of their own.
+
+    Nothing happens where both are so already.
 
     Example:
       >>> from sps_jax.problems import quadratic
       >>> placed(Plan(), quadratic(clients=4, dimension=2)).clients
       4
     """
-    data, counts, weights = place(plan, (problem.data, problem.counts, problem.weights))
-    return replace(problem, data=data, counts=counts, weights=weights)
+    stacked = problem.data, problem.counts, problem.sizes, problem.weights
+    data, counts, sizes, weights = place(plan, stacked)
+    return own_padding(replace(problem, data=data, counts=counts, sizes=sizes, weights=weights))
+
+
+def own_padding(problem: Problem) -> Problem:
+    """``problem`` with rows of each client's own behind its examples, see :class:`sps_jax.problem.Problem`."""
+    if not _foreign_padding(problem.data, problem.counts):
+        return problem
+    return replace(problem, data=_repeat_first(problem.data, problem.counts))
+
+
+_foreign_padding, _repeat_first = jax.jit(foreign_padding), jax.jit(repeat_first)
 
 
 def simulate(
@@ -264,7 +278,7 @@ def iterate(
     setup, hyper, schedule = prepare(
         make, hyper, dtype, local_steps=local_steps, transform=transform, transform_on=transform_on, cohort=cohort
     )
-    return _scan_steps(setup, problem, hyper, schedule, key, params, iterations)
+    return _scan_steps(setup, own_padding(problem), hyper, schedule, key, params, iterations)
 
 
 @partial(jax.jit, static_argnames=("setup", "iterations"))

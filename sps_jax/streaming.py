@@ -20,11 +20,11 @@ import numpy as np
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.cohort import Cohort
-from sps_jax.engine import State, enrolled, round_of
+from sps_jax.engine import Round, State, enrolled
 from sps_jax.evaluation import client_means, control_sum, observe_server
 from sps_jax.history import asked_rounds, healthy_history
 from sps_jax.hyperparameters import Choices, Setup, prepare
-from sps_jax.participation import Member, drawn
+from sps_jax.participation import Member, Participants, Shares, drawn
 from sps_jax.plan import Plan, place
 from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem
@@ -97,7 +97,8 @@ def cohort_plan(prepared: Choices, problem: Problem, **choices: Any) -> Plan:
     """A layout for what is on the device: the cohort. ``choices`` as for :func:`sps_jax.planning.choose`."""
     setup, hyper, _ = prepared
     size = cohort_of(setup).size
-    some = replace(problem, data=tuple(a[:size] for a in problem.data), counts=problem.counts[:size], weights=None)
+    data, counts = tuple(a[:size] for a in problem.data), problem.counts[:size]
+    some = replace(problem, data=data, counts=counts, sizes=None, weights=None)
     plan = choose(shapes(setup, hyper, problem)._replace(cohort=None), some, **choices)
     return plan._replace(chunk=plan.chunk or size // plan.devices)  # None would be all clients to who predicts memory
 
@@ -149,26 +150,27 @@ def stream_rounds(
     The memory in ``state`` is of NumPy arrays, and changes in its place where these can be written.
     """
     setup, hyper, schedule = prepared
-    n, counts = problem.clients, jnp.asarray(problem.counts)
+    n = problem.clients
+    clients = jax.tree.map(jnp.asarray, (problem.examples, problem.weights))
     server, memory, t = state
     memory = jax.tree.map(lambda a: np.require(a, requirements="W"), memory)
     precise = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # options are made at import
 
-    def load(who: Member) -> Problem:
+    def load(who: Member, shares: Shares) -> Participants:
         with jax.enable_x64(precise):  # a setting of each thread
-            return _load(plan, problem, who)
+            return Participants(who, _load(plan, problem, who, shares.weights), shares)
 
     with ThreadPoolExecutor(1) as loader:
-        who, end = _cohort(setup, schedule, counts, key, t)
-        ahead = loader.submit(load, who)
+        who, shares, end = _cohort(setup, schedule, *clients, key, t, problem.ridge)
+        ahead = loader.submit(load, who, shares)
         for number, look in enumerate(asked, start=1):
-            some, now, begun = ahead.result(), who, State(server, place(plan, _rows(memory, who)), t)
+            part, begun = ahead.result(), State(server, place(plan, _rows(memory, who)), t)
             t = end
             if number < len(asked):
-                who, end = _cohort(setup, schedule, counts, key, t)
-                ahead = loader.submit(load, who)
-            (server, own, _), seen = _round(setup, plan, n, some, now, hyper, schedule, begun, key)
-            _put(memory, now, own)
+                who, shares, end = _cohort(setup, schedule, *clients, key, t, problem.ridge)
+                ahead = loader.submit(load, who, shares)
+            (server, own, _), seen = _round(setup, plan, n, part, hyper, schedule, begun, key)
+            _put(memory, part.who, own)
             state = State(server, memory, t)
             seen |= {"iteration": t, "finite": tree.finite(server)}
             if look:
@@ -178,11 +180,21 @@ def stream_rounds(
 
 @partial(jax.jit, static_argnames="setup")
 def _cohort(
-    setup: Setup, schedule: Schedule, counts: jax.Array, key: jax.Array, t: jax.Array
-) -> tuple[Member, jax.Array]:
-    """Who takes part in the round that begins at iteration ``t``, and the iteration at which it ends."""
+    setup: Setup,
+    schedule: Schedule,
+    examples: jax.Array,
+    weights: jax.Array | None,
+    key: jax.Array,
+    t: jax.Array,
+    like: jax.Array,
+) -> tuple[Member, Shares, jax.Array]:
+    """Who takes part in the round that begins at iteration ``t``, for how much, and the iteration at which it ends.
+
+    ``like`` is of the dtype of the parameters.
+    """
     keys = split_key(key)
-    return drawn(cohort_of(setup), keys, t, counts), t + round_length(schedule, keys.coin, t)
+    who, shares = drawn(cohort_of(setup), keys, t, examples, weights, like.dtype)
+    return who, shares, t + round_length(schedule, keys.coin, t)
 
 
 @partial(jax.jit, static_argnames=("setup", "plan", "clients"))
@@ -190,14 +202,13 @@ def _round(
     setup: Setup,
     plan: Plan,
     clients: int,
-    some: Problem,
-    who: Member,
+    part: Participants,
     hyper: dict[str, jax.Array],
     schedule: Schedule,
     state: State,
     key: jax.Array,
 ) -> tuple[State, dict[str, Any]]:
-    return round_of(setup.build(hyper), some, who, clients, schedule, state, key, plan)
+    return Round(setup.build(hyper), part, clients, split_key(key)).run(schedule, state, plan)
 
 
 @partial(jax.jit, static_argnames=("setup", "plan"))
@@ -234,17 +245,25 @@ def _put(memory: Tree, who: Member, own: Tree) -> None:
         a[ids] = np.asarray(new)
 
 
-def _load(plan: Plan, problem: Problem, who: Member, weights: np.ndarray | None = None) -> Problem:
-    """The problem of these clients, on the device; ``weights`` in place of their own."""
+def _load(plan: Plan, problem: Problem, who: Member, weights: Any) -> Problem:
+    """The problem of these clients, on the device, with these weights."""
     held = replace(problem, data=(), weights=None, test=None, validation=None, smoothness=None, convexity=None)
-    if weights is None and problem.weights is not None:
-        own = np.asarray(problem.weights)[np.asarray(who.ids)]
-        weights = own / own.sum()
-    if weights is not None:
-        weights = weights.astype(problem.ridge.dtype)
-    data, counts = _rows((problem.data, np.asarray(problem.counts)), who)
-    data, counts, shares = place(plan, jax.tree.map(jnp.asarray, (data, counts, weights)))
-    return replace(held, data=data, counts=counts, weights=shares)
+    data, counts, sizes = _rows((problem.data, np.asarray(problem.counts), problem.sizes), who)
+    data = _own_padding(data, counts)
+    data, counts, sizes, weights = place(plan, jax.tree.map(jnp.asarray, (data, counts, sizes, weights)))
+    return replace(held, data=data, counts=counts, sizes=sizes, weights=weights)
+
+
+def _own_padding(data: tuple[np.ndarray, ...], counts: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Rows of a cohort, a copy, with each client's first example behind its last one; see :class:`Problem`."""
+    padding = np.arange(data[0].shape[1]) >= counts[:, None]
+    client, _ = np.nonzero(padding)
+    if not len(client):
+        return data
+    data = tuple(np.require(a, requirements="W") for a in data)
+    for a in data:
+        a[padding] = a[client, 0]
+    return data
 
 
 def _parts(n: int, size: int) -> Iterator[tuple[Member, np.ndarray]]:
@@ -264,14 +283,14 @@ def _evaluate(setup: Setup, plan: Plan, hyper: dict[str, jax.Array], problem: Pr
     for who, real in _parts(n, cohort_of(setup).size):
         weights = np.where(real, own[who.ids], 0)
         share = weights.sum()
-        some = _load(plan, problem, who, weights / share)
+        some = _load(plan, problem, who, (weights / share).astype(dtype))
         part = state._replace(memory=place(plan, _rows(state.memory, who)))
         *means, each = _means(setup, plan, some, hyper, part)
         here = jax.tree.map(lambda a, share=share: share * np.asarray(a), means)
         total = here if total is None else jax.tree.map(np.add, total, here)
         largest = max([largest, *(np.max(a) for a in jax.tree.leaves(each))])
     loss, mean = total
-    bare = replace(problem, data=(), weights=None, smoothness=None, convexity=None)
+    bare = replace(problem, data=(), sizes=None, weights=None, smoothness=None, convexity=None)
     seen = {"train_loss": np.asarray(loss, dtype)} | _observe_server(setup, plan, bare, hyper, state.server)
     mean, largest = jax.tree.map(jnp.asarray, (mean, np.asarray(largest, dtype)))
     return seen | control_sum(n, mean, largest)

@@ -24,7 +24,7 @@ from sps_jax.plan import Plan
 from sps_jax.planning import CACHE, Shapes, at_work, choose, footprint, free_memory, shapes
 from sps_jax.problem import Problem
 from sps_jax.schedule import Schedule
-from sps_jax.simulation import run_points
+from sps_jax.simulation import own_padding, run_points
 
 
 class Outcome(NamedTuple):
@@ -141,7 +141,7 @@ def sweep_prepared(
 ) -> Iterator[Outcome]:
     """:func:`sweep` of points that are prepared, of any algorithms; an outcome's ``point`` is its place among them."""
     mesh = jax.make_mesh((jax.device_count(),), ("points",), axis_types=(AxisType.Auto,))
-    problem = jax.device_put(problem, NamedSharding(mesh, PartitionSpec()))
+    problem = own_padding(jax.device_put(problem, NamedSharding(mesh, PartitionSpec())))
     asked, groups = asked_rounds(rounds, evaluate_every), []
     for (setup, one_coin), numbers in _grouped(range(len(points)), lambda i: (points[i].setup, points[i].one_coin)):
         of = shapes(setup, points[numbers[0]].hyper, problem)

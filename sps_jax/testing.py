@@ -17,8 +17,9 @@ from sps_jax.engine import State, StepState, begin, one_round, start, step
 from sps_jax.hyperparameters import prepare
 from sps_jax.plan import VMAP, Plan
 from sps_jax.planning import shapes
-from sps_jax.problem import Problem, stack_clients
+from sps_jax.problem import Problem
 from sps_jax.schedule import Schedule
+from sps_jax.stacking import stack_clients
 from sps_jax.tree import Tree
 
 DEFAULTS = {"stepsize": 0.1, "prob": 0.4, "sparsity": 0.7}

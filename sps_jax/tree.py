@@ -73,3 +73,15 @@ def largest(tree: Tree) -> jax.Array:
 def finite(tree: Tree) -> jax.Array:
     """Whether every entry is finite, a boolean scalar."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(tree)]))
+
+
+def widened(values: jax.Array, to: Any) -> jax.Array:
+    """``values``, which may be integers, in the wider one of their dtype and ``to``, float32 at the least.
+
+    Example:
+      >>> widened(jnp.ones(2, jnp.bfloat16), jnp.float32).dtype.name
+      'float32'
+    """
+    values = jnp.asarray(values)
+    floating = (jnp.dtype(kind) for kind in (jnp.float32, to, values.dtype) if jnp.issubdtype(kind, jnp.floating))
+    return values.astype(max(floating, key=lambda kind: kind.itemsize))

@@ -21,6 +21,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "quantize": 2,
     "sparsify": 2,
     "plan": 1,
+    "stacking": 1,
     "algorithms.base": 2,
     "problem": 2,
     "algorithms": 3,

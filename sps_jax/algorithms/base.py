@@ -42,12 +42,13 @@ class Turn(NamedTuple):
       steps: local steps since the last communication, a scalar of the parameters' dtype.
       cohort: how many clients take part.
       clients: how many clients there are, n.
+      weight: a scalar, the sum of the weights of those who take part, None where all clients weigh the same.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> key = jax.random.key(0)
       >>> turn = Turn(key, key, slot=jnp.int32(2), steps=jnp.float32(10), cohort=5, clients=100)
-      >>> turn.cohort / turn.clients
+      >>> turn.share
       0.05
     """
 
@@ -57,6 +58,12 @@ class Turn(NamedTuple):
     steps: jax.Array
     cohort: int
     clients: int
+    weight: jax.Array | None = None
+
+    @property
+    def share(self) -> Scalar:
+        """What the weights of those who take part add up to: cohort / clients where all weigh the same."""
+        return self.cohort / self.clients if self.weight is None else self.weight
 
 
 class Algorithm(NamedTuple):
@@ -76,7 +83,7 @@ class Algorithm(NamedTuple):
       model: ``server -> params``, what is evaluated and shipped.
       with_model: ``server, params -> server``, with another model in it.
       control: ``h, server -> tree``, the control variates that should sum to zero over clients; ``()`` if there are
-        none.
+        none. It decides how a cohort's messages are averaged, see :class:`sps_jax.cohort.Cohort`.
       uplink: how m is written, a :class:`sps_jax.communication.Code`; nonzeros of 32 bits where nothing else is said.
       downlink: how b is written.
       weighted: whether clients may have unequal weights.

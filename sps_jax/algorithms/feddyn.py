@@ -13,10 +13,11 @@ def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
     .. math::
         x_i &\leftarrow x_i - \gamma (\nabla f_i(x_i) - l_i + \alpha (x_i - b)) \\
         l_i &\leftarrow l_i - \alpha (x_i - b), \qquad
-        s \leftarrow s - \alpha \frac{|S|}{n} \, \mathrm{mean} (x_i - b), \qquad
+        s \leftarrow s - \alpha W_S \, \mathrm{mean} (x_i - b), \qquad
         b \leftarrow \mathrm{mean}\, x_i - s / \alpha
 
-    with b on the right the broadcast that the round began from. The server's s is the mean of all :math:`l_i`; at a
+    with b on the right the broadcast that the round began from, the mean over the cohort S, and :math:`W_S` what the
+    weights of its clients add up to (|S|/n where all weigh the same). The server's s is the mean of all :math:`l_i`; at a
     fixed point :math:`l_i = \nabla f_i(x^*)`. A client sends :math:`x_i - b`.
 
     Args:
@@ -45,7 +46,7 @@ def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
         return jax.tree.map(lambda x, b: x - b, x, b)
 
     def serve(server: Tree, change: Tree, turn: Turn) -> Tree:
-        (b, s), share = server, turn.cohort / turn.clients
+        (b, s), share = server, turn.share
         s = jax.tree.map(lambda s, dx: s - alpha * share * dx, s, change)
         return jax.tree.map(lambda b, dx, s: b + dx - s / alpha, b, change, s), s
 

@@ -21,6 +21,10 @@ def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Sca
     A client sends :math:`d_i` and :math:`\tau_i`. With equal :math:`\tau_i` it is FedAvg. Without the division the
     average would minimise :math:`\sum_i \tau_i f_i`; with it, it reaches the minimiser of f as :math:`\gamma \to 0`.
 
+    With a cohort S both means are estimates, :math:`\sum_{i \in S} a_i \tau_i` and :math:`\sum_{i \in S} a_i d_i`
+    (a: :class:`sps_jax.Cohort`), and the mean of their product is not the product of the means: it then goes to the
+    minimiser of :math:`\sum_i v_i f_i`, :math:`v_i = E[1_{i \in S}\, a_i \sum_{j \in S} a_j \tau_j]`.
+
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1]; it sets the schedule and is not used otherwise.
@@ -57,7 +61,7 @@ def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Sca
 
     def send(x: Tree, tau: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
         x, _, steps = x
-        return jax.tree.map(lambda b, x: (b - x) / steps, b, x), steps
+        return jax.tree.map(lambda b, x: (b - x) / jnp.maximum(steps, 1), b, x), steps
 
     def serve(b: Tree, mean: Tree, turn: Turn) -> Tree:
         d, steps = mean

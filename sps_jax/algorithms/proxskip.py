@@ -17,7 +17,7 @@ def proxskip(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
 
     :math:`\sum_i h_i` stays zero. With :math:`\gamma \le 1/L` and strongly convex f_i it converges linearly at the
     rate :math:`1 - \min(\gamma\mu, p^2)`; :math:`p = 1/\sqrt\kappa` communicates :math:`\sqrt\kappa` times less than
-    gradient descent.
+    gradient descent. With a cohort of one client b is :math:`x_i` itself: h never moves, and it is FedAvg.
 
     Args:
       stepsize: gamma > 0.

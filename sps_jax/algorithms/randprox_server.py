@@ -1,11 +1,21 @@
 """RandProx with an l1 term, proximal step at the server."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
+import optax
 
-from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn
+from sps_jax.algorithms.base import Algorithm, Scalar, Turn
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.tree import Tree
+
+
+class RandProxServerState(NamedTuple):
+    """What the server of :func:`randprox_server` keeps: the model, and the mean of all clients' h."""
+
+    model: Any
+    mean_h: Any
 
 
 def randprox_server(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Algorithm:
@@ -17,13 +27,18 @@ def randprox_server(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Alg
     The local steps of :func:`proxskip`, and at a communication
 
     .. math::
-        b = \mathrm{prox}_{\frac\gamma p \lambda \|\cdot\|_1}
-            \Big( \frac1n \sum_i \big(x_i - \frac\gamma p h_i\big) \Big), \qquad
-        h_i \leftarrow h_i + \frac p\gamma (b - x_i)
+        b = \mathrm{prox}_{\frac\gamma p \lambda \|\cdot\|_1} \Big( \bar x - \frac\gamma p \bar h \Big), \qquad
+        h_i \leftarrow h_i + \frac p\gamma (b - x_i), \qquad
+        \bar h \leftarrow \bar h + \frac p\gamma W_S (b - \bar x)
 
-    Here :math:`\sum_i h_i` does *not* stay zero, and rightly so: :math:`h_i \to \nabla f_i(x^*)`, whose mean is minus a
-    subgradient of the l1 term. It converges linearly, at ProxSkip's rate. The broadcast is sparse. The l1 term is not
-    part of the reported train_loss, which is f.
+    with :math:`\bar x` the mean of the iterates that were sent. :math:`\bar h` is the mean of the :math:`h_i` of all
+    clients, and :math:`W_S` what the weights of those who take part add up to, so that with a cohort, too, the server
+    goes to the minimiser. (The mean of :math:`x_i - \frac\gamma p h_i` over a cohort, which is the same while all
+    take part, has another value at the solution for every cohort.)
+
+    Here :math:`\sum_i h_i` does *not* stay zero, and rightly so: :math:`h_i \to \nabla f_i(x^*)`, whose mean is minus
+    a subgradient of the l1 term; :math:`h_i - \bar h` are what sums to zero. It converges linearly, at ProxSkip's rate.
+    The broadcast is sparse. The l1 term is not part of the reported train_loss, which is f.
 
     Args:
       stepsize: gamma > 0.
@@ -33,20 +48,32 @@ def randprox_server(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Alg
     Example:
       >>> import jax.numpy as jnp
 
-      >>> method, mean = randprox_server(stepsize=0.5, prob=0.5, l1=0.5), jnp.array([4.0, 0.25])
-      >>> method.serve(mean, mean, None).tolist()
-      [3.5, 0.0]
+      >>> method, zero = randprox_server(stepsize=0.5, prob=0.5, l1=0.5), jnp.zeros(2)
+      >>> turn = Turn(None, None, None, None, cohort=2, clients=2)
+      >>> server = method.serve(RandProxServerState(zero, zero), jnp.array([4.0, 0.25]), turn)
+      >>> server.model.tolist(), server.mean_h.tolist()
+      ([3.5, 0.0], [-0.5, -0.25])
     """
     base = proxskip(stepsize=stepsize, prob=prob)
 
-    def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
-        return jax.tree.map(lambda x, h: x - stepsize / prob * h, x, h)
+    def init(params: Tree) -> tuple[Tree, Tree]:
+        h, _ = base.init(params)
+        return h, RandProxServerState(params, optax.tree.zeros_like(params))
 
-    def serve(server: Tree, mean: Tree, turn: Turn) -> Tree:
-        threshold = stepsize / prob * l1
-        return jax.tree.map(lambda y: jnp.sign(y) * jnp.maximum(jnp.abs(y) - threshold, 0), mean)
+    def prox(y: jax.Array) -> jax.Array:
+        return jnp.sign(y) * jnp.maximum(jnp.abs(y) - stepsize / prob * l1, 0)
 
-    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
-        return jax.tree.map(lambda h, b, x: h + prob / stepsize * (b - x), h, b, x)
+    def serve(server: RandProxServerState, mean: Tree, turn: Turn) -> RandProxServerState:
+        b = jax.tree.map(lambda x, h: prox(x - stepsize / prob * h), mean, server.mean_h)
+        share = turn.share
+        mean_h = jax.tree.map(lambda h, b, x: h + share * prob / stepsize * (b - x), server.mean_h, b, mean)
+        return RandProxServerState(b, mean_h)
 
-    return base._replace(send=send, serve=serve, receive=receive, control=lambda h, server: ())
+    return base._replace(
+        init=init,
+        broadcast=lambda server: server.model,
+        serve=serve,
+        model=lambda server: server.model,
+        with_model=lambda server, params: server._replace(model=params),
+        control=lambda h, server: jax.tree.map(lambda h, mean: h - mean, h, server.mean_h),
+    )

@@ -13,9 +13,10 @@ def scaffold(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
     .. math::
         x_i &\leftarrow x_i - \gamma (\nabla f_i(x_i) - c_i + c) \\
         c_i^+ &= c_i - c + (b - x_i) / (k \gamma), \qquad k \text{ the steps really taken since the broadcast } b \\
-        x &\leftarrow \mathrm{mean}\, x_i, \qquad c \leftarrow c + \frac{|S|}{n} \mathrm{mean} (c_i^+ - c_i)
+        x &\leftarrow \mathrm{mean}\, x_i, \qquad c \leftarrow c + W_S \, \mathrm{mean} (c_i^+ - c_i)
 
-    A client sends two vectors, :math:`x_i` and :math:`c_i^+ - c_i`, and the server sends x and c: twice the traffic.
+    with the mean over the cohort S and :math:`W_S` what the weights of its clients add up to (|S|/n where all weigh the
+    same), so that c stays the mean of all :math:`c_i`. A client sends two vectors, :math:`x_i` and :math:`c_i^+ - c_i`, and the server sends x and c: twice the traffic.
 
     Args:
       stepsize: gamma > 0.
@@ -48,7 +49,7 @@ def scaffold(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
 
     def serve(server: Tree, mean: Tree, turn: Turn) -> Tree:
         (_, c), (x, change) = server, mean
-        share = turn.cohort / turn.clients
+        share = turn.share
         return x, jax.tree.map(lambda c, dc: c + share * dc, c, change)
 
     def receive(x: Tree, ci: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:

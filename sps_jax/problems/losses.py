@@ -1,4 +1,7 @@
-"""Losses of a model's outputs, by name. ``LOSSES`` is the one table."""
+"""Losses of a model's outputs, by name, computed in float32 or better whatever the outputs are in.
+
+``LOSSES`` is the one table.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +14,7 @@ import optax
 
 from sps_jax.errors import unknown
 from sps_jax.models import Model
-from sps_jax.tree import Tree
+from sps_jax.tree import Tree, widened
 
 
 class Loss(NamedTuple):
@@ -34,28 +37,29 @@ def _over_positions(values: jax.Array) -> jax.Array:
 
 
 def _cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
+    logits = widened(logits, jnp.float32)
     classes_first = jnp.moveaxis(logits, -1, 0)  # XLA:CPU is slow to reduce over a short last axis
     return _over_positions(optax.softmax_cross_entropy_with_integer_labels(classes_first, y, axis=0))
 
 
 def _argmax_accuracy(logits: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-    return {"accuracy": _over_positions((logits.argmax(-1).astype(y.dtype) == y).astype(logits.dtype))}
+    return {"accuracy": _over_positions(widened(logits.argmax(-1).astype(y.dtype) == y, logits.dtype))}
 
 
 def _logistic(logits: jax.Array, y: jax.Array) -> jax.Array:
-    return optax.sigmoid_binary_cross_entropy(logits[:, 0], y)
+    return optax.sigmoid_binary_cross_entropy(widened(logits[:, 0], y.dtype), y)
 
 
 def _sign_accuracy(logits: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-    return {"accuracy": ((logits[:, 0] > 0) == (y > 0)).astype(logits.dtype)}
+    return {"accuracy": widened((logits[:, 0] > 0) == (y > 0), logits.dtype)}
 
 
 def _half_square(predicted: jax.Array, y: jax.Array) -> jax.Array:
-    return (predicted[:, 0] - y) ** 2 / 2
+    return (widened(predicted[:, 0], y.dtype) - y) ** 2 / 2
 
 
 def _squared_error(predicted: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-    return {"mse": (predicted[:, 0] - y) ** 2}
+    return {"mse": (widened(predicted[:, 0], y.dtype) - y) ** 2}
 
 
 LOSSES = {

@@ -11,8 +11,9 @@ import numpy as np
 from sps_jax.errors import unknown
 from sps_jax.models import Model, linear, storage
 from sps_jax.plan import by_client
-from sps_jax.problem import Problem, stack_clients
+from sps_jax.problem import Problem
 from sps_jax.problems.losses import loss_named, loss_of, metrics_of, of_moments
+from sps_jax.stacking import stack_clients
 
 WEIGHTS = ("equal", "size")
 PRECISIONS = ("float32", "float64", "bfloat16")
@@ -160,6 +161,7 @@ def network_problem(
     return Problem(
         data=by_client(len(parts), lambda own: of(parts[own])),
         counts=jnp.asarray(sizes if stacked is None else np.ones_like(sizes)),
+        sizes=None if stacked is None else jnp.asarray(sizes),
         test=None if test is None else tuple(jnp.asarray(a) for a in test),
         validation=None if validation is None else tuple(jnp.asarray(a[validation]) for a in train),
         ridge=jnp.asarray(ridge, dtype),

@@ -19,9 +19,10 @@ from sps_jax.algorithms import ALGORITHMS, gd, proxskip, randprox_l1, randprox_s
 from sps_jax.datasets.partition import by_label
 from sps_jax.engine import begin, one_round, start, step
 from sps_jax.hyperparameters import prepare
-from sps_jax.problem import Problem, stack_clients
+from sps_jax.problem import Problem
 from sps_jax.schedule import Schedule
 from sps_jax.simulation import iterate, simulate
+from sps_jax.stacking import stack_clients
 
 KEY = jax.random.key(0)
 x64 = pytest.mark.usefixtures("x64")
