@@ -26,11 +26,12 @@ from sps_jax.hyperparameters import recorded
 from sps_jax.job import configuration, keep_compiled, lay_out_run, prepare_algorithm
 from sps_jax.option_checks import check, refuse_strangers
 from sps_jax.options import Run, command_type
+from sps_jax.schedule import random_key
 
 
 def compile_rounds(options: Run, name: str, problem, devices: int | None, test: bool) -> Callable:
     """(step size, rounds, evaluate_every) -> hyperparameters, records and summary of a run of one method."""
-    key, block = jax.random.key(options.seed), None
+    key, block = random_key(options.seed), None
     problem = problem if test else dataclasses.replace(problem, test=None)
 
     def run(stepsize, rounds, evaluate_every):

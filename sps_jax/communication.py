@@ -12,7 +12,8 @@ sent, at q positions out of P:
 ``cheapest``   the least of the first three the default
 =============  ===========================  ======================================================
 
-For most methods b = 32, P = d and q = v, the number of nonzeros. A position may stand for a block of numbers; where
+For most methods b is that of the message's dtype (32 for float32, 64 for float64), P = d and q = v, the number of
+nonzeros. A position may stand for a block of numbers; where
 both sides know the positions they cost nothing.
 """
 
@@ -56,7 +57,7 @@ class Size:
     Attributes:
       entries: d, numbers of the message, >= 1.
       places: P, positions there are.
-      value_bits: b, bits of a number.
+      value_bits: b, bits of a number, see :func:`value_bits`.
       header_bits: what is sent beside, such as a norm that all numbers are multiples of.
       groups: the positions are told within that many groups of P positions each, with equally many in each.
 
@@ -90,16 +91,37 @@ class Code(NamedTuple):
     size: Callable[[Any], Size]
 
 
+def value_bits(message: Any) -> int:
+    """Bits of a number of a message: its floats' own, those of the widest where they differ.
+
+    Example:
+      >>> value_bits({"x": jnp.ones(3, jnp.float32), "mask": jnp.ones(3, bool)})
+      32
+    """
+    return max((8 * leaf.dtype.itemsize for leaf in tree.floats(message)), default=32)
+
+
+def size_of(message: Any) -> Size:
+    """The :class:`Size` of messages whose nonzeros are sent as they are, at positions of their own.
+
+    Example:
+      >>> size_of(jnp.ones(3, jnp.float32))
+      Size(entries=3, places=3, value_bits=32, header_bits=0, groups=1)
+    """
+    entries = tree.size(message)
+    return Size(entries, entries, value_bits(message))
+
+
 def _nonzeros(message: Any, turn: Any) -> Count:
     nonzeros = tree.nonzeros(message)
     return Count(nonzeros, nonzeros)
 
 
-FLOATS = Code(_nonzeros, lambda message: Size(tree.size(message), tree.size(message)))
-"""Numbers of 32 bits, the nonzeros at positions of their own."""
+FLOATS = Code(_nonzeros, size_of)
+"""Numbers as they are, the nonzeros at positions of their own."""
 
 SHARED_POSITIONS = Code(lambda message, turn: Count(tree.nonzeros(message), jnp.int32(KNOWN)), FLOATS.size)
-"""Numbers of 32 bits, the nonzeros at positions that both sides know."""
+"""Numbers as they are, the nonzeros at positions that both sides know."""
 
 
 def _index_bits(positions: int, size: Size) -> int:

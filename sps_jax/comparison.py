@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas  # half a second: only those who load results pay for it
 
 NAMES = ["folder", "point", "algorithm", "problem", "seed"]
-MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "total_bits"]
+MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "answer_bits", "total_bits"]
 MEASURED += ["density", "average_density", "control_sum"]
 SYMBOLS = {"stepsize": "gamma", "prob": "p", "local_steps": "k", "sparsity": "s"}
 """What heads the columns of a table for people, which would not fit a terminal with the names."""

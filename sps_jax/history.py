@@ -36,7 +36,10 @@ def tabulate(
 
     Returns:
       Columns of equal length: ``round`` (from 1), ``iteration``, ``uplink_bits`` and ``downlink_bits`` (totals over
-      all clients since the start), and what :func:`sps_jax.evaluation.observe` recorded.
+      all clients since the start), and what :func:`sps_jax.evaluation.observe` recorded. With a cohort a round begins
+      with a broadcast to those who take part and, where the method needs it, ends with an answer to them, the same b;
+      a client of this cohort and the next gets it twice. ``answer_bits``, only where there are answers, is what they
+      took of ``downlink_bits``, so that the difference counts broadcasts alone.
     """
     columns = {name: np.asarray(values) for name, values in seen.items()}
     clients = columns["up"].shape[1]
@@ -49,8 +52,9 @@ def tabulate(
     each = 1 if of.cohort is None or not of.answer else 2  # an answer, and the next cohort starts from it
     downlink = [each * clients * message_bits(Count(*row), of.down, encoding) for row in down]
     bits = {"uplink_bits": (past.uplink_bits, uplink), "downlink_bits": (past.downlink_bits, downlink)}
-    totals = {name: list(accumulate(each, initial=before))[1:] for name, (before, each) in bits.items()}
-    return history | {name: np.array(total)[asked] for name, total in totals.items()}
+    totals = {name: list(accumulate(sent, initial=before))[1:] for name, (before, sent) in bits.items()}
+    history |= {name: np.array(total)[asked] for name, total in totals.items()}
+    return history if each == 1 else history | {"answer_bits": history["downlink_bits"] / 2}
 
 
 def diverged_at(seen: Mapping[str, np.ndarray], asked: np.ndarray) -> int | None:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping
+from functools import wraps
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ class Setup(NamedTuple):
       transform: an optax transform of the local direction, or None.
       transform_on: see :func:`sps_jax.algorithms.transformed`.
       cohort: who takes part in a round, None for all clients.
+      matmul_precision: of products and convolutions of float32 numbers, see :func:`prepare`.
     """
 
     make: Callable[..., Algorithm]
@@ -36,6 +38,7 @@ class Setup(NamedTuple):
     transform: optax.GradientTransformation | None = None
     transform_on: str = "direction"
     cohort: Cohort | None = None
+    matmul_precision: str = "float32"
 
     def build(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
         """The algorithm with these hyperparameters; where ``sparsity_rounds`` is among them, its sparsity grows."""
@@ -47,6 +50,20 @@ class Setup(NamedTuple):
     def _build(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
         algorithm = self.make(**hyper, **dict(self.options))
         return algorithm if self.transform is None else transformed(algorithm, self.transform, self.transform_on)
+
+
+def in_its_precision(function: Callable) -> Callable:
+    """``function``, of a :class:`Setup` first, traced with that one's precision of products.
+
+    GPUs and TPUs compute products of float32 numbers in TF32 and bfloat16 unless a program says otherwise.
+    """
+
+    @wraps(function)
+    def traced(setup: Setup, *args: Any) -> Any:
+        with jax.default_matmul_precision(setup.matmul_precision):
+            return function(setup, *args)
+
+    return traced
 
 
 Choices = tuple[Setup, dict[str, jax.Array], Schedule]
@@ -62,6 +79,7 @@ def prepare(
     transform: optax.GradientTransformation | None = None,
     transform_on: str = "direction",
     cohort: int | Cohort | None = None,
+    matmul_precision: str | None = None,
 ) -> Choices:
     """Check the choices of a simulation and part what is static from what is traced.
 
@@ -73,6 +91,8 @@ def prepare(
       local_steps: k, for the deterministic schedule; it stands for ``prob = 1/k``.
       transform, transform_on: an optax transform, see :func:`sps_jax.algorithms.transformed`.
       cohort: how many clients take part in a round, or a :class:`sps_jax.cohort.Cohort`; None for all.
+      matmul_precision: what products and convolutions of float32 numbers are computed in, a name of
+        ``MATMUL_PRECISIONS``; None for what ``jax.config.jax_default_matmul_precision`` says, else float32.
 
     Raises:
       ValueError: for a name that ``make`` does not take, a missing one, a number out of its range, or a sparsity that
@@ -115,7 +135,22 @@ def prepare(
     steps = 1 if always else local_steps
     schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), None if steps is None else jnp.int32(steps))
     cohort = cohort if cohort is None or isinstance(cohort, Cohort) else Cohort(cohort)
-    return Setup(make, static, transform, transform_on, cohort), traced, schedule
+    products = products_in(matmul_precision)
+    return Setup(make, static, transform, transform_on, cohort, products), traced, schedule
+
+
+MATMUL_PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+"""What GPUs and TPUs compute products of float32 numbers in: all of their digits, or the first 11 or 8. CPUs have
+float32 alone."""
+
+
+def products_in(matmul_precision: str | None) -> str:
+    """The precision of products that is asked for: by name, by JAX's setting where there is one, else float32."""
+    if matmul_precision is None:
+        return jax.config.jax_default_matmul_precision or "float32"  # type: ignore[attr-defined]  # made at import
+    if matmul_precision not in MATMUL_PRECISIONS:
+        raise unknown("matmul_precision", matmul_precision, MATMUL_PRECISIONS)
+    return matmul_precision
 
 
 def recorded(hyper: Mapping[str, jax.Array], schedule: Schedule) -> dict[str, float | int]:

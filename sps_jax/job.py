@@ -92,7 +92,8 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> Choices:
         problem.ridge.dtype,
         local_steps=options.local_steps,
         transform=clip(options, problem),
-        cohort=None if options.cohort is None else Cohort(options.cohort, options.cohort_by),
+        cohort=None if options.cohort is None else Cohort(options.cohort, options.cohort_by, options.cohort_estimate),
+        matmul_precision=options.matmul_precision,
     )
 
 

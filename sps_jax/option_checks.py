@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.cohort import BY
+from sps_jax.cohort import BY, ESTIMATES
 from sps_jax.communication import ENCODINGS
 from sps_jax.errors import unknown
 from sps_jax.from_options import sparsifier
+from sps_jax.hyperparameters import MATMUL_PRECISIONS
 from sps_jax.options import MAKERS, Run, number, own_options
 from sps_jax.problems import PROBLEMS
 from sps_jax.problems.supervised import PRECISIONS
@@ -24,8 +25,8 @@ def check(options: Run) -> None:
     for name in ("rounds", "evaluate_every", "checkpoint_every"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
-    if options.cohort is None and options.cohort_by != "uniform":
-        raise ValueError("--cohort-by is for runs with a --cohort")
+    if options.cohort is None and (options.cohort_by, options.cohort_estimate) != ("uniform", "unbiased"):
+        raise ValueError("--cohort-by and --cohort-estimate are for runs with a --cohort")
     if local_steps(options) >= 2**31:
         raise ValueError(f"{local_steps(options):.3g} local steps (rounds / prob) are more than can be counted, 2**31")
     for name, value in vars(options).items():
@@ -64,8 +65,12 @@ def check_names(options: Any) -> None:
         "criterion": CRITERIA,
         "scope": SCOPES,
         "encoding": ENCODINGS,
+        "cohort_by": BY,
+        "cohort_estimate": ESTIMATES,
+        "precision": PRECISIONS,
+        "matmul_precision": MATMUL_PRECISIONS,
     }
-    for name, allowed in (choices | {"cohort_by": BY, "precision": PRECISIONS}).items():
+    for name, allowed in (choices).items():
         if getattr(options, name) not in allowed:
             raise unknown(name, getattr(options, name), allowed)
     sparsifier(options)

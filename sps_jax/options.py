@@ -33,8 +33,11 @@ class Run:
       structure: what stays together: entries, rows, filters, blocks:RxC, groups:M or N:M (blocks:4x4, 2:4).
       scope: of the ranking: global, layerwise, or erk (layerwise with Erdos-Renyi-Kernel densities).
       prune_ends: whether the first and the last layer of a network are pruned too.
-      cohort: clients that take part in a round, drawn for it; default is all.
+      cohort: clients that take part in a round, drawn for it; default is all. With 1, ProxSkip and its kin are FedAvg:
+        the average is the client's own message, and control variates never move.
       cohort_by: how they are drawn: uniform, or size (of their data).
+      cohort_estimate: of the mean over all clients by a cohort, for methods without control variates: unbiased (weights
+        divided by the probability of being drawn), or normalised (they add up to one).
       stream: keep clients' data and memory in the host's memory, and on the devices those of a round's cohort alone.
       batch_size: examples of a local gradient, or full; default is the problem's own.
       rounds: communications.
@@ -45,6 +48,7 @@ class Run:
       target: accuracy (or train loss) for the column of bits; default is what the weakest method reaches.
       encoding: of the messages: dense, indices, bitmap, entropy or cheapest.
       precision: float32, float64, or bfloat16 to compute in it with float32 parameters.
+      matmul_precision: what a GPU or TPU computes products of float32 numbers in: float32, tensorfloat32 or bfloat16.
       devices: how many share the clients; auto for as many as there are (the cores of a CPU) and divide the clients.
       chunk: clients computed at once on a device: a number, all or auto.
       coordinator: host:port of process 0, for a run on several processes; each has --devices.
@@ -69,6 +73,7 @@ class Run:
     prune_ends: bool = True
     cohort: int | None = None
     cohort_by: str = "uniform"
+    cohort_estimate: str = "unbiased"
     stream: bool = False
     batch_size: str | None = None
     rounds: int = 200
@@ -79,6 +84,7 @@ class Run:
     target: float | None = None
     encoding: str = "cheapest"
     precision: str = "float32"
+    matmul_precision: str = "float32"
     devices: str = "auto"
     chunk: str = "auto"
     coordinator: str | None = None

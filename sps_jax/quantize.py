@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from sps_jax import tree
-from sps_jax.communication import Code, Size
+from sps_jax.communication import Code, Size, value_bits
 from sps_jax.tree import Tree
 
 
@@ -48,11 +48,11 @@ def quantize(params: Tree, key: jax.Array, bits: int) -> Tree:
 
 
 def quantized(code: Code, bits: int | None) -> Code:
-    """``code`` with quantised numbers: r + 1 bits each, and the norm's 32; unchanged where ``bits`` is None."""
+    """``code`` with quantised numbers: r + 1 bits each, and the norm's own; unchanged where ``bits`` is None."""
     if bits is None:
         return code
 
     def size(message: Any) -> Size:
-        return dataclasses.replace(code.size(message), value_bits=bits + 1, header_bits=32)
+        return dataclasses.replace(code.size(message), value_bits=bits + 1, header_bits=value_bits(message))
 
     return code._replace(size=size)

@@ -52,8 +52,11 @@ def write(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[
 
 
 def table(summaries: Sequence[Record]) -> str:
-    """The table that people read, from :func:`compare`'s summaries."""
-    return results.table([table_row(summary) for summary in summaries])
+    """The table that people read, from :func:`compare`'s summaries; of answers where a cohort got some."""
+    rows = [table_row(summary) for summary in summaries]
+    if all(row["answers in it"] == "-" for row in rows):
+        rows = [{key: value for key, value in row.items() if key != "answers in it"} for row in rows]
+    return results.table(rows)
 
 
 def table_row(summary: Record) -> dict[str, str]:
@@ -67,6 +70,7 @@ def table_row(summary: Record) -> dict[str, str]:
         f"bits to {summary['target']:.4g}": results.human(summary["bits_to_target"]),
         "uplink": results.human(final.get("uplink_bits")),
         "downlink": results.human(final.get("downlink_bits")),
+        "answers in it": results.human(final.get("answer_bits")),
         "density": f"{final['density']:.3f}" if final else "-",
         "|sum h|": "-" if control is None else f"{control:.1e}",
     }

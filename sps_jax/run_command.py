@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import jax
 from tqdm import tqdm
 
 from sps_jax import files, journal, processes, report, results, speech
@@ -18,6 +17,7 @@ from sps_jax.experiment import compile_blocks, go_on, start_run, summarise
 from sps_jax.hyperparameters import recorded
 from sps_jax.job import Job, configuration, get_ready, layout
 from sps_jax.options import Run
+from sps_jax.schedule import random_key
 from sps_jax.shared_journal import Agreed, SharedJournal
 from sps_jax.stopping import Stopped, Wish, wishes
 
@@ -139,7 +139,7 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
     with tqdm(total=total, initial=done, unit="round", disable=hidden, leave=False) as bar:
         for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
-            choice, key = job.prepared[name], jax.random.key(options.seed)
+            choice, key = job.prepared[name], random_key(options.seed)
             block = compile_blocks(
                 choice,
                 job.plans[name],
@@ -152,7 +152,7 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
             bar.set_description(name)
             for _, seed in group:
                 names, hyper = {"algorithm": name, "problem": options.problem, "seed": seed}, recorded(*choice[1:])
-                key = jax.random.key(seed)
+                key = random_key(seed)
                 start = keeper.standing(names, start_run(choice, block, key))
                 bar.update(start.past.rounds)
                 for at, rows in go_on(choice, block, key, start, **settings, encoding=options.encoding):

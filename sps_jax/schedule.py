@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.random import fold_in
 
@@ -34,9 +35,55 @@ class Keys(NamedTuple):
     common: jax.Array
 
 
+THREEFRY = "threefry2x32"
+"""The generator of a simulation, whatever JAX's default is: of the others, rbg for one, what a client draws depends on
+which clients are mapped over together, and so on the layout."""
+
+
+def random_key(seed: jax.Array | np.ndarray | int) -> jax.Array:
+    """The key of a seed, of threefry.
+
+    Example:
+      >>> random_key(0) == jax.random.key(0, impl="threefry2x32")
+      Array(True, dtype=bool)
+    """
+    return jax.random.key(seed, impl=THREEFRY)
+
+
+def threefry(key: jax.Array) -> jax.Array:
+    """``key`` as one of threefry; a key of rbg gives that of the same seed.
+
+    Args:
+      key: a JAX random key of any generator, or the array of its two or four words.
+
+    Raises:
+      ValueError: for what is no key.
+
+    Example:
+      >>> threefry(jax.random.key(7, impl="rbg")) == random_key(7)
+      Array(True, dtype=bool)
+    """
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed and shape == ()) and not (dtype == jnp.uint32 and shape in ((2,), (4,))):
+        what = "of several" if typed else f"of dtype {dtype} and shape {shape}" if dtype is not None else repr(key)
+        raise ValueError(f"key must be one JAX random key, such as jax.random.key(0), not {what}")
+    words = jax.random.key_data(key) if typed else key
+    first = jax.random.wrap_key_data(words[:2], impl=THREEFRY)
+    if words.shape == (2,):
+        return first
+    differ = words[:2] ^ words[2:]  # zero in keys that are made from seeds, split or folded
+    other = jax.random.key_data(fold_in(fold_in(first, differ[0]), differ[1]))
+    return jax.random.wrap_key_data(jnp.where(jnp.any(differ != 0), other, words[:2]), impl=THREEFRY)
+
+
 def split_key(key: jax.Array) -> Keys:
-    """The keys of a simulation; client i at iteration t draws from ``fold_in(fold_in(clients, t), i)``."""
-    return Keys(*jax.random.split(key, len(Keys._fields)))
+    """The keys of a simulation; client i at iteration t draws from ``fold_in(fold_in(clients, t), i)``.
+
+    Raises:
+      ValueError: for what is no key.
+    """
+    return Keys(*jax.random.split(threefry(key), len(Keys._fields)))
 
 
 def coin(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ from sps_jax.cohort import Cohort
 from sps_jax.engine import State, StepState, begin, one_round, start, step
 from sps_jax.evaluation import observe
 from sps_jax.history import asked_rounds, tabulate
-from sps_jax.hyperparameters import Setup, prepare
+from sps_jax.hyperparameters import Setup, in_its_precision, prepare
 from sps_jax.plan import VMAP, Plan, everywhere, place, shared_out
 from sps_jax.planning import choose, shapes
 from sps_jax.problem import Problem
@@ -28,6 +28,7 @@ from sps_jax.tree import Tree
 
 
 @partial(jax.jit, static_argnames=("setup", "plan"), donate_argnames="state")
+@in_its_precision
 def run_rounds(
     setup: Setup,
     plan: Plan,
@@ -48,6 +49,7 @@ def run_rounds(
 
 
 @partial(jax.jit, static_argnames=("setup", "plan", "mesh", "one_coin"))
+@in_its_precision
 def run_points(
     setup: Setup,
     plan: Plan,
@@ -135,6 +137,7 @@ def start_rounds(
 
 
 @partial(jax.jit, static_argnames=("setup", "plan"))
+@in_its_precision
 def _start_rounds(
     setup: Setup, plan: Plan, problem: Problem, hyper: dict[str, jax.Array], key: jax.Array, params: Tree | None
 ) -> State:
@@ -180,6 +183,7 @@ def simulate(
     transform_on: str = "direction",
     cohort: int | Cohort | None = None,
     params: Tree | None = None,
+    matmul_precision: str | None = None,
     encoding: str = "cheapest",
     plan: Plan | None = None,
 ) -> tuple[State, dict[str, np.ndarray]]:
@@ -202,6 +206,8 @@ def simulate(
       cohort: how many clients take part in a round, drawn for it alike, or a :class:`sps_jax.cohort.Cohort`; None for
         all of them.
       params: where to start, instead of the problem's own starting point.
+      matmul_precision: what a GPU or TPU computes products of float32 numbers in, ``"float32"``, ``"tensorfloat32"``
+        or ``"bfloat16"``; None for JAX's setting where there is one, else float32.
       encoding: of the messages, see :mod:`sps_jax.communication`.
       plan: how it is laid out on the machine, never what is computed; None for :func:`sps_jax.planning.choose`'s.
 
@@ -228,6 +234,7 @@ def simulate(
         transform=transform,
         transform_on=transform_on,
         cohort=cohort,
+        matmul_precision=matmul_precision,
     )
     asked = asked_rounds(rounds, evaluate_every)
     of = shapes(setup, hyper, problem)
@@ -250,6 +257,7 @@ def iterate(
     transform_on: str = "direction",
     cohort: int | Cohort | None = None,
     params: Tree | None = None,
+    matmul_precision: str | None = None,
 ) -> tuple[StepState, jax.Array]:
     """Run an algorithm for a number of iterations, one :func:`sps_jax.engine.step` each, under one ``lax.scan``.
 
@@ -276,12 +284,20 @@ def iterate(
         raise ValueError(f"iterations must not be negative, not {iterations}")
     dtype = problem.ridge.dtype
     setup, hyper, schedule = prepare(
-        make, hyper, dtype, local_steps=local_steps, transform=transform, transform_on=transform_on, cohort=cohort
+        make,
+        hyper,
+        dtype,
+        local_steps=local_steps,
+        transform=transform,
+        transform_on=transform_on,
+        cohort=cohort,
+        matmul_precision=matmul_precision,
     )
     return _scan_steps(setup, own_padding(problem), hyper, schedule, key, params, iterations)
 
 
 @partial(jax.jit, static_argnames=("setup", "iterations"))
+@in_its_precision
 def _scan_steps(
     setup: Setup,
     problem: Problem,

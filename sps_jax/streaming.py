@@ -23,7 +23,7 @@ from sps_jax.cohort import Cohort
 from sps_jax.engine import Round, State, enrolled
 from sps_jax.evaluation import client_means, control_sum, observe_server
 from sps_jax.history import asked_rounds, healthy_history
-from sps_jax.hyperparameters import Choices, Setup, prepare
+from sps_jax.hyperparameters import Choices, Setup, in_its_precision, prepare
 from sps_jax.participation import Member, Participants, Shares, drawn
 from sps_jax.plan import Plan, place
 from sps_jax.planning import choose, shapes
@@ -53,7 +53,7 @@ def stream(
       problem: its ``data`` may be NumPy arrays or ``np.memmap``; they are read a cohort at a time.
       cohort: how many clients take part in a round, or a :class:`sps_jax.cohort.Cohort`.
       folder: where what clients keep between rounds is in memory-mapped files, written anew; None for host memory.
-      options: ``local_steps``, ``transform`` and ``transform_on``.
+      options: ``local_steps``, ``transform``, ``transform_on`` and ``matmul_precision``.
       make, hyper, key, rounds, evaluate_every, params, encoding, plan: as for :func:`sps_jax.simulate`.
 
     Returns:
@@ -179,6 +179,7 @@ def stream_rounds(
 
 
 @partial(jax.jit, static_argnames="setup")
+@in_its_precision
 def _cohort(
     setup: Setup,
     schedule: Schedule,
@@ -198,6 +199,7 @@ def _cohort(
 
 
 @partial(jax.jit, static_argnames=("setup", "plan", "clients"))
+@in_its_precision
 def _round(
     setup: Setup,
     plan: Plan,
@@ -212,6 +214,7 @@ def _round(
 
 
 @partial(jax.jit, static_argnames=("setup", "plan"))
+@in_its_precision
 def _means(
     setup: Setup, plan: Plan, some: Problem, hyper: dict[str, jax.Array], state: State
 ) -> tuple[jax.Array, Tree, Tree]:
@@ -219,6 +222,7 @@ def _means(
 
 
 @partial(jax.jit, static_argnames=("setup", "plan"))
+@in_its_precision
 def _observe_server(
     setup: Setup, plan: Plan, problem: Problem, hyper: dict[str, jax.Array], server: Tree
 ) -> dict[str, jax.Array]:
@@ -226,6 +230,7 @@ def _observe_server(
 
 
 @partial(jax.jit, static_argnames=("setup", "clients"))
+@in_its_precision
 def _enrolled(
     setup: Setup, hyper: dict[str, jax.Array], params: Tree, ids: jax.Array, clients: int
 ) -> tuple[Tree, Tree]:

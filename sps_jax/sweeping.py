@@ -23,7 +23,7 @@ from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import Plan
 from sps_jax.planning import CACHE, Shapes, at_work, choose, footprint, free_memory, shapes
 from sps_jax.problem import Problem
-from sps_jax.schedule import Schedule
+from sps_jax.schedule import Schedule, random_key
 from sps_jax.simulation import own_padding, run_points
 
 
@@ -82,6 +82,7 @@ def sweep(
     transform: optax.GradientTransformation | None = None,
     transform_on: str = "direction",
     cohort: int | Cohort | None = None,
+    matmul_precision: str | None = None,
     encoding: str = "cheapest",
     points_chunk: int | None = None,
 ) -> Iterator[Outcome]:
@@ -93,7 +94,8 @@ def sweep(
       points: keyword arguments of the algorithm each, and with them ``seed`` (0 where it is not given) and, in place
         of ``prob``, ``local_steps``; see :func:`grid`.
       points_chunk: how many a device computes at once; None chooses by cache and memory.
-      rounds, evaluate_every, transform, transform_on, cohort, encoding: as for :func:`sps_jax.simulate`.
+      rounds, evaluate_every, transform, transform_on, cohort, matmul_precision, encoding: as for
+        :func:`sps_jax.simulate`.
 
     Yields:
       An :class:`Outcome` for each point as soon as it is there; in the order of ``points`` where these are of one kind.
@@ -111,6 +113,7 @@ def sweep(
       0.5 [2, 4] None
     """
     common: dict[str, Any] = {"transform": transform, "transform_on": transform_on, "cohort": cohort}
+    common["matmul_precision"] = matmul_precision
     prepared = [_prepare(make, point, problem, **common) for point in points]
     settings: dict[str, Any] = {
         "rounds": rounds,
@@ -125,8 +128,8 @@ def sweep(
 def _prepare(make: Callable[..., Algorithm], point: Mapping[str, Any], problem: Problem, **options: Any) -> Prepared:
     hyper = dict(point)
     seed, local_steps = hyper.pop("seed", 0), hyper.pop("local_steps", None)
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise ValueError(f"seed must be an integer and not negative, not {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**32:
+        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, for keys are made of 32 bits, not {seed!r}")
     return Prepared(*prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), int(seed))
 
 
@@ -214,5 +217,5 @@ def _stacked(
     }
     schedule = jax.tree.map(lambda *a: np.stack(a), *(p.schedule for p in firsts))
     seeds = np.array([[p.seed for p in lane] for lane in lanes])
-    key = jax.vmap(jax.random.key)(seeds[:, 0]) if one_coin else jax.vmap(jax.vmap(jax.random.key))(seeds)
+    key = jax.vmap(random_key)(seeds[:, 0]) if one_coin else jax.vmap(jax.vmap(random_key))(seeds)
     return hyper, schedule, key

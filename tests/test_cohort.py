@@ -94,7 +94,7 @@ def test_what_cannot_be_drawn(make, message):
 def cohorts(problem, lengths):
     """Who takes part in rounds of these lengths."""
     starts = np.cumsum([0, *lengths[:-1]])
-    return [np.asarray(taking_part(problem, Cohort(C), split_key(KEY), t)[0].ids) for t in starts.tolist()]
+    return [np.asarray(taking_part(problem, Cohort(C), split_key(KEY), t).who.ids) for t in starts.tolist()]
 
 
 def fedprox(quadratic, b, lengths, gamma, p, mu=0.1):
@@ -195,6 +195,17 @@ def test_only_the_cohort_sends_and_receives(name, down, least_squares):
     _, history = simulate(ALGORITHMS[name], problem, {"stepsize": 0.01}, KEY, **run)
     np.testing.assert_array_equal(history["uplink_bits"], np.arange(1, 4) * C * numbers * 32)
     np.testing.assert_array_equal(history["downlink_bits"], np.arange(1, 4) * down * C * numbers * 32)
+    assert ("answer_bits" in history) == (down == 2)
+    if down == 2:  # without them every member of a cohort gets one broadcast a round
+        broadcasts = history["downlink_bits"] - history["answer_bits"]
+        np.testing.assert_array_equal(broadcasts, np.arange(1, 4) * C * numbers * 32)
+
+
+def test_the_table_says_what_answers_took(command):
+    """Where a cohort gets answers, a column of the table says how much of the downlink they are."""
+    options = ["--problem", "quadratic", "--clients", 4, "--rounds", 2, "--local-steps", 2, "--algorithm", "proxskip"]
+    assert "answers in it" in command("run", *options, "--cohort", 2, "--out", "some").stdout
+    assert "answers" not in command("run", *options, "--out", "all").stdout
 
 
 # --- what stays true ---------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sps_jax.communication import ENCODINGS, KNOWN, Count, Size, message_bits, total_bits
+from sps_jax.communication import ENCODINGS, KNOWN, Count, Size, message_bits, total_bits, value_bits
+from sps_jax.sparsify import Sparsifier
 
 quick = settings(deadline=None, database=None, max_examples=100)
 
@@ -204,3 +205,15 @@ def test_short_numbers_and_a_header():
     assert message_bits(Count(10, 10), size, "indices") == 32 + 10 * 12
     assert message_bits(Count(10, 10), size) == 32 + 10 * 12
     assert total_bits(Count(np.array([10, 0]), np.array([10, 0])), size) == 32 + 120 + 32
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float32", 32), ("float64", 64), ("bfloat16", 16)])
+@pytest.mark.parametrize("structure", ["entries", "rows", "blocks:2x2", "groups:2"])
+@pytest.mark.usefixtures("x64")
+def test_numbers_cost_the_bits_of_their_dtype(structure, dtype, bits):
+    """A dense message of 6 numbers is 6 of that dtype, whatever structure its zeros could have."""
+    message = jnp.ones((2, 3), dtype)
+    code = Sparsifier(structure=structure).code
+    assert message_bits(code.count(message, None), code.size(message), "dense") == 6 * bits
+    counted = {"x": message, "mask": jnp.ones(6, bool), "t": jnp.int32(0)}
+    assert value_bits(counted) == bits  # neither masks nor counters are numbers that are sent

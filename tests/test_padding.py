@@ -194,6 +194,10 @@ def test_moments_and_rows_are_one_problem_for_a_cohort_by_size(how, weights):
 # --- metrics of networks that compute in few digits ------------------------------------------------------------------
 
 
+def evaluated(problem):
+    return jax.jit(lambda p: p.evaluate(p.init(KEY)))(problem)
+
+
 def test_metrics_of_a_bfloat16_network_are_summed_in_float32():
     """Outputs in bfloat16, 85 examples of which 82 are right: 0.9647, which bfloat16 would round to 0.96875.
 
@@ -209,7 +213,7 @@ def test_metrics_of_a_bfloat16_network_are_summed_in_float32():
 
     options = {"model": (lambda key: 4 * jnp.eye(2, dtype=jnp.float32), apply), "test": (x, y), "precision": "float32"}
     problem = Problem.from_arrays(x, y, np.arange(85) % 5, loss="softmax", **options)
-    seen, right = problem.evaluate(problem.init(KEY)), np.log1p(np.exp(-4))
+    seen, right = evaluated(problem), np.log1p(np.exp(-4))
     np.testing.assert_allclose(seen["test_accuracy"], 82 / 85, rtol=1e-6)
     np.testing.assert_allclose(seen["test_loss"], right + 3 * 4 / 85, rtol=1e-6)
     np.testing.assert_allclose(seen["train_loss"], right + 3 * 4 / 85, rtol=1e-6)
@@ -224,6 +228,6 @@ def test_own_losses_in_bfloat16_are_summed_in_float32():
 
     model = (lambda key: jnp.ones((1, 1), jnp.float32), lambda w, x: x @ w)
     problem = Problem.from_arrays(x, y, np.arange(85) % 5, model=model, loss=loss, test=(x, y), precision="float32")
-    seen = problem.evaluate(problem.init(KEY))
+    seen = evaluated(problem)
     np.testing.assert_allclose(seen["test_loss"], (82 + 9) / 85, rtol=1e-6)
     np.testing.assert_allclose(seen["train_loss"], (82 + 9) / 85, rtol=1e-6)

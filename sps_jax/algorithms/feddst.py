@@ -6,7 +6,8 @@ from jax import lax
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar, Turn
-from sps_jax.communication import KNOWN, Code, Count, Size
+from sps_jax.communication import KNOWN, Code, Count, Size, size_of
+from sps_jax.schedule import random_key
 from sps_jax.sparsify import topk
 from sps_jax.tree import Tree
 
@@ -57,7 +58,7 @@ def feddst(
         return jax.tree.map(lambda a: (a != 0).astype(a.dtype), prune(score, sparsity))
 
     def init(params: Tree) -> tuple[Tree, Tree]:
-        keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(params)))
+        keys = jax.random.split(random_key(0), len(jax.tree.leaves(params)))
         keys = jax.tree.unflatten(jax.tree.structure(params), list(keys))
         noise = jax.tree.map(lambda a, key: jax.random.uniform(key, a.shape, a.dtype, 0.5, 1.0), params, keys)
         mask = chosen(noise, sparsity)
@@ -131,5 +132,4 @@ def counted(mask: Tree, told: jax.Array) -> Count:
 
 
 def _size(message: Tree) -> Size:
-    entries = tree.size(message[0])
-    return Size(entries, entries)
+    return size_of(message[0])

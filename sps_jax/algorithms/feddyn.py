@@ -17,8 +17,8 @@ def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
         b \leftarrow \mathrm{mean}\, x_i - s / \alpha
 
     with b on the right the broadcast that the round began from, the mean over the cohort S, and :math:`W_S` what the
-    weights of its clients add up to (|S|/n where all weigh the same). The server's s is the mean of all :math:`l_i`; at a
-    fixed point :math:`l_i = \nabla f_i(x^*)`. A client sends :math:`x_i - b`.
+    weights of its clients add up to (|S|/n where all weigh the same). The server's s is the mean of all :math:`l_i`;
+    at a fixed point :math:`l_i = \nabla f_i(x^*)`. A client sends :math:`x_i - b`.
 
     Args:
       stepsize: gamma < 2 / (L + alpha).

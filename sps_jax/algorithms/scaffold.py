@@ -16,7 +16,9 @@ def scaffold(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
         x &\leftarrow \mathrm{mean}\, x_i, \qquad c \leftarrow c + W_S \, \mathrm{mean} (c_i^+ - c_i)
 
     with the mean over the cohort S and :math:`W_S` what the weights of its clients add up to (|S|/n where all weigh the
-    same), so that c stays the mean of all :math:`c_i`. A client sends two vectors, :math:`x_i` and :math:`c_i^+ - c_i`, and the server sends x and c: twice the traffic.
+    same), so that c stays the mean of all :math:`c_i`.
+
+    A client sends two vectors, :math:`x_i` and :math:`c_i^+ - c_i`, and the server sends x and c: twice the traffic.
 
     Args:
       stepsize: gamma > 0.

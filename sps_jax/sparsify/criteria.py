@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 
+from sps_jax.schedule import random_key
 from sps_jax.tree import Tree
 
 Criterion = Callable[[Tree, Tree | None], Tree]
@@ -60,7 +61,7 @@ def random(params: Tree, gradient: Tree | None) -> Tree:
       [True, True]
     """
     leaves, structure = jax.tree.flatten(params)
-    keys = (jax.random.fold_in(jax.random.key(0), i) for i in range(len(leaves)))
+    keys = (jax.random.fold_in(random_key(0), i) for i in range(len(leaves)))
     scores = [jax.random.uniform(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
     return jax.tree.unflatten(structure, scores)
 

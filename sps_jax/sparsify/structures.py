@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax import tree
-from sps_jax.communication import FLOATS, Code, Count, Size
+from sps_jax.communication import FLOATS, Code, Count, Size, value_bits
 from sps_jax.errors import unknown
 from sps_jax.sparsify.scopes import kept
 from sps_jax.sparsify.threshold import magnitude_bits, topk_mask
@@ -100,7 +100,7 @@ class Tiles(Entries):
         def size(message: Any) -> Size:
             pruned, others = parted(message, prunable)
             tiles = sum(math.prod(self._grid(leaf.shape)[1]) for leaf in pruned)
-            return Size(tree.size(message), tree.size(others) + tiles)
+            return Size(tree.size(message), tree.size(others) + tiles, value_bits(message))
 
         return Code(count, size)
 
@@ -174,7 +174,7 @@ class Groups(Entries):
 
         def size(message: Any) -> Size:
             groups = sum(-(-leaf.size // self.size) for leaf in parted(message, prunable)[0])
-            return Size(tree.size(message), self.size, groups=max(1, groups))
+            return Size(tree.size(message), self.size, value_bits(message), groups=max(1, groups))
 
         return Code(count, size)
 

@@ -1,0 +1,92 @@
+"""float32 is float32: what the compiled programs tell GPUs and TPUs to compute products in."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sps_jax import simulation, streaming
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.hyperparameters import MATMUL_PRECISIONS, prepare
+from sps_jax.models import resnet
+from sps_jax.participation import Participants, taking_part
+from sps_jax.plan import VMAP
+from sps_jax.problem import Problem
+from sps_jax.problems import digits
+from sps_jax.schedule import split_key
+from sps_jax.simulation import iterate, simulate
+from sps_jax.sweeping import sweep
+
+KEY = jax.random.key(0)
+SAID = {"float32": {"HIGHEST"}, "tensorfloat32": {"HIGH"}, "bfloat16": {"DEFAULT"}}
+HYPER = {"stepsize": 0.1, "prob": 0.5, "sparsity": 0.8}
+
+
+def precisions(function, *args, platform="cuda") -> set[str]:
+    """What the products and convolutions of a function's program for a platform are computed in."""
+    program = jax.export.export(function, platforms=[platform])(*args).mlir_module()
+    products = [line for line in program.splitlines() if re.search(r"stablehlo\.(dot_general|convolution)", line)]
+    assert products
+    return {(re.search(r"precision.*?(HIGHEST|HIGH|DEFAULT)", line) or ["", "DEFAULT"])[1] for line in products}
+
+
+def chosen(**options):
+    return prepare(ALGORITHMS["sparse_proxskip"], HYPER, jnp.float32, **options)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("precision", MATMUL_PRECISIONS)
+def test_every_product_of_a_run_has_the_precision_that_was_named(precision, platform):
+    problem, asked = digits(clients=2), jnp.ones(1, bool)
+    setup, hyper, schedule = chosen(matmul_precision=precision)
+    state = simulation.start_rounds(setup, problem, hyper, KEY)
+    args = (problem, hyper, schedule, state, KEY, asked)
+    run = jax.jit(lambda *args: simulation.run_rounds(setup, VMAP, *args))
+    assert precisions(run, *args, platform=platform) == SAID[precision]
+
+
+def test_float32_is_the_default_everywhere():
+    """Rounds, iterations and streamed rounds; a convolution too."""
+    problem = digits(clients=4)
+    setup, hyper, schedule = chosen(cohort=2)
+    part = taking_part(problem, setup.cohort, split_key(KEY), jnp.int32(0))
+    state = simulation.start_rounds(setup, part.problem, hyper, KEY)
+    run = jax.jit(lambda *args: streaming._round(setup, VMAP, 4, *args))
+    assert precisions(run, Participants(*part), hyper, schedule, state, KEY) == {"HIGHEST"}
+    steps = jax.jit(lambda *args: simulation._scan_steps(setup, *args, None, 1))
+    assert precisions(steps, problem, hyper, schedule, KEY) == {"HIGHEST"}
+    images, model = np.ones((4, 8, 8, 3), np.float32), resnet((1,), 2, width=2, side=8)
+    deep = Problem.from_arrays(images, [0, 1, 0, 1], [0, 0, 1, 1], model=model)
+    setup, hyper, schedule = chosen()
+    state = simulation.start_rounds(setup, deep, hyper, KEY)
+    run = jax.jit(lambda *args: simulation.run_rounds(setup, VMAP, *args))
+    assert precisions(run, deep, hyper, schedule, state, KEY, jnp.ones(1, bool)) == {"HIGHEST"}
+
+
+def test_the_users_own_setting_of_jax_is_heard():
+    with jax.default_matmul_precision("bfloat16"):
+        assert chosen()[0].matmul_precision == "bfloat16"
+        assert chosen(matmul_precision="float32")[0].matmul_precision == "float32"
+    assert chosen()[0].matmul_precision == "float32"
+
+
+@pytest.mark.parametrize("run", ["simulate", "iterate", "sweep"])
+def test_a_precision_that_is_none_is_refused(run):
+    problem, wrong = digits(clients=2), {"matmul_precision": "float16"}
+    with pytest.raises(ValueError, match="unknown matmul_precision 'float16': did you mean 'bfloat16'"):
+        if run == "simulate":
+            simulate(ALGORITHMS["gd"], problem, {"stepsize": 0.1}, KEY, rounds=1, **wrong)
+        elif run == "iterate":
+            iterate(ALGORITHMS["gd"], problem, {"stepsize": 0.1}, KEY, iterations=1, **wrong)
+        else:
+            sweep(ALGORITHMS["gd"], problem, [{"stepsize": 0.1}], rounds=1, **wrong)
+
+
+def test_the_choice_is_recorded(command, tmp_path):
+    options = ["--problem", "quadratic", "--clients", 2, "--rounds", 1, "--algorithm", "gd"]
+    assert command("run", *options, "--matmul-precision", "tensorfloat32", "--out", "out").returncode == 0
+    assert '"matmul_precision": "tensorfloat32"' in (tmp_path / "out" / "config.json").read_text()
+    refused = command("run", *options, "--matmul-precision", "tf32", "--out", "other")
+    assert refused.returncode == 2 and "matmul_precision" in refused.stderr and not (tmp_path / "other").exists()
