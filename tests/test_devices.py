@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 RUN = """
-import json, sys
+import dataclasses, json, sys
 devices, cohort, *process = map(int, sys.argv[1:])
 import jax
 jax.config.update("jax_num_cpu_devices", devices)
@@ -24,6 +24,9 @@ from sps_jax.problems import digits
 problem = digits(clients=16, precision="float64")
 hyper = {"stepsize": 0.1, "prob": 0.2, "sparsity": 0.9}
 run = {"rounds": 6, "evaluate_every": 2, "cohort": cohort or None}
+if devices > 1 and not process:  # held out examples may lie on the mesh already
+    everywhere = jax.sharding.NamedSharding(sps.clients_mesh(jax.devices()), jax.sharding.PartitionSpec())
+    problem = dataclasses.replace(problem, test=jax.device_put(problem.test, everywhere))
 state, history = sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), **run)
 for a in (*problem.data, *jax.tree.leaves(state.memory)):
     held = sum(shard.data.nbytes for shard in a.addressable_shards)
