@@ -34,7 +34,8 @@ def chosen(params: Tree, prunable: Prunable = None) -> list[bool]:
       ``kernel``, ``Dense_0/kernel``, ``first``; in it ``*`` stands for anything, ``?`` for any one character.
     * A function takes those of whose key path and leaf it says so.
 
-    ``params`` may be shapes, or a message made of such models.
+    ``params`` may be shapes, or a message made of such models. There a path begins with the model's place, 0 or 1 in
+    SCAFFOLD's pair, so that a function should look at the last keys of a path, and a pattern not begin with a number.
 
     Example:
       >>> import jax.numpy as jnp
