@@ -106,7 +106,7 @@ def build(job: str, conv: str, precision: str = "float32"):
 def torchs(job: str, python: str, rounds: int, repeats: int) -> dict:
     """One measurement of the PyTorch loop, in a process of its own."""
     from sps_jax.schedule import split_key
-    from sps_jax.sparsify import kept, matrices
+    from sps_jax.sparsify import Sparsifier, kept
 
     model, *_, key = build(job, "Conv")
     params = model.init(split_key(key).init)["params"]
@@ -115,7 +115,7 @@ def torchs(job: str, python: str, rounds: int, repeats: int) -> dict:
     layers += [(b[f"Conv_{i}"], b[f"GroupNorm_{i}"]) for b in blocks for i in range(3) if f"Conv_{i}" in b]
     arrays = [a for c, g in layers for a in (c["kernel"].transpose(3, 2, 0, 1), g["scale"], g["bias"])]
     arrays += [params["last"]["kernel"].T, params["last"]["bias"]]
-    entries = sum(a.size for a in arrays if matrices((), a))
+    entries = sum(Sparsifier().leaves(params).values())
     images, labels = data()
     with tempfile.TemporaryDirectory() as folder:
         np.savez(

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import optax
 
-from sps_jax import processes
+from sps_jax import processes, tree
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.options import Run, number
 from sps_jax.problem import Problem
 from sps_jax.problems import PROBLEMS
-from sps_jax.sparsify import Sparsifier, inner_matrices, matrices
+from sps_jax.sparsify import Sparsifier
+from sps_jax.sparsify.leaves import names
 from sps_jax.streaming import on_host
 
 
@@ -76,26 +77,24 @@ def sparsifier(options: Run) -> Sparsifier:
     return Sparsifier(options.criterion, options.structure, options.scope, prunable(options))
 
 
-def prunable(options: Run) -> Callable[[tuple, jax.Array], bool]:
+def prunable(options: Run) -> tuple[str, ...] | None:
     """Which leaves are pruned, as :class:`sps_jax.sparsify.Sparsifier` asks for."""
-    return matrices if options.prune_ends else inner_matrices
+    ends = () if options.prune_ends else ("!first", "!last")
+    return (*options.prune_leaves, *ends) or None
 
 
 def pruned_leaves(options: Run, problem: Problem) -> dict[str, Any]:
     """What of the model is pruned: the names of its leaves, and their and all entries.
 
     Raises:
-      ValueError: where first and last layer are to stay dense and are all there is.
+      ValueError: where that is none, a pattern fits none, or first and last layer are to stay dense and are all there
+        is.
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(problem.init, jax.random.key(0)))
-    if not options.prune_ends and all(inner_matrices(path, leaf) for path, leaf in leaves if matrices(path, leaf)):
+    params = jax.eval_shape(problem.init, jax.random.key(0))
+    if not options.prune_ends and not any({"first", "last"} & set(name.split("/")) for name in names(params)):
         raise ValueError(f"--no-prune-ends is for networks of several layers; {options.problem} has one")
-    chosen = [(path, leaf) for path, leaf in leaves if prunable(options)(path, leaf)]
-    return {
-        "leaves": [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in chosen],
-        "entries": sum(leaf.size for _, leaf in chosen),
-        "of": sum(leaf.size for _, leaf in leaves),
-    }
+    found = sparsifier(options).leaves(params)
+    return {"leaves": list(found), "entries": sum(found.values()), "of": tree.size(params)}
 
 
 def clip(options: Run, problem: Problem) -> optax.GradientTransformation | None:

@@ -92,3 +92,5 @@ def refuse_strangers(options: Run) -> None:
         "sparsity" in inspect.signature(make).parameters for make in used
     ):
         raise ValueError(f"--sparsity-rounds is for a method with a sparsity, none of {', '.join(options.algorithm)}")
+    if options.prune_leaves and not any("prune" in inspect.signature(make).parameters for make in used):
+        raise ValueError(f"--prune-leaves is for a method that prunes, none of {', '.join(options.algorithm)}")

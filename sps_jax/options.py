@@ -32,6 +32,8 @@ class Run:
       criterion: what weights are ranked by: magnitude, weight_gradient or random.
       structure: what stays together: entries, rows, filters, blocks:RxC, groups:M or N:M (blocks:4x4, 2:4).
       scope: of the ranking: global, layerwise, or erk (layerwise with Erdos-Renyi-Kernel densities).
+      prune_leaves: which leaves are pruned: names such as kernel or Dense_0/kernel, * for anything, or '!first' for all
+        weights but these. Default is all weights, neither biases nor norms.
       prune_ends: whether the first and the last layer of a network are pruned too.
       cohort: clients that take part in a round, drawn for it; default is all. With 1, ProxSkip and its kin are FedAvg:
         the average is the client's own message, and control variates never move.
@@ -70,6 +72,7 @@ class Run:
     criterion: str = "magnitude"
     structure: str = "entries"
     scope: str = "global"
+    prune_leaves: tuple[str, ...] = ()
     prune_ends: bool = True
     cohort: int | None = None
     cohort_by: str = "uniform"

@@ -16,7 +16,6 @@ from sps_jax.sparsify import (
     erk_densities,
     kept,
     make_topk,
-    matrices,
     straight_through,
     threshold,
     topk,
@@ -379,13 +378,6 @@ def test_prunable():
     only_a = prune(x, 0.5, prunable=lambda path, leaf: path[0].key == "a" and path[1].key == "kernel")
     assert np.count_nonzero(only_a["a"]["kernel"]) == 6
     np.testing.assert_array_equal(only_a["b"]["kernel"], x["b"]["kernel"])
-    for scope in SCOPES:
-        none = prune(x, 0.9, scope=scope, prunable=lambda path, leaf: False)
-        jax.tree.map(np.testing.assert_array_equal, none, x)
-
-
-def test_matrices():
-    assert [matrices((), jnp.zeros((1,) * n)) for n in range(5)] == [False, False, True, True, True]
 
 
 def test_pruning_twice_is_pruning_once():
@@ -396,7 +388,8 @@ def test_pruning_twice_is_pruning_once():
 def test_make_topk_gives_the_same_object_for_the_same_options():
     assert make_topk() is make_topk()
     assert make_topk("layerwise") is make_topk("layerwise")
-    assert make_topk("global", matrices) is make_topk("global", matrices)
+    assert make_topk("global", ("kernel", "!first")) is make_topk("global", ["kernel", "!first"])
+    assert make_topk(prunable="kernel") is make_topk(prunable=("kernel",))
     assert make_topk("layerwise") is not make_topk("global")
 
 
@@ -413,7 +406,7 @@ def test_make_topk_spelled_differently_is_the_same_object():
     """Equal options give the same object, however they are passed."""
     assert make_topk("global") is make_topk()
     assert make_topk(scope="layerwise") is make_topk("layerwise")
-    assert make_topk("global", matrices) is make_topk()
+    assert make_topk("global", None) is make_topk()
 
 
 @pytest.mark.parametrize("make", [lambda scope: prune(model(), 0.5, scope=scope), make_topk])

@@ -1,11 +1,11 @@
 """What sets entries to zero: functions ``prune(params, sparsity) -> params`` of one model.
 
 A criterion ranks (``criteria``), a structure says what stays together (``structures``), a scope among which of them
-the ranking is (``scopes``); a :class:`Sparsifier` has one of each.
+the ranking is (``scopes``), names and shapes of which leaves (``leaves``); a :class:`Sparsifier` has one of each.
 """
 
 from sps_jax.sparsify.criteria import CRITERIA
-from sps_jax.sparsify.scopes import SCOPES, erk_densities, inner_matrices, kept, matrices
+from sps_jax.sparsify.scopes import SCOPES, erk_densities, kept
 from sps_jax.sparsify.sparsifier import Sparsifier, make_topk, topk
 from sps_jax.sparsify.straight_through import straight_through
 from sps_jax.sparsify.structures import STRUCTURES
@@ -17,10 +17,8 @@ __all__ = [
     "STRUCTURES",
     "Sparsifier",
     "erk_densities",
-    "inner_matrices",
     "kept",
     "make_topk",
-    "matrices",
     "straight_through",
     "topk",
     "topk_mask",

@@ -1,4 +1,4 @@
-"""What is pruned of a model, and how many entries are kept of it: of all leaves together, or of each."""
+"""How many entries are kept of what is pruned: of all leaves together, or of each."""
 
 import math
 from collections.abc import Sequence
@@ -14,27 +14,6 @@ SCOPES: dict[str, str] = {
     "erk": "Each leaf by itself, small ones with the smaller sparsity (Erdos-Renyi-Kernel, arXiv 1911.11134).",
 }
 """Among which weights the ranking is: name -> what it means."""
-
-
-def matrices(path: tuple, leaf: jax.Array) -> bool:
-    """The leaves that are pruned by default: those with more than one axis, so neither biases nor norms.
-
-    Example:
-      >>> matrices((), jnp.ones((2, 3))), matrices((), jnp.ones(3))
-      (True, False)
-    """
-    return leaf.ndim > 1
-
-
-def inner_matrices(path: tuple, leaf: jax.Array) -> bool:
-    """Of these, the leaves outside the first and the last layer, which bear the names ``first`` and ``last``.
-
-    Example:
-      >>> paths, _ = jax.tree_util.tree_flatten_with_path({"first": jnp.ones((2, 2)), "middle": jnp.ones((2, 2))})
-      >>> [inner_matrices(path, leaf) for path, leaf in paths]
-      [False, True]
-    """
-    return matrices(path, leaf) and not {"first", "last"} & {getattr(key, "key", None) for key in path}
 
 
 def as_scalar(sparsity: jax.Array | float) -> jax.Array:

@@ -1,6 +1,5 @@
 """A sparsifier: what is ranked, which entries stay together, and among which of them the ranking is."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import cast
@@ -13,7 +12,8 @@ from sps_jax.communication import SHARED_POSITIONS, Code
 from sps_jax.errors import unknown
 from sps_jax.sparsify import structures
 from sps_jax.sparsify.criteria import CRITERIA, Criterion
-from sps_jax.sparsify.scopes import SCOPES, as_scalar, erk_densities, kept, matrices
+from sps_jax.sparsify.leaves import Prunable, chosen, names, nothing, patterns_of, refuse_strangers
+from sps_jax.sparsify.scopes import SCOPES, as_scalar, erk_densities, kept
 from sps_jax.sparsify.structures import Entries
 from sps_jax.sparsify.threshold import topk_mask
 from sps_jax.tree import Tree
@@ -35,10 +35,16 @@ class Sparsifier:
       scope: ``"global"`` ranks the blocks of all prunable leaves together, ``"layerwise"`` those of each leaf by
         itself, ``"erk"`` too, with the densities of :func:`erk_densities`, so that K is the sum of the leaves' own,
         each rounded. Groups and N:M rank in each group, whatever the scope.
-      prunable: of a leaf's key path and the leaf, whether it is pruned; other leaves pass unchanged.
+      prunable: which leaves are pruned; the others pass unchanged. None for the weights: leaves of two axes or more
+        but biases, scales and norms, which are known by their names; in a model without any, vectors but these. Or
+        patterns over the leaves' paths, ``"kernel"`` or ``("!first", "!last")``, or a function of key path and leaf
+        that says so; see :func:`sps_jax.sparsify.leaves.chosen`.
+
+    A leaf is a layer: layers that are stacked along a first axis, as by ``flax.linen.scan``, are ranked as one by
+    ``"layerwise"`` and ``"erk"``, and a filter of theirs is that of all layers.
 
     Raises:
-      ValueError: for a name of no criterion, structure or scope, or ``"erk"`` with groups.
+      ValueError: for a name of no criterion, structure or scope, what is no pattern, or ``"erk"`` with groups.
 
     >>> import jax.numpy as jnp
     >>> Sparsifier(structure="rows")(jnp.array([[1.0, -1.0], [0.0, 3.0]]), 0.5).tolist()
@@ -48,7 +54,7 @@ class Sparsifier:
     criterion: str | Criterion = "magnitude"
     structure: str | Entries = "entries"
     scope: str = "global"
-    prunable: Callable[[tuple, jax.Array], bool] = matrices
+    prunable: Prunable = None
 
     def __post_init__(self) -> None:
         if isinstance(self.criterion, str):
@@ -59,6 +65,7 @@ class Sparsifier:
             object.__setattr__(self, "structure", structures.structure(self.structure))
         if self.scope not in SCOPES:
             raise unknown("scope", self.scope, SCOPES)
+        object.__setattr__(self, "prunable", _hashable(self.prunable))
         self._blocks.check(self.scope)
 
     @property
@@ -83,6 +90,26 @@ class Sparsifier:
         """Raise a ``ValueError`` where N:M was spelled and another N follows from ``sparsity``."""
         self._blocks.agree(sparsity)
 
+    def leaves(self, params: Tree) -> dict[str, int]:
+        """The names of the leaves of ``params``, or of their shapes, that are pruned, and how many entries each has.
+
+        Raises:
+          ValueError: where that is none, or a pattern fits none.
+
+        Example:
+          >>> Sparsifier().leaves({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
+          {'kernel': 6}
+        """
+        pruned = self._chosen(params)
+        if not any(pruned):
+            raise nothing(params, self.prunable)
+        each = zip(names(params), jax.tree.leaves(params), pruned, strict=True)
+        return {name: leaf.size for name, leaf, yes in each if yes}
+
+    def _chosen(self, params: Tree) -> list[bool]:
+        refuse_strangers(params, self.prunable)
+        return chosen(params, self.prunable)
+
     def __call__(self, params: Tree, sparsity: jax.Array | float, gradient: Tree | None = None) -> Tree:
         """``params`` with zeros.
 
@@ -95,16 +122,18 @@ class Sparsifier:
           A pytree of the same structure, shapes and dtypes.
 
         Raises:
-          ValueError: for a Python number that is out of range or that N:M does not agree with.
+          ValueError: for a Python number that is out of range or that N:M does not agree with; where nothing is
+            pruned of a model, unless the sparsity is known to be 0, and for a pattern that fits no leaf.
         """
         if isinstance(sparsity, float | int):
             if not 0 <= sparsity < 1:
                 raise ValueError(f"sparsity must be in [0, 1), not {sparsity}")
             self.agree(sparsity)
-        paths, treedef = jax.tree_util.tree_flatten_with_path(params)
-        leaves = [leaf for _, leaf in paths]
-        chosen = [i for i, (path, leaf) in enumerate(paths) if leaf.size and self.prunable(path, leaf)]
+        leaves, treedef = jax.tree.flatten(params)
+        chosen = [i for i, yes in enumerate(self._chosen(params)) if yes]
         if not chosen:
+            if any(leaf.size for leaf in leaves) and not _is_zero(sparsity):
+                raise nothing(params, self.prunable)
             return params
         slopes = None if gradient is None else jax.tree.leaves(gradient)
         scores = self._score([leaves[i] for i in chosen], slopes and [slopes[i] for i in chosen])
@@ -133,7 +162,7 @@ def topk(
     sparsity: jax.Array | float,
     *,
     scope: str = "global",
-    prunable: Callable[[tuple, jax.Array], bool] = matrices,
+    prunable: Prunable = None,
 ) -> Tree:
     """Keep the entries of largest magnitude of ``params``, set the others to zero: the plain :class:`Sparsifier`.
 
@@ -146,7 +175,7 @@ def topk(
       A pytree of the same structure, shapes and dtypes.
 
     Raises:
-      ValueError: for an unknown scope.
+      ValueError: for an unknown scope, and as for a :class:`Sparsifier`.
 
     Example:
       >>> topk({"w": jnp.array([[1.0, -3.0], [0.5, 2.0]]), "bias": jnp.array([0.1])}, 0.5)["w"].tolist()
@@ -155,16 +184,26 @@ def topk(
     return Sparsifier(scope=scope, prunable=prunable)(params, sparsity)
 
 
-def make_topk(scope: str = "global", prunable: Callable[[tuple, jax.Array], bool] = matrices) -> Sparsifier:
+def make_topk(scope: str = "global", prunable: Prunable = None) -> Sparsifier:
     """:func:`topk` with its options fixed. Equal options give the same object.
 
     Example:
       >>> make_topk("layerwise") is make_topk("layerwise")
       True
     """
-    return _make_topk(scope, prunable)
+    return _make_topk(scope, _hashable(prunable))
 
 
 @cache
-def _make_topk(scope: str, prunable: Callable[[tuple, jax.Array], bool]) -> Sparsifier:
+def _make_topk(scope: str, prunable: Prunable) -> Sparsifier:
     return Sparsifier(scope=scope, prunable=prunable)
+
+
+def _hashable(prunable: Prunable) -> Prunable:
+    """Equal for patterns that are spelled alike, as one or as a list of them."""
+    return prunable if prunable is None or callable(prunable) else patterns_of(prunable)
+
+
+def _is_zero(sparsity: jax.Array | float) -> bool:
+    """Whether it is known to be; a traced one is not."""
+    return not isinstance(sparsity, jax.core.Tracer) and float(sparsity) == 0

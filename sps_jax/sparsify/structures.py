@@ -19,10 +19,10 @@ import numpy as np
 from sps_jax import tree
 from sps_jax.communication import FLOATS, Code, Count, Size, value_bits
 from sps_jax.errors import unknown
+from sps_jax.sparsify.leaves import Prunable, chosen
 from sps_jax.sparsify.scopes import kept
 from sps_jax.sparsify.threshold import magnitude_bits, topk_mask
 
-Prunable = Callable[[tuple, jax.Array], bool]
 COMPARED = 32
 """Entries of a group, at most, that are ranked by comparing all pairs: M comparisons an entry. A search takes more
 passes than that, each over all groups."""
@@ -32,8 +32,8 @@ def parted(message: Any, prunable: Prunable) -> tuple[list[jax.Array], list[jax.
     """The leaves of any pytree, those that are pruned and the others."""
     pruned: list[jax.Array] = []
     others: list[jax.Array] = []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(message)[0]:
-        (pruned if prunable(path, leaf) else others).append(leaf)
+    for leaf, yes in zip(jax.tree.leaves(message), chosen(message, prunable), strict=True):
+        (pruned if yes else others).append(leaf)
     return pruned, others
 
 
