@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sps_jax.algorithms import ALGORITHMS, fedavg, proxskip, pruned, ramped, scaffold
+from sps_jax.algorithms import ALGORITHMS, Turn, fedavg, proxskip, pruned, ramped, scaffold
 from sps_jax.algorithms.ramped import cubic
 from sps_jax.communication import FLOATS, KNOWN, SHARED_POSITIONS, message_bits
 from sps_jax.files import read_jsonl
@@ -336,7 +336,7 @@ def test_each_part_of_a_ramped_method_has_the_sparsity_of_its_round(server):
     make = partial(sparse_scaffold, stepsize=0.5, prob=0.5, prune=shrink, iterate=True, server=server)
     method = ramped(lambda s: make(sparsity=s), jnp.float32(0.8), jnp.float32(2))
     plain, later = (make(sparsity=jnp.float32(grown(0.8, 2, t))) for t in (1, 2))
-    ones, turn = jnp.ones(3), type("Turn", (), {"steps": jnp.float32(2), "cohort": 4, "clients": 4})
+    ones, turn = jnp.ones(3), Turn(None, None, None, jnp.float32(2), cohort=4, clients=4)
     h, state = method.init(ones)
     assert state[1] == 0 and state[1].dtype == np.int32
     server_state, t = state[0], jnp.int32(1)
@@ -446,3 +446,14 @@ def test_command_line(tmp_path, shell):
 def test_sweeps_have_them_too():
     options = sweep_type()(structure="2:4", criterion="random", sparsity=("0.5",), sparsity_rounds=7)
     assert {(o.structure, o.criterion, o.sparsity_rounds) for _, o in points(options)} == {("2:4", "random", 7)}
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+def test_one_block_of_which_one_is_kept_is_refused(scope):
+    """A kernel (1, d) is one row, and K = max(1, round((1 - s) 1)) = 1: at any sparsity nothing would be pruned."""
+    prune = Sparsifier(structure="rows", scope=scope)
+    for one in (jnp.ones((1, 6)), {"w": jnp.ones(6)}):
+        with pytest.raises(ValueError, match="nothing would be pruned"):
+            prune(one, 0.9)
+        assert jax.tree.leaves(prune(one, 0.0))[0].all()
+    assert int((Sparsifier(structure="filters", scope=scope)(jnp.ones((1, 6)), 0.5) != 0).sum()) == 3

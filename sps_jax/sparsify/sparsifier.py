@@ -123,7 +123,8 @@ class Sparsifier:
 
         Raises:
           ValueError: for a Python number that is out of range or that N:M does not agree with; where nothing is
-            pruned of a model, unless the sparsity is known to be 0, and for a pattern that fits no leaf.
+            pruned of a model, or all of it is one block, unless the sparsity is known to be 0; for a pattern that fits
+            no leaf.
         """
         if isinstance(sparsity, float | int):
             if not 0 <= sparsity < 1:
@@ -145,6 +146,12 @@ class Sparsifier:
         """Of each leaf with these scores, which entries are kept."""
         shapes = [score.shape for score in scores]
         ranked = [self._blocks.ranked(score) for score in scores]
+        together = [sum(map(len, ranked))] if self.scope == "global" else list(map(len, ranked))
+        if isinstance(self.structure, structures.Tiles) and max(together) == 1 and not _is_zero(sparsity):
+            raise ValueError(
+                f"all that is pruned together is one block of {self.structure}, of which at least one is kept, so "
+                "nothing would be pruned; take another structure, such as entries or filters"
+            )
         if self.scope == "global" and not isinstance(self.structure, structures.Groups):
             ends = np.cumsum([len(each) for each in ranked])
             mask = topk_mask(jnp.concatenate(ranked), kept(sparsity, int(ends[-1])))

@@ -260,34 +260,35 @@ def compressed_scaffnew(case: Case):
     return b, b, h
 
 
-def largest(score: np.ndarray, keep: int) -> np.ndarray:
-    """The mask of the ``keep`` largest of the weights; biases are all in."""
-    flat = score[1:].ravel()
-    chosen = np.zeros(flat.size)
-    chosen[np.argsort(-flat, kind="stable")[:keep]] = 1
-    return np.concatenate([np.ones_like(score[:1]), chosen.reshape(score[1:].shape)])
+def mask_of(score: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
+    """Ones at the ``count`` largest scores of the weights in ``among``, lowest index first among equals; row 0 too."""
+    chosen = np.argsort(-np.where(among > 0, score, -np.inf)[1:].ravel(), kind="stable")[:count]
+    mask = np.zeros_like(score)
+    mask[0] = 1
+    mask[1:].reshape(-1)[chosen] = 1
+    return mask
 
 
 def feddst(case: Case):
-    def readjusted(x, mask, g):
-        kept = largest(np.where(mask > 0, np.abs(x), -1), round(case.keep * (1 - case.drop)))
-        return x * kept, largest(np.where(kept > 0, np.inf, np.abs(g)), case.keep)
-
-    mask = case.mask
-    b = case.start * mask
-    for t, steps in enumerate(case.lengths):
-        x, masks = copies(b, case.clients), copies(mask, case.clients)
-        last = t % case.every == case.every - 1
-        for j in range(steps):
-            g = case.gradients(x)
-            x = x - case.gamma * masks * g
-            if last and j == int(1 / (2 * case.p)):
-                x, masks = map(np.stack, zip(*map(readjusted, x, masks, g), strict=True))
+    mask, n = case.mask.astype(float), case.clients
+    b = mask * case.start
+    middle = round(1 / case.p) // 2
+    kept = max(1, round(case.keep * (1 - case.drop)))
+    for r, steps in enumerate(case.lengths):
+        readjust = (r + 1) % case.every == 0
+        x, masks = copies(b, n), copies(mask, n)
+        for done in range(steps):
+            if readjust and done == middle:
+                g = case.gradients(x)
+                stay = np.stack([mask_of(np.abs(x[i]), masks[i], kept) for i in range(n)])
+                grown = [mask_of(np.abs(g[i]), 1 - stay[i], case.keep - kept) for i in range(n)]
+                x, masks = stay * x, np.maximum(stay, grown)
+            x = x - case.gamma * masks * case.gradients(x)
         owners = masks.sum(0)
-        b = np.where(owners > 0, x.sum(0) / np.maximum(owners, 1), 0)
-        if last:
-            mask = largest(np.where(owners > 0, np.abs(b), -1), case.keep)
-        b = b * mask
+        b = (masks * x).sum(0) / np.maximum(owners, 1)
+        if readjust:
+            mask = mask_of(np.abs(b), owners, case.keep)
+            b = mask * b
     return b, b, None
 
 
