@@ -336,11 +336,13 @@ def test_t8_randprox_reaches_the_lasso(make, p):
     state, _ = iterate(make, problem, values, KEY, iterations=20_000)
     lasso = Lasso(alpha=l1, fit_intercept=False, tol=1e-12, max_iter=100_000).fit(a.reshape(40, 12), y.ravel())
     assert 0 < np.count_nonzero(lasso.coef_) < 12
-    np.testing.assert_allclose(state.server, lasso.coef_, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(np.abs(state.server) > 1e-6, lasso.coef_ != 0)
+    model = make(**values).model(state.server)
+    np.testing.assert_allclose(model, lasso.coef_, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(np.abs(model) > 1e-6, lasso.coef_ != 0)
     if make is randprox_server:  # its control variates are the gradients, the l1 term has none
         gradients = np.einsum("ijk,ij->ik", a, a @ lasso.coef_ - y) / 10
         np.testing.assert_allclose(state.memory, gradients, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(state.server.mean_h, gradients.mean(0), rtol=0, atol=1e-5)
         assert np.abs(gradients.mean(0)).max() > l1 / 2
 
 
