@@ -13,9 +13,9 @@ from sps_jax import cli, tree
 from sps_jax.hyperparameters import prepare
 from sps_jax.option_checks import check
 from sps_jax.options import command_type
-from sps_jax.problem import stack_clients
 from sps_jax.problems import digits, quadratic
 from sps_jax.problems.supervised import linear_problem
+from sps_jax.stacking import stack_clients
 
 KEY = jax.random.key(0)
 GENERATOR = np.random.default_rng(0)
