@@ -18,6 +18,9 @@ from sps_jax.sparsify import Sparsifier
 from sps_jax.sparsify.leaves import names
 from sps_jax.streaming import on_host
 
+HUNDRED_DAYS = 100 * 24 * 3600
+"""In seconds."""
+
 
 def use_devices(options: Run) -> int | None:
     """Tell JAX how many devices to make of a CPU; returns how many are asked for, None for auto.
@@ -30,9 +33,21 @@ def use_devices(options: Run) -> int | None:
         raise ValueError(f"devices must be at least 1, or 'auto', not {count}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", count or cores)
+    wait_for_late_devices()
     if processes.join(options.coordinator, options.num_processes, options.process_id):
         return jax.device_count()
     return count
+
+
+def wait_for_late_devices() -> None:
+    """Let a CPU device wait for another as long as it takes: XLA ends the process when that is a minute late.
+
+    One is late where the machine has other work, more so with a low priority, or where its clients take more steps. To
+    be called before anything is computed; a limit that ``XLA_FLAGS`` has already is left.
+    """
+    flags, limit = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_collective_call_terminate_timeout_seconds"
+    if limit not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {limit}={HUNDRED_DAYS}".strip()
 
 
 def build_problem(options: Run) -> Problem:

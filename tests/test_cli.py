@@ -27,7 +27,8 @@ WRONG = {
     "clip norm": (["--clip-norm", "0"], "clip_norm must be positive and finite, 'none' or 'auto', not 0"),
     "clip word": (["--clip-norm", "much"], "--clip-norm must be a number or 'none' or 'auto', not 'much'"),
     "nothing to prune": (["--no-prune-ends"], "--no-prune-ends is for networks of several layers; digits has one"),
-    "model": (["--problem", "cifar10", "--model", "resnet"], "unknown model 'resnet': did you mean 'resnet18'?"),
+    "model": (["--problem", "cifar10", "--model", "renset18"], "unknown model 'renset18': did you mean 'resnet18'?"),
+    "width that is none": (["--problem", "cifar10", "--width", "0"], "width must be at least 1, not 0"),
     "model's width": (
         ["--problem", "shakespeare", "--model", "transformer", "--width", "0"],
         "width must be at least 1",

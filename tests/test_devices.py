@@ -35,6 +35,25 @@ print("devices", jax.device_count())
 print(json.dumps({name: column.tolist() for name, column in history.items()}))
 """
 
+LATE = """
+import sys, time
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import PartitionSpec as P
+from sps_jax.from_options import use_devices
+from sps_jax.options import Run
+use_devices(Run(devices="2"))
+mesh = jax.make_mesh((2,), ("clients",), axis_types=(jax.sharding.AxisType.Auto,))
+def wait(device):
+    time.sleep(70 * int(device))
+    return np.float32(1)
+def sum_over_devices(x):
+    factor = jax.pure_callback(wait, jax.ShapeDtypeStruct((), jnp.float32), jax.lax.axis_index("clients"))
+    return jax.lax.psum(x * factor, "clients")
+specs = {"in_specs": P("clients"), "out_specs": P("clients")}
+run = jax.jit(jax.shard_map(sum_over_devices, mesh=mesh, check_vma=False, **specs))
+print(run(jnp.ones(2, jnp.float32)).tolist())
+"""
+
 
 def free_port() -> int:
     with socket.socket() as one:
@@ -105,3 +124,11 @@ def test_a_round_is_one_all_reduce_of_the_model():
     assert name == "all-reduce"
     sizes = [np.prod([int(n) for n in shape.split(",")]) for shape in re.findall(r"f32\[([\d,]+)\]", shapes)]
     assert sum(sizes) == 650
+
+
+@pytest.mark.slow
+def test_a_device_that_is_late_is_waited_for():
+    """By 70 seconds: XLA warns after 20 and, where it is not told otherwise, ends the process 40 after that."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[2.0, 2.0]\n"

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax.problems import blog_feedback, digits, femnist, libsvm, quadratic, synthetic_logistic
+from sps_jax import datasets
+from sps_jax.problems import blog_feedback, cifar10, digits, femnist, libsvm, quadratic, synthetic_logistic
 from sps_jax.problems.supervised import linear_problem
 
 
@@ -126,3 +127,17 @@ def test_synthetic_clients_are_the_same_however_many(x64):
 def test_synthetic_clients_that_cannot_be(option, message):
     with pytest.raises(ValueError, match=message):
         synthetic_logistic(**option)
+
+
+WIDTHS = [("resnet18", None, 64), ("resnet20", None, 16), ("resnet56", None, 16), ("resnet20", 8, 8)]
+
+
+@pytest.mark.parametrize(("model", "width", "first"), WIDTHS)
+def test_each_network_for_cifar10_has_its_own_width(model, width, first, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (40, 32, 32, 3)).astype(np.uint8), rng.integers(0, 10, 40).astype(np.int32)
+    monkeypatch.setattr(datasets, "cifar10", lambda **where: datasets.Cifar10(x, y, x[:5], y[:5]))
+    problem = cifar10(model=model, width=width, clients=2, partition="iid")
+    params = jax.eval_shape(problem.init, jax.random.key(0))["params"]
+    assert params["first"]["kernel"].shape == (3, 3, 3, first)
+    assert problem.data[0].dtype == jnp.uint8

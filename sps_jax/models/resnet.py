@@ -17,12 +17,16 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et 
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut, which is 1 x 1 where shapes differ (He et al. 2016, figure 5 left)."""
+    """Two 3 x 3 convolutions beside the input, or its ``shortcut`` where shapes differ (He et al. 2016, figure 5 left).
+
+    ``shortcut``: (this block, (b, H, W, c)) -> (b, H / strides, W / strides, features).
+    """
 
     features: int
     strides: int
     conv: Callable[..., nn.Module]
     norm: Callable[[int], Callable]
+    shortcut: Callable[["Block", jax.Array], jax.Array]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -31,8 +35,19 @@ class Block(nn.Module):
         y = nn.relu(self.norm(self.features)(self.conv(self.features, (3, 3), strides)(x)))
         y = self.norm(self.features)(self.conv(self.features, (3, 3), (1, 1))(y))
         if x.shape != y.shape:
-            x = self.norm(self.features)(self.conv(self.features, (1, 1), strides)(x))
+            x = self.shortcut(self, x)
         return nn.relu(x + y)
+
+
+def projection(block: Block, x: jax.Array) -> jax.Array:
+    """The shortcut by a 1 x 1 convolution, option B of He et al. 2016, section 3.3."""
+    return block.norm(block.features)(block.conv(block.features, (1, 1), (block.strides, block.strides))(x))
+
+
+def padded(block: Block, x: jax.Array) -> jax.Array:
+    """The shortcut without parameters, option A: every ``strides``-th pixel, zeros for the features x has not."""
+    kept = x[:, :: block.strides, :: block.strides]
+    return jnp.pad(kept, ((0, 0), (0, 0), (0, 0), (0, block.features - x.shape[3])))
 
 
 class ResNet(nn.Module):
@@ -44,6 +59,7 @@ class ResNet(nn.Module):
       blocks: of each stage.
       conv: (features, kernel size, strides) -> a convolution without bias.
       norm: features -> a function that normalises.
+      shortcut: of blocks whose input has another shape than their output, see :class:`Block`.
     """
 
     classes: int
@@ -53,6 +69,7 @@ class ResNet(nn.Module):
     param_dtype: Any
     width: int
     blocks: tuple[int, ...]
+    shortcut: Callable[[Block, jax.Array], jax.Array]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -61,7 +78,7 @@ class ResNet(nn.Module):
         for stage, blocks in enumerate(self.blocks):
             for block in range(blocks):
                 strides = 2 if stage > 0 and block == 0 else 1
-                x = Block(self.width * 2**stage, strides, self.conv, self.norm)(x)
+                x = Block(self.width * 2**stage, strides, self.conv, self.norm, self.shortcut)(x)
         x = jnp.mean(x, axis=(1, 2))
         return nn.Dense(self.classes, name="last", dtype=self.dtype, param_dtype=self.param_dtype)(x)
 
@@ -78,6 +95,8 @@ def resnet(
     *,
     width: int = 64,
     side: int = 32,
+    groups: int = GROUPS,
+    shortcut: Callable[[Block, jax.Array], jax.Array] = projection,
     conv: Callable[..., nn.Module] = Conv,
     dtype: str = "float32",
 ) -> Model:
@@ -91,17 +110,28 @@ def resnet(
       classes: outputs.
       width: features of the first stage.
       side: of the square images, with 3 channels.
+      groups: that the features are normalised in, or as many as there are features if that is less.
+      shortcut: :func:`projection` or :func:`padded`.
       conv: the convolution, :class:`sps_jax.models.conv.Conv` or ``flax.linen.Conv``.
       dtype: to compute in; ``"bfloat16"`` keeps parameters and outputs in float32.
+
+    Raises:
+      ValueError: where the groups do not divide the features of a stage.
     """
+    features = [width * 2**stage for stage in range(len(blocks))]
+    if any(some % min(groups, some) for some in features):
+        raise ValueError(
+            f"width must be a power of two or a multiple of {groups}, the groups of the normalisation, not {width}"
+        )
     held, norm = storage(dtype), norm_options(dtype)
     types: dict[str, Any] = {"dtype": dtype, "param_dtype": held}
     layer = ResNet(
         classes,
         partial(conv, use_bias=False, kernel_init=he_normal, **types),
-        lambda features: lambda x: nn.GroupNorm(min(GROUPS, features), **norm)(x.astype(held)),
+        lambda features: lambda x: nn.GroupNorm(min(groups, features), **norm)(x.astype(held)),
         width=width,
         blocks=blocks,
+        shortcut=shortcut,
         **types,
     )
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from sps_jax import datasets
 from sps_jax.errors import unknown
-from sps_jax.models import Model, resnet18, storage
+from sps_jax.models import Model, resnet18, resnet20, resnet32, resnet44, resnet56, storage
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import deal
 from sps_jax.problems.supervised import held_in, network_problem
 
-MODELS = {"resnet18": resnet18}
+MODELS = {make.__name__: make for make in (resnet18, resnet20, resnet32, resnet44, resnet56)}
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the training images' channels, in [0, 1]
 MARGIN = 4
 
@@ -22,7 +22,7 @@ MARGIN = 4
 def cifar10(
     *,
     model: str = "resnet18",
-    width: int = 64,
+    width: int | None = None,
     clients: int = 10,
     partition: str = "dirichlet",
     dirichlet_alpha: float = 0.5,
@@ -42,8 +42,8 @@ def cifar10(
     around) and a random horizontal flip of every image.
 
     Args:
-      model: resnet18.
-      width: of the network; features of ResNet18's first stage.
+      model: resnet18, or the thinner resnet20, resnet32, resnet44 or resnet56.
+      width: features of the network's first stage; default is 64 for resnet18 and 16 for the others.
       clients: n.
       partition: dirichlet, iid or by_label.
       dirichlet_alpha: heterogeneity of the dirichlet partition.
@@ -60,15 +60,16 @@ def cifar10(
     """
     if model not in MODELS:
         raise unknown("model", model, MODELS)
-    if width < 1:
+    if width is not None and width < 1:
         raise ValueError(f"width must be at least 1, not {width}")
     held_in(precision)
     raw = datasets.cifar10(manual_dir=manual_dir, data_dir=data_dir)
+    sized = {} if width is None else {"width": width}
     choices: dict[str, Any] = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": data_seed}
     parts, apart = deal(partition, clients, labels=raw.train_y, **choices)
     return network_problem(
         "softmax",
-        _on_bytes(MODELS[model](10, width=width, dtype=precision), storage(precision)),
+        _on_bytes(MODELS[model](10, dtype=precision, **sized), storage(precision)),
         (raw.train_x, raw.train_y),
         (raw.test_x, raw.test_y),
         parts,

@@ -1,11 +1,13 @@
 """Networks: what each computes, in what precision, and that equal arguments give one object."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax.models import linear, lstm, resnet, resnet18, transformer
+from sps_jax.models import linear, lstm, resnet, resnet18, resnet20, resnet32, resnet44, resnet56, transformer
+from sps_jax.models.resnet import Block, padded
 
 SYMBOLS = 11
 TEXT = {
@@ -45,6 +47,45 @@ def test_resnet18_halves_the_image_three_times():
     kernels = [shape for _, shape in captured if len(shape) == 4]
     assert sorted(shape[:2] for shape in kernels) == [(1, 1)] * 3 + [(3, 3)] * 17
     assert max(shape[3] for shape in kernels) == 64
+
+
+@pytest.mark.parametrize(
+    ("make", "n", "known"),
+    [(resnet20, 3, 0.27), (resnet32, 5, 0.46), (resnet44, 7, 0.66), (resnet56, 9, 0.85)],
+)
+def test_thin_residual_networks_have_the_known_numbers_of_parameters(make, n, known):
+    """97,216 n - 21,926, in millions as in table 6 of He et al. 2016 (arXiv 1512.03385), with 6n + 2 layers.
+
+    Kernels: 9 (3 x 16) of the stem, and per stage 2n of 9 c^2 with c = 16, 32, 64, of which the first of the second
+    and third stage have c / 2 inputs: 432 + 2n (2,304 + 9,216 + 36,864) - 4,608 - 18,432. Scales and biases of the
+    norms: 2 (16 + 2n (16 + 32 + 64)). Head: 64 x 10 + 10.
+    """
+    shapes = jax.eval_shape(make().init, jax.random.key(0))
+    kernels = 432 + 2 * n * (2304 + 9216 + 36864) - 4608 - 18432
+    leaves = jax.tree.leaves(shapes)
+    assert sum(leaf.size for leaf in leaves) == kernels + 2 * (16 + 2 * n * 112) + 650 == 97216 * n - 21926
+    assert round((97216 * n - 21926) / 1e6, 2) == known
+    assert len([leaf for leaf in leaves if leaf.ndim > 1]) == 6 * n + 2
+    assert {leaf.shape[:2] for leaf in leaves if leaf.ndim == 4} == {(3, 3)}
+    assert {"first", "last"} < shapes["params"].keys()
+    assert make() is make()
+
+
+def test_a_block_whose_convolutions_are_zero_is_its_shortcut():
+    """relu(0 + x), every second pixel of it and 0 for the 3 features that the input has not (option A)."""
+    block = Block(5, 2, lambda *a: nn.Conv(*a, use_bias=False), lambda features: nn.GroupNorm(1), padded)
+    x = jax.random.normal(jax.random.key(0), (2, 6, 4, 2))
+    zeros = jax.tree.map(jnp.zeros_like, block.init(jax.random.key(1), x))
+    expected = np.zeros((2, 3, 2, 5), np.float32)
+    expected[..., :2] = np.maximum(x[:, ::2, ::2], 0)
+    np.testing.assert_array_equal(block.apply(zeros, x), expected)
+
+
+@pytest.mark.parametrize(("make", "width", "groups"), [(resnet20, 12, 8), (resnet18, 40, 32), (resnet20, 3, 8)])
+def test_a_width_that_the_groups_do_not_divide_is_refused(make, width, groups):
+    """Features of 3, 6, 12 too: 8 groups cannot divide the 12 of the last stage."""
+    with pytest.raises(ValueError, match=f"width must be a power of two or a multiple of {groups}.*, not {width}"):
+        make(width=width)
 
 
 @pytest.mark.parametrize("name", TEXT)
@@ -125,12 +166,16 @@ INPUTS = {
         lambda dtype: resnet((1, 1), 10, width=8, side=8, dtype=dtype),
         jnp.sin(jnp.arange(384.0)).reshape(2, 8, 8, 3),
     ),
+    "thin resnet": (
+        lambda dtype: resnet((1, 1), 10, width=4, side=8, groups=2, shortcut=padded, dtype=dtype),
+        jnp.sin(jnp.arange(384.0)).reshape(2, 8, 8, 3),
+    ),
     "lstm": (TEXT["lstm"], tokens()),
     "transformer": (TEXT["transformer"], tokens()),
 }
 
 
-RESNET_SLOW = [pytest.param(name, marks=[pytest.mark.slow] * (name == "resnet")) for name in INPUTS]
+RESNET_SLOW = [pytest.param(name, marks=[pytest.mark.slow] * ("resnet" in name)) for name in INPUTS]
 
 
 @pytest.mark.parametrize("name", RESNET_SLOW)
