@@ -36,7 +36,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike[str], keep: int = 3, read_only: bool = False) -> None:
-        self.folder = Path(folder).resolve()
+        self.folder = Path(folder).expanduser().resolve()
         if read_only and not self.folder.is_dir():
             raise FileNotFoundError(f"there is no folder {self.folder}")
         import orbax.checkpoint as ocp  # heavy
@@ -79,17 +79,19 @@ class Checkpoints:
     def save(self, step: int, tree: Tree, about: Mapping[str, Any] | None = None) -> None:
         """Begin to write ``tree``, copied before this returns, and ``about``, of JSON's types.
 
+        Leaves are arrays, JAX random keys of any generator, or Python's numbers.
+
         Raises:
           OSError: where this one, or the one before, could not be written; those before that are as they were.
-          ValueError: where there is a checkpoint of this step or a later one.
+          ValueError: where there is a checkpoint of this step or a later one, or for a leaf that is something else.
         """
         if any(step <= before for before in self.steps()):
             raise ValueError(f"{self.folder} has a checkpoint {step} already, or a later one")
-        leaves = {name: np.array(leaf) for name, leaf in _named(tree).items()}
+        leaves = {name: _stored(name, leaf) for name, leaf in _named(tree).items()}
         sums = {name: _checksum(leaf) for name, leaf in leaves.items()}
         record = {"about": dict(about or {}), "checksums": sums}
         items = {
-            "state": self._args.StandardSave({name: leaf for name, leaf in leaves.items() if leaf.size}),
+            "state": self._args.StandardSave({n: leaf for n, leaf in leaves.items() if leaf.size} or EMPTY),
             "about": self._args.JsonSave(record | {"record": _record_checksum(record)}),
         }
         try:
@@ -109,11 +111,12 @@ class Checkpoints:
         return self._record(step)["about"]
 
     def restore(self, step: int, like: Tree) -> Tree:
-        """The tree of a checkpoint, NumPy arrays.
+        """The tree of a checkpoint: NumPy arrays, and random keys and Python's numbers where ``like`` has them.
 
         Args:
           step: its number.
-          like: a tree of the same structure whose leaves have the shapes and dtypes, arrays or abstract ones.
+          like: a tree of the same structure whose leaves have the shapes and dtypes, arrays or abstract ones, or are
+            Python's numbers.
 
         Raises:
           Unreadable: for one that is damaged or has another structure, shapes or dtypes.
@@ -125,7 +128,8 @@ class Checkpoints:
             odd = sorted(sums.keys() ^ wanted.keys())[0]
             raise self._unreadable(step, f"its arrays are others than asked for, {odd} first")
         leaves = []
-        for name, want in wanted.items():
+        for name, one in wanted.items():
+            want = _shape_of(name, one)
             leaf = np.asarray(found.get(name, np.zeros(want.shape, want.dtype)))
             if (leaf.shape, leaf.dtype) != (want.shape, want.dtype):
                 raise self._unreadable(
@@ -133,7 +137,7 @@ class Checkpoints:
                 )
             if _checksum(leaf) != sums[name]:
                 raise self._unreadable(step, f"the numbers of {name} are not those that were written")
-            leaves.append(leaf)
+            leaves.append(_given_back(leaf, one))
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def set_aside(self, step: int) -> None:
@@ -194,6 +198,39 @@ def restore(folder: str | os.PathLike[str], like: Tree, step: int | None = None)
 def _named(tree: Tree) -> dict[str, Any]:
     """The leaves by their paths."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+EMPTY = {"nothing": np.zeros(1, np.uint8)}
+"""What stands for a tree without a number: orbax writes no empty ones."""
+NUMBERS = (bool, int, float, complex)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(getattr(leaf, "dtype", np.dtype(bool)), jax.dtypes.prng_key)
+
+
+def _stored(name: str, leaf: Any) -> np.ndarray:
+    """A copy of a leaf as an array of numbers; raises a ``ValueError`` that names it where it is none."""
+    plain = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    if isinstance(plain, (*NUMBERS, np.generic, np.ndarray, jax.Array)) and np.asarray(plain).dtype.kind not in "OUSMm":
+        return np.array(plain)
+    what = f"an array of {leaf.dtype}" if isinstance(leaf, np.ndarray) else f"of type {type(leaf).__name__}"
+    where = name or "the tree"
+    raise ValueError(f"{where} is {what}; a checkpoint holds arrays of numbers, JAX random keys and Python's numbers")
+
+
+def _shape_of(name: str, like: Any) -> Any:
+    """Shape and dtype of what stands for a leaf like this one."""
+    if _is_key(like):
+        return jax.eval_shape(jax.random.key_data, like)
+    return like if hasattr(like, "shape") and hasattr(like, "dtype") else _stored(name, like)
+
+
+def _given_back(leaf: np.ndarray, like: Any) -> Any:
+    """What was stored as an array, as a leaf like this one."""
+    if _is_key(like):
+        return jax.random.wrap_key_data(jax.numpy.asarray(leaf), impl=jax.random.key_impl(like))
+    return type(like)(leaf.item()) if isinstance(like, NUMBERS) and not isinstance(like, np.generic) else leaf
 
 
 def _checksum(leaf: np.ndarray) -> int:

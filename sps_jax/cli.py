@@ -1,7 +1,9 @@
 """The command line ``sps-jax``: its commands, and what they end with."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -51,7 +53,25 @@ def command(arguments: list[str]) -> int:
         Doctor: doctor,
     }
     speech.hush(getattr(options, "quiet", False))
-    return processes.leave(status_of(lambda: work[type(options)](options)))
+    return processes.leave(status_of(lambda: work[type(options)](expanded(options))))
+
+
+def expanded(options: Any) -> Any:
+    """The options with the home folder in place of ``~`` in every path; a shell leaves it in ``--out=~/results``.
+
+    Raises:
+      ValueError: for a ``~name`` of nobody.
+    """
+    try:
+        return dataclasses.replace(options, **{name: _at_home(value) for name, value in vars(options).items()})
+    except RuntimeError as error:
+        raise ValueError(f"a path begins with ~, but there is no such home folder ({error})") from None
+
+
+def _at_home(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_at_home, value))
+    return value.expanduser() if isinstance(value, Path) else value
 
 
 def status_of(work: Callable[[], int]) -> int:

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib import ticker
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from sps_jax.errors import unknown
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -32,8 +35,12 @@ def curves(
     Args:
       runs: method -> for each seed its records (:func:`sps_jax.results.records`), of the same rounds; a line ends where
         the first seed's records do.
-      path: of a PNG file to write, None for none.
+      path: of a file to write, see :func:`picture`; None for none.
+
+    Raises:
+      ValueError: for a suffix of no format, before anything is drawn.
     """
+    path = None if path is None else picture(path)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     styles = [(dash, look) for dash in ("-", "--", ":") for look in zip(COLOURS, MARKERS, strict=True)]
@@ -74,9 +81,13 @@ def heat_map(
 
     Args:
       rows, columns: a name and the values along that axis.
-      path: of a PNG file to write, None for none.
+      path: of a file to write, see :func:`picture`; None for none.
       missing: what a NaN means.
+
+    Raises:
+      ValueError: for a suffix of no format, before anything is drawn.
     """
+    path = None if path is None else picture(path)
     figure = Figure(figsize=(2 + len(columns[1]), 1.5 + 0.6 * len(rows[1])), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(values, cmap="viridis", aspect="auto", origin="lower")
@@ -93,9 +104,29 @@ def heat_map(
     return _saved(figure, path)
 
 
+def picture(path: Path) -> Path:
+    """The file of a picture: its suffix says the format, PNG where there is none.
+
+    Raises:
+      ValueError: for a suffix of no format.
+
+    Example:
+      >>> picture(Path("curves.pdf")).name, picture(Path("curves")).name
+      ('curves.pdf', 'curves.png')
+    """
+    path = path.expanduser()
+    formats = FigureCanvasAgg.get_supported_filetypes()
+    suffix = path.suffix.removeprefix(".")
+    if suffix and suffix.lower() not in formats:
+        raise unknown(f"format of the picture {path.name}, its suffix", suffix, sorted(formats))
+    return path if suffix else path.with_name(f"{path.name}.png")
+
+
 def _saved(figure: Figure, path: Path | None) -> Figure:
     if path is not None:
-        partial = path.with_name(f".{path.name}")
-        figure.savefig(partial, format="png", dpi=150)
+        path = picture(path)
+        partial, kind = path.with_name(f".{path.name}"), path.suffix[1:].lower()
+        when = {"pdf": "CreationDate", "ps": "CreationDate", "eps": "CreationDate", "svg": "Date"}.get(kind)
+        figure.savefig(partial, format=kind, dpi=150, metadata={when: None} if when else None)
         partial.replace(path)
     return figure

@@ -76,7 +76,7 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
     import pandas  # heavy
 
     rows = []
-    for folder in map(Path, folders):
+    for folder in (Path(one).expanduser() for one in folders):
         own = read_records(folder)
         if not own:
             raise ValueError(f"{folder} holds no results: there are no records in a metrics.jsonl")

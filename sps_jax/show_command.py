@@ -41,7 +41,8 @@ class Plot:
       against: round, iteration, uplink_bits or total_bits.
       heat: two hyperparameters; a map for each algorithm that has both, each cell the best over all others, of
         the points that got to the last round with every seed.
-      out: a PNG file; default is plot.png in the first folder. Maps have the algorithm's name behind it.
+      out: a file, whose suffix says the format (png, pdf, svg, ...); default is plot.png in the first folder. Maps have
+        the algorithm's name behind it.
     """
 
     folders: Positional[tuple[Path, ...]]
@@ -68,10 +69,10 @@ def table(options: Table) -> int:
 
 def plot(options: Plot) -> int:
     """Draw; returns the exit status."""
+    out = plotting.picture(options.out or Path(*options.folders[:1]) / "plot.png")
     records, metric = _load(options.folders, options.metric)
     if options.against not in plotting.LABELS:
         raise unknown("--against", options.against, plotting.LABELS)
-    out = options.out or options.folders[0] / "plot.png"
     if options.heat is not None:
         drawn = _draw_maps(records, metric, options.heat, out)
     else:
@@ -116,7 +117,7 @@ def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str],
     drawn, rounds = [], records["round"].max()
     for algorithm, own in records.dropna(subset=list(names)).groupby("algorithm", sort=False):
         rows, columns = ((name, sorted(own[name].unique())) for name in names)
-        path = out.with_name(f"{out.stem}-{algorithm}.png")
+        path = out.with_name(f"{out.stem}-{algorithm}{out.suffix}")
         title = f"{algorithm}, {metric.replace('_', ' ')}"
         plotting.heat_map(comparison.cells(own, metric, (rows, columns), rounds), rows, columns, title, path)
         drawn.append(path)

@@ -137,8 +137,9 @@ def _room(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, 
     """An array to be written: in host memory, or the file of this number in ``folder``."""
     if folder is None or 0 in shape:  # no file can be mapped that is empty
         return np.empty(shape, dtype)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(Path(folder) / f"memory-{number}.npy", "w+", dtype, shape)
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(folder / f"memory-{number}.npy", "w+", dtype, shape)
 
 
 def stream_rounds(

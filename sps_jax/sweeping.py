@@ -67,7 +67,13 @@ def grid(**values: Any) -> list[dict[str, Any]]:
 
     >>> grid(stepsize=[0.1, 0.2], local_steps=10, seed=range(2))[1]
     {'stepsize': 0.1, 'local_steps': 10, 'seed': 1}
+
+    Raises:
+      ValueError: for a hyperparameter without a value.
     """
+    for name, value in values.items():
+        if np.iterable(value) and not isinstance(value, str) and not len(list(value)):
+            raise ValueError(f"{name} has no value, so the grid has no points")
     several = [value if np.iterable(value) and not isinstance(value, str) else [value] for value in values.values()]
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*several)]
 
@@ -112,6 +118,8 @@ def sweep(
       0.25 [2, 4] None
       0.5 [2, 4] None
     """
+    if not points:
+        raise ValueError("there are no points to sweep over")
     common: dict[str, Any] = {"transform": transform, "transform_on": transform_on, "cohort": cohort}
     common["matmul_precision"] = matmul_precision
     prepared = [_prepare(make, point, problem, **common) for point in points]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records, unpacked
+from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records, unix_text, unpacked
 from sps_jax.datasets.sources import SOURCES
 from sps_jax.errors import unknown
 
@@ -66,7 +66,7 @@ class SpsLibsvm(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # typ
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         source = SOURCES[self.builder_config.name]
         path = locate(source, dl_manager, self.name)
-        text = _text(path, source.url)
+        text = unix_text(_text(path, source.url))
         check_sha256(text, source, path)
         return {"train": self._generate_examples(text)}
 

@@ -70,6 +70,12 @@ def check_sha256(content: bytes, source: Source, path: Path) -> None:
         raise wrong(source, path, f"its sha256 is {found}, expected {source.sha256}")
 
 
+def unix_text(content: bytes) -> bytes:
+    """The bytes of a text file without what editors and downloads add: a byte order mark, CR, no newline at the end."""
+    lines = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return lines if lines.endswith(b"\n") else lines + b"\n"
+
+
 def unpacked(opened: Callable[[Path], contextlib.AbstractContextManager[Any]], path: Path, limit: int) -> bytes:
     """All that ``gzip.GzipFile`` or ``bz2.open`` reads of a file; a ValueError where that is over ``limit`` bytes."""
     with opened(path) as file:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records
+from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records, unix_text
 from sps_jax.datasets.sources import SOURCES
 
 _SOURCE = SOURCES["shakespeare"]
@@ -72,7 +72,7 @@ class SpsShakespeare(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         path = locate(_SOURCE, dl_manager, self.name)
-        content = path.read_bytes()
+        content = unix_text(path.read_bytes())
         check_sha256(content, _SOURCE, path)
         return {"train": self._generate_examples(by_role(content.decode("ascii")))}
 

@@ -1,0 +1,152 @@
+"""Paths, pictures, checkpoints and files as users give them: heard, or refused in one sentence."""
+
+from collections import namedtuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sps_jax import checkpoint, plotting, results
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.datasets.prepare import unix_text
+from sps_jax.problems import quadratic
+from sps_jax.sweeping import grid, sweep
+
+SMALL = ("--problem", "quadratic", "--clients", 2, "--rounds", 2, "--algorithm", "gd", "--quiet")
+RECORDS = {"gd": [[{"round": r, "uplink_bits": 8 * r, "test_accuracy": r / 4} for r in (1, 2)]]}
+
+
+# --- paths --------------------------------------------------------------------------------------------------------
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(command, tmp_path, monkeypatch):
+    """A shell leaves the tilde of ``--out=~/x`` as it is; no command may make a folder of that name."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    assert command("run", *SMALL, "--checkpoint-every", 1, "--out=~/x").returncode == 0
+    assert command("resume", "~/x").returncode == 0
+    assert command("sweep", *SMALL, "--stepsize", "0.1", "--out=~/sweep").returncode == 0
+    assert "gd" in command("table", "~/x").stdout
+    assert command("plot", "~/x", "--out=~/fig.pdf").returncode == 0
+    assert {path.name for path in home.iterdir()} >= {"x", "sweep", "fig.pdf"}
+    assert not (tmp_path / "~").exists()
+    assert len(results.load("~/x")) == 2
+    checkpoint.save("~/kept", 1, {"x": np.ones(2)})
+    assert (home / "kept" / "1").is_dir() and checkpoint.restore("~/kept", {"x": np.ones(2)})["x"].tolist() == [1, 1]
+    refused = command("run", *SMALL, "--out=~nobody-of-this-name/x")
+    assert refused.returncode == 2 and "home folder" in refused.stderr and "Traceback" not in refused.stderr
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("fig.pdf", b"%PDF"),
+        ("fig.svg", b"<?xml"),
+        ("fig.png", b"\x89PNG"),
+        ("fig.PNG", b"\x89PNG"),
+        ("fig", b"\x89PNG"),
+    ],
+)
+def test_a_picture_has_the_format_of_its_suffix(name, begins, tmp_path):
+    """Curves and maps, twice the same bytes; without a suffix a PNG, which its name then says."""
+    path = tmp_path / name
+    written = path if path.suffix else path.with_suffix(".png")
+    for draw in (
+        lambda: plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", path),
+        lambda: plotting.heat_map(np.ones((1, 2)), ("a", [1]), ("b", [1, 2]), "title", path),
+    ):
+        draw()
+        assert written.read_bytes().startswith(begins)
+
+
+def test_a_pdf_has_no_date(tmp_path):
+    pictures = []
+    for _ in range(2):
+        plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", tmp_path / "fig.pdf")
+        pictures.append((tmp_path / "fig.pdf").read_bytes())
+    assert pictures[0] == pictures[1] and b"CreationDate" not in pictures[0]
+
+
+def test_a_format_that_is_none_is_refused_before_anything_is_read_or_drawn(command, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"unknown format of the picture fig\.pgn, its suffix 'pgn': did you mean 'png'"
+    ):
+        plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", tmp_path / "fig.pgn")
+    refused = command("plot", "nowhere", "--out", "fig.pdff")
+    assert refused.returncode == 2 and "did you mean 'pdf'" in refused.stderr and not list(tmp_path.iterdir())
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------------
+
+Pair = namedtuple("Pair", "a b")
+TREES = {
+    "keys": {"threefry": jax.random.key(3, impl="threefry2x32"), "rbg": jax.random.key(3, impl="rbg")},
+    "many keys": jax.random.split(jax.random.key(0), 3),
+    "numbers": {"int": 3, "float": 0.5, "bool": True, "complex": 1 + 2j, "array": np.arange(3)},
+    "pair": Pair(np.float32(2), [jnp.bfloat16(1.5), jnp.zeros((0, 3)), jnp.int32(4)]),
+    "nothing": {"none": None, "empty": (), "more": []},
+    "no entries": {"x": np.zeros((0, 2))},
+    "a number alone": 7,
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_tree_comes_back_as_it_was(name, tmp_path):
+    """Keys as keys of their generator, Python's numbers as such, all else as arrays of the same dtype."""
+    tree = TREES[name]
+    checkpoint.save(tmp_path / "kept", 1, tree)
+    found = checkpoint.restore(tmp_path / "kept", tree)
+    assert jax.tree.structure(found) == jax.tree.structure(tree)
+    for one, like in zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True):
+        if hasattr(like, "dtype"):
+            assert one.dtype == like.dtype and one.shape == like.shape
+        else:
+            assert type(one) is type(like)
+        data = (
+            jax.random.key_data
+            if jax.dtypes.issubdtype(getattr(like, "dtype", float), jax.dtypes.prng_key)
+            else np.asarray
+        )
+        np.testing.assert_array_equal(data(one), data(like))
+
+
+@pytest.mark.parametrize(
+    ("leaf", "what"),
+    [
+        ("text", "of type str"),
+        (print, "of type builtin"),
+        (np.array(["a"]), "an array of <U1"),
+        (10**30, "of type int"),
+    ],
+)
+def test_a_leaf_that_cannot_be_kept_is_named(leaf, what, tmp_path):
+    with pytest.raises(ValueError, match=rf"\['odd'\] is {what}.*a checkpoint holds arrays of numbers"):
+        checkpoint.save(tmp_path / "kept", 1, {"fine": np.ones(2), "odd": leaf})
+
+
+# --- files and grids ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["as it is", "crlf", "cr", "bom", "no newline"])
+def test_a_text_is_the_same_whoever_wrote_its_lines(change):
+    text = b"1 1:0.5\n-1 2:1\n"
+    changed = {
+        "as it is": text,
+        "crlf": text.replace(b"\n", b"\r\n"),
+        "cr": text.replace(b"\n", b"\r"),
+        "bom": b"\xef\xbb\xbf" + text,
+        "no newline": text[:-1],
+    }[change]
+    assert unix_text(changed) == text
+
+
+def test_an_empty_grid_is_said_to_be_empty():
+    with pytest.raises(ValueError, match="stepsize has no value, so the grid has no points"):
+        grid(stepsize=[], seed=range(2))
+    with pytest.raises(ValueError, match="no points to sweep over"):
+        sweep(ALGORITHMS["gd"], quadratic(clients=2), [], rounds=1)
