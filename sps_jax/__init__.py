@@ -9,7 +9,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-from sps_jax.algorithms import ALGORITHMS, Algorithm, Turn, descend, pruned, ramped, transformed
+from sps_jax.algorithms import ALGORITHMS, Algorithm, Follow, Turn, descend, pruned, ramped, transformed
 from sps_jax.algorithms import (
     compressed_scaffnew as compressed_scaffnew,
 )
@@ -98,6 +98,7 @@ __all__ = [
     "Code",
     "Cohort",
     "Count",
+    "Follow",
     "Plan",
     "Problem",
     "STRUCTURES",

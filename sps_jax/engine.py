@@ -135,7 +135,8 @@ class Round(NamedTuple):
 
         With control variates the weights of the mean add up to one, for that keeps their sum. Without, the mean of all
         clients' messages is estimated, and what the weights lack of one is given to the message of a client that takes
-        no step: a message that is the model itself would otherwise shrink or grow with the cohort.
+        no step: a message that is the model itself would otherwise shrink or grow with the cohort. Not so where the
+        server divides by the weight that it gets.
 
         Args:
           one: ``b, h, client, *more -> message, kept``.
@@ -147,6 +148,8 @@ class Round(NamedTuple):
         if shares.estimate is None or self._has_control(server, memory):
             return over_clients(plan, one, shares.weights, b, *own, *more)
         mean, kept = over_clients(plan, one, shares.estimate, b, *own, *more)
+        if self.algorithm.divides:
+            return mean, kept
         missing, still = 1 - jnp.sum(shares.estimate), idle(b, *jax.tree.map(lambda a: a[0], own))
         return jax.tree.map(lambda m, s: m + missing.astype(m.dtype) * s, mean, still), kept
 

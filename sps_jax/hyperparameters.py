@@ -1,7 +1,7 @@
 """The choices of a simulation, checked, and parted into what is static and what is traced."""
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import wraps
 from numbers import Real
 from typing import Any, NamedTuple
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sps_jax.algorithms.base import Algorithm, transformed
+from sps_jax.algorithms.base import Algorithm, Scalar
 from sps_jax.algorithms.ramped import ramped
+from sps_jax.algorithms.transformed import check_transform, transformed
 from sps_jax.cohort import Cohort
 from sps_jax.errors import unknown
 from sps_jax.schedule import Schedule
@@ -95,8 +96,8 @@ def prepare(
         ``MATMUL_PRECISIONS``; None for what ``jax.config.jax_default_matmul_precision`` says, else float32.
 
     Raises:
-      ValueError: for a name that ``make`` does not take, a missing one, a number out of its range, or a sparsity that
-        contradicts the sparsifier.
+      ValueError: for a name that ``make`` does not take, a missing one, a number out of its range or something else
+        in its place, a sparsity that contradicts the sparsifier, or what is no transform.
 
     Example:
       >>> import sps_jax as sps
@@ -107,6 +108,8 @@ def prepare(
     """
     takes = inspect.signature(make).parameters
     hyper = dict(hyper)
+    if transform is not None:
+        check_transform(transform, transform_on)
     ramp = {RAMP: hyper.pop(RAMP)} if RAMP in hyper and "sparsity" in takes else {}
     if local_steps is not None:
         if "prob" in hyper:
@@ -124,6 +127,7 @@ def prepare(
     defaults = {name: p.default for name, p in takes.items() if p.default is not p.empty}
     hyper = defaults | hyper
     numbers = {name: value for name, value in hyper.items() if _is_number(value)}
+    _refuse_others(make, hyper.keys() - numbers.keys(), hyper)
     for name, value in numbers.items():
         _check_range(name, value, dtype, coin=name == "prob" and local_steps is None)
     traced = {name: value for name, value in numbers.items() if takes[name].annotation not in (int, int | None)}
@@ -173,7 +177,9 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "tau_max": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
     "stepsize": (lambda v: 0 < v < np.inf, "positive and finite"),
 }
-"""What is asked of hyperparameters by name; any other must be finite and not negative."""
+"""What is asked of hyperparameters by name."""
+ANY: tuple[Callable[[float], bool], str] = (lambda v: 0 <= v < np.inf, "finite and not negative")
+"""What is asked of any other."""
 
 
 def _is_number(value: Any) -> bool:
@@ -186,7 +192,7 @@ def _check_range(name: str, value: Any, dtype: Any, coin: bool) -> None:
         return
     if np.ndim(value) != 0:
         raise ValueError(f"{name} must be a single number, not an array of shape {np.shape(value)}")
-    allowed, words = RANGES.get(name, (lambda v: 0 <= v < np.inf, "finite and not negative"))
+    allowed, words = RANGES.get(name, ANY)
     if not allowed(float(value)):
         raise ValueError(f"{name} must be {words}, not {float(value):g}")
     info = jnp.finfo(dtype)
@@ -195,6 +201,18 @@ def _check_range(name: str, value: Any, dtype: Any, coin: bool) -> None:
         held = float(np.asarray(value, info.dtype)) if float(value) >= least else 0.0
     if not allowed(held):
         raise ValueError(f"{name} must be {words}, but {value!r} is {held:g} in {info.dtype}")
+
+
+def _refuse_others(make: Callable[..., Algorithm], names: Iterable[str], hyper: Mapping[str, Any]) -> None:
+    """Raise a ``ValueError`` for what is no number where ``make`` takes a :data:`Scalar`, a schedule of optax say."""
+    takes = inspect.signature(make).parameters
+    for name in names:
+        value = hyper[name]
+        if takes[name].annotation != Scalar or value is takes[name].default:
+            continue
+        _, words = RANGES.get(name, ANY)
+        schedule = "; a schedule of the step size is transform=optax.scale_by_schedule(...)" if callable(value) else ""
+        raise ValueError(f"{name} of {make.__name__} must be a number, {words}, not {value!r}{schedule}")
 
 
 def _check_ramp(ramp: Mapping[str, Any]) -> None:

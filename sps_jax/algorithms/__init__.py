@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sps_jax.algorithms.base import Algorithm, Turn, descend, transformed
+from sps_jax.algorithms.base import Algorithm, Follow, Turn, descend
 from sps_jax.algorithms.compressed_scaffnew import compressed_scaffnew
 from sps_jax.algorithms.fedavg import fedavg
 from sps_jax.algorithms.fedavg_pruning import fedavg_client_pruning, fedavg_server_pruning
@@ -25,6 +25,7 @@ from sps_jax.algorithms.sparse_proxskip import (
     sparse_proxskip_local,
 )
 from sps_jax.algorithms.tamuna import tamuna
+from sps_jax.algorithms.transformed import transformed
 
 ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     make.__name__: make
@@ -53,4 +54,4 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     )
 }
 
-__all__ = ["ALGORITHMS", "Algorithm", "Turn", "descend", "pruned", "ramped", "transformed", *ALGORITHMS]
+__all__ = ["ALGORITHMS", "Algorithm", "Follow", "Turn", "descend", "pruned", "ramped", "transformed", *ALGORITHMS]

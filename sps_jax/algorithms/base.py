@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import optax
 
 from sps_jax.communication import FLOATS, Code
 from sps_jax.tree import Tree
@@ -76,7 +75,7 @@ class Algorithm(NamedTuple):
       broadcast: ``server -> b``, what goes down; its bits are counted.
       start: ``b, h -> x``, where a client begins a round.
       direction: ``x, h, b, gradient, key -> d``; ``gradient(params)`` is that of f_i, on a fresh batch. A transform
-        of the local direction (clipping, say) acts on d.
+        of the local direction (clipping, say) acts on d; one that changes x as well returns a :class:`Follow`.
       send: ``x, h, b, gradient, turn -> m``, what goes up; its bits are counted.
       serve: ``server, mean of m, turn -> server``.
       receive: ``x, h, m, b, turn -> h``, with the new b.
@@ -87,6 +86,7 @@ class Algorithm(NamedTuple):
       uplink: how m is written, a :class:`sps_jax.communication.Code`; nonzeros of 32 bits where nothing else is said.
       downlink: how b is written.
       weighted: whether clients may have unequal weights.
+      divides: whether ``serve`` divides one part of the mean by another, so that weights need not add up to one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -112,6 +112,7 @@ class Algorithm(NamedTuple):
     uplink: Code = FLOATS
     downlink: Code = FLOATS
     weighted: bool = True
+    divides: bool = False
 
 
 def descend(stepsize: Scalar) -> Callable[[Tree, Tree], Tree]:
@@ -126,71 +127,23 @@ def descend(stepsize: Scalar) -> Callable[[Tree, Tree], Tree]:
     return lambda x, d: jax.tree.map(lambda x, d: x - stepsize * d, x, d)
 
 
-def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, on: str = "direction") -> Algorithm:
-    r"""``algorithm`` with an optax transform of what its local steps follow.
+class Follow(NamedTuple):
+    """What a ``direction`` returns that changes x before it takes a direction there: ``move`` goes on from this x.
 
-    Args:
-      algorithm: any algorithm.
-      transform: clipping, say, or momentum. Its state is each client's own and is kept across rounds.
-      on: ``"direction"`` transforms all of d, for ProxSkip :math:`g - h`, which is zero at the solution, so that a
-        clipped method keeps its fixed point. ``"gradient"`` transforms g alone, as deep-learning practice has it;
-        the transform must then have no state.
-
-    Raises:
-      ValueError: for another ``on``, or a transform with state on the gradient.
+    Attributes:
+      d: the direction alone, which is what a transform acts on.
+      x: what takes the place of x.
 
     Example:
       >>> import jax.numpy as jnp
 
-      >>> import optax
-      >>> method = transformed(Algorithm(move=descend(0.5)), optax.clip_by_global_norm(2.0))
-      >>> h, b = method.init(jnp.array([0.0, 8.0]))
-      >>> x = method.start(b, h)
-      >>> x, _ = method.move(x, method.direction(x, h, b, lambda x: x, None))
-      >>> x.tolist()
-      [0.0, 7.0]
+      >>> def rounded(x, h, b, gradient, key):
+      ...     return Follow(gradient(jnp.round(x)), jnp.round(x))
+      >>> method = Algorithm(direction=rounded, move=lambda x, follow: descend(0.5)(follow.x, follow.d))
+      >>> x = jnp.array([4.2, 1.9])
+      >>> method.move(x, method.direction(x, (), x, lambda x: x, None)).tolist()
+      [2.0, 1.0]
     """
-    if on == "gradient":
-        return algorithm._replace(direction=_with_gradient(algorithm.direction, transform))
-    if on != "direction":
-        raise ValueError(f"a transform acts on 'direction' or 'gradient', not on {on!r}")
 
-    def init(params: Tree) -> tuple[Tree, Tree]:
-        h, server = algorithm.init(params)
-        return (h, transform.init(params)), server
-
-    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
-        (x, state), (h, _) = x, h
-        return transform.update(algorithm.direction(x, h, b, gradient, key), state, x)
-
-    def move(x: Tree, d: Tree) -> Tree:
-        (x, _), (d, state) = x, d
-        return algorithm.move(x, d), state
-
-    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
-        (x, state), (h, _) = x, h
-        return algorithm.receive(x, h, m, b, turn), state
-
-    return algorithm._replace(
-        init=init,
-        enroll=lambda h, i, n: (algorithm.enroll(h[0], i, n), h[1]),
-        start=lambda b, h: (algorithm.start(b, h[0]), h[1]),
-        direction=direction,
-        move=move,
-        send=lambda x, h, b, gradient, turn: algorithm.send(x[0], h[0], b, gradient, turn),
-        receive=receive,
-        control=lambda h, server: algorithm.control(h[0], server),
-    )
-
-
-def _with_gradient(direction: Callable, transform: optax.GradientTransformation) -> Callable:
-    def stateless(params: Tree, g: Tree) -> Tree:
-        state = transform.init(params)
-        if jax.tree.leaves(state):
-            raise ValueError("a transform of the gradient alone must have no state; put this one on the direction")
-        return transform.update(g, state, params)[0]
-
-    def wrapped(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
-        return direction(x, h, b, lambda params: stateless(params, gradient(params)), key)
-
-    return wrapped
+    d: Tree
+    x: Tree

@@ -25,7 +25,8 @@ def fedcomloc_com(
 
     .. math:: b = \frac1n \sum_i C(x_i), \qquad h_i \leftarrow h_i + \frac{p}{\gamma} (b - C(x_i))
 
-    :math:`\sum_i h_i` stays zero. With Q_r it stalls at a level that the quantiser's noise sets.
+    :math:`\sum_i h_i` stays zero. With Q_r it stalls at a level that the quantiser's noise sets. The shipped model is
+    b, which nothing prunes: ``sparsity`` is that of messages, and n clients' K weights each may make nK of the model.
 
     Args:
       stepsize: gamma > 0.
@@ -57,6 +58,7 @@ def fedcomloc_local(
     .. math:: x_i \leftarrow x_i - \gamma (\nabla f_i(C(x_i)) - h_i)
 
     The rest is :func:`proxskip`, dense messages included, so that with TopK the dense average is not held to anything.
+    It is the shipped model: ``sparsity`` is that of the point where gradients are taken, no density of the model.
 
     Args:
       stepsize: gamma > 0.
@@ -88,7 +90,8 @@ def fedcomloc_global(
 
     .. math:: b = C\Big(\frac1n \sum_i x_i\Big)
 
-    The rest is :func:`proxskip`. :math:`\sum_i h_i` does not stay zero; with TopK it is :func:`server_pruning`.
+    The rest is :func:`proxskip`. :math:`\sum_i h_i` does not stay zero; with TopK it is :func:`server_pruning`. The
+    shipped model is b: from the first communication on K of its prunable weights are not zero, with Q_r at most K.
 
     Args:
       stepsize: gamma > 0.

@@ -1,12 +1,14 @@
 """FedDST: the mask of a sparse model moves while it is trained."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from sps_jax import tree
-from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar, Turn
-from sps_jax.communication import KNOWN, Code, Count, Size, size_of
+from sps_jax.algorithms.base import Algorithm, Follow, Gradient, Prune, Scalar, Turn
+from sps_jax.communication import FLOATS, KNOWN, Code, Count
 from sps_jax.schedule import random_key
 from sps_jax.sparsify import topk
 from sps_jax.tree import Tree
@@ -29,16 +31,21 @@ def feddst(
         x_i \leftarrow x_i - \gamma M_i \nabla f_i(x_i), \qquad
         b = \frac{\sum_i M_i x_i}{\sum_i M_i} \text{ where some } M_i \text{ is one, else } 0
 
-    In the last of every ``readjust_every`` rounds each client changes its mask midway, after :math:`\lfloor 1/(2p)
-    \rfloor` local steps, and trains on: the fraction ``drop`` of its weights that is smallest goes, and as many come
-    back, at zero, where the dense gradient is largest. Then the server's new mask is that of the K largest of b. The
-    first mask is random. In such rounds the positions are told, up and down; in all others both sides know them.
+    In the last of every ``readjust_every`` rounds each client changes its mask midway, after :math:`\lfloor k/2
+    \rfloor` local steps, k = 1/p rounded, and trains on: the fraction ``drop`` of its weights that is smallest goes,
+    and as many come back, at zero, where the dense gradient at its x of then is largest. With one local step a round
+    that is before it, by the gradient at b. A round that the coin ends before moves no client's mask. The server's
+    mask is that of the K largest of b among what is in some :math:`M_i`: it stands still between readjustments, but
+    where the sparsity has grown. The first mask is random. The positions are told up when clients have readjusted, and
+    down then, whenever the server's mask is another, and always with a cohort; else both sides know them. The shipped
+    model is b, which lies in the mask: K of the prunable weights.
 
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1], the reciprocal of the number of local steps.
       sparsity: fraction of the prunable weights that are zero, in [0, 1).
-      drop: fraction of the remaining weights that a readjustment replaces, in [0, 1].
+      drop: fraction of the remaining weights that a readjustment replaces, in [0, 1]; the sparsifier rounds what is
+        left, of groups of 4 in each group.
       readjust_every: rounds from one readjustment to the next, rounded, at least 1.
       prune: the sparsifier that chooses, by magnitude.
 
@@ -46,12 +53,12 @@ def feddst(
       >>> import jax.numpy as jnp
 
       >>> method = feddst(stepsize=0.5, prob=0.5, sparsity=0.5)
-      >>> _, (x, mask, t) = method.init(jnp.ones((2, 4)))
+      >>> _, (x, mask, _, _) = method.init(jnp.ones((2, 4)))
       >>> int(mask.sum()), (x == mask).all().item()
       (4, True)
     """
     every = jnp.maximum(1, jnp.round(readjust_every)).astype(jnp.int32)
-    midway = jnp.floor(1 / (2 * prob)).astype(jnp.int32)
+    midway, code = half_the_steps(prob), getattr(prune, "code", FLOATS)
 
     def chosen(score: Tree, sparsity: Scalar) -> Tree:
         """Ones where ``score`` (positive where it may be chosen) is largest, zeros elsewhere."""
@@ -62,10 +69,10 @@ def feddst(
         keys = jax.tree.unflatten(jax.tree.structure(params), list(keys))
         noise = jax.tree.map(lambda a, key: jax.random.uniform(key, a.shape, a.dtype, 0.5, 1.0), params, keys)
         mask = chosen(noise, sparsity)
-        return (), (times(params, mask), mask, jnp.int32(0))
+        return (), (times(params, mask), mask, jnp.int32(0), jnp.bool_(True))
 
     def start(b: Tree, h: Tree) -> Tree:
-        x, mask, t = b
+        x, mask, t, _ = b
         return x, mask, jnp.int32(0), t % every == every - 1
 
     def readjusted(x: Tree, mask: Tree, g: Tree) -> tuple[Tree, Tree]:
@@ -73,44 +80,66 @@ def feddst(
         score = jax.tree.map(lambda kept, g: jnp.where(kept > 0, 2 * jnp.ones_like(g), g), kept, positive(g))
         return times(x, kept), chosen(score, sparsity)
 
-    def move(x: Tree, d: Tree) -> Tree:
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Follow:
         x, mask, steps, readjusting = x
-        x = jax.tree.map(lambda x, d, q: x - stepsize * q * d, x, d, mask)
         now = readjusting & (steps == midway)
-        x, mask = lax.cond(now, readjusted, lambda x, mask, d: (x, mask), x, mask, d)
-        return x, mask, steps + 1, readjusting
+        x, mask = lax.cond(now, lambda x, mask: readjusted(x, mask, gradient(x)), lambda x, mask: (x, mask), x, mask)
+        return Follow(times(gradient(x), mask), (x, mask, steps + 1, readjusting))
+
+    def move(x: Tree, follow: Follow) -> Tree:
+        d, (x, mask, *rest) = follow
+        # a transform may point out of the mask: momentum of weights that went, noise
+        return (jax.tree.map(lambda x, d, q: x - stepsize * q * d, x, d, mask), mask, *rest)
 
     def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
         x, mask, _, readjusting = x
         return x, mask, readjusting.astype(turn.steps.dtype)
 
     def serve(server: Tree, mean: Tree, turn: Turn) -> Tree:
-        (_, mask, t), (x, owners, readjusting) = server, mean
+        (_, last, t, _), (x, owners, readjusting) = server, mean
         b = jax.tree.map(lambda x, q: jnp.where(q > 0, x / jnp.where(q > 0, q, 1), jnp.zeros_like(x)), x, owners)
         some = jax.tree.map(lambda q: (q > 0).astype(q.dtype), owners)
-        mask = lax.cond(readjusting > 0, lambda: chosen(times(positive(b), some), sparsity), lambda: mask)
-        return times(b, mask), mask, t + 1
+        mask = chosen(times(positive(b), some), sparsity)  # what every client has, all of it, if no mask has moved
+        moved = tree.nonzeros(jax.tree.map(jnp.subtract, mask, last)) > 0
+        return times(b, mask), mask, t + 1, moved | (readjusting > 0)
 
     def uplink(message: Tree, turn: Turn) -> Count:
         _, mask, readjusting = message
-        return counted(mask, readjusting > 0)
+        return counted(mask, readjusting > 0, turn)
 
     def downlink(b: Tree, turn: Turn) -> Count:
-        _, mask, t = b
-        return counted(mask, t % every == 0)
+        _, mask, _, told = b
+        return counted(mask, told | (turn.cohort < turn.clients), turn)  # who was not there does not know the mask
+
+    def counted(mask: Tree, told: jax.Array, turn: Turn) -> Count:
+        """The numbers under a mask, and their positions where these are told."""
+        known, telling = Count(tree.nonzeros(mask), jnp.int32(KNOWN)), code.count(mask, turn)
+        return jax.tree.map(partial(jnp.where, told), telling, known)
 
     return Algorithm(
         init=init,
         start=start,
-        direction=lambda x, h, b, gradient, key: gradient(x[0]),
+        direction=direction,
         move=move,
         send=send,
         serve=serve,
         model=lambda server: server[0],
-        with_model=lambda server, x: (x, *server[1:]),
-        uplink=Code(uplink, _size),
-        downlink=Code(downlink, _size),
+        with_model=lambda server, x: (times(x, server[1]), *server[1:]),
+        uplink=Code(uplink, lambda message: code.size(message[1])),
+        downlink=Code(downlink, lambda b: code.size(b[1])),
+        divides=True,
     )
+
+
+def half_the_steps(prob: Scalar) -> jax.Array:
+    r""":math:`\lfloor k/2 \rfloor`, int32, with k = 1/p rounded: the local steps that come before a readjustment.
+
+    Exact wherever p is the 1/k that its dtype holds; :math:`\lfloor 1/(2p) \rfloor` may be one less.
+
+    >>> [int(half_the_steps(jnp.float32(1 / k))) for k in (1, 2, 3, 10)]
+    [0, 1, 1, 5]
+    """
+    return jnp.minimum(jnp.floor(jnp.round(1 / prob) / 2), 2**30).astype(jnp.int32)
 
 
 def times(x: Tree, mask: Tree) -> Tree:
@@ -119,17 +148,7 @@ def times(x: Tree, mask: Tree) -> Tree:
 
 
 def positive(x: Tree) -> Tree:
-    """Magnitudes as fractions of the largest, and no zeros, so that all can be chosen."""
+    """Magnitudes as fractions of the largest, and no zeros, so that all can be chosen; nor is a mean of some zero."""
     largest = tree.largest(x)
     scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    return jax.tree.map(lambda a: jnp.abs(a) / scale + jnp.finfo(a.dtype).tiny, x)
-
-
-def counted(mask: Tree, told: jax.Array) -> Count:
-    """The numbers under a mask, and their positions where these are told."""
-    ones = tree.nonzeros(mask)
-    return Count(ones, jnp.where(told, ones, KNOWN))
-
-
-def _size(message: Tree) -> Size:
-    return size_of(message[0])
+    return jax.tree.map(lambda a: jnp.abs(a) / scale + 2 * jnp.finfo(a.dtype).tiny, x)

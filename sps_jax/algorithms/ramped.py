@@ -32,11 +32,12 @@ def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: 
     """The method ``make(s)`` with s grown from 0 to ``sparsity`` in ``rounds`` communications, see :func:`cubic`.
 
     Round t, from 0, is run with :math:`s_t` by the clients and the server, what the server broadcasts at its begin
-    included, and so is the model that is evaluated there. Server state, broadcast and x are pairs with t: everybody
-    can count, so its bits are not counted.
+    included, and so is the model that is evaluated there; groups and N:M keep more of each M until T. Server state,
+    broadcast and x are pairs with t: everybody can count, so its bits are not counted.
 
     Args:
-      make: of a sparsity in place of the last, a floating scalar. What it gives differs in numbers only.
+      make: of a sparsity in place of the last, a floating scalar. What it gives differs in numbers only. What its
+        state holds was made with the sparsities of earlier rounds: ``serve`` or ``model`` must prune it again.
       sparsity, rounds: s and T, scalars of one floating dtype.
 
     Example:
@@ -101,5 +102,6 @@ def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: 
         control=lambda h, state: at(state[1]).control(h, state[0]),
         uplink=first.uplink,
         weighted=first.weighted,
+        divides=first.divides,
         downlink=Code(lambda b, turn: first.downlink.count(b[0], turn), lambda b: first.downlink.size(b[0])),
     )

@@ -1,14 +1,20 @@
-"""FedDST: its masks, what they cost, and that moving them helps."""
+"""FedDST: its masks, when they move and by what, what they cost, and that moving them helps."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from problems import least_squares, matrix
 
-from sps_jax.algorithms import Turn, feddst
+from sps_jax.algorithms import ALGORITHMS, Turn, feddst
+from sps_jax.algorithms.feddst import half_the_steps
+from sps_jax.engine import one_round, start
 from sps_jax.hyperparameters import prepare
 from sps_jax.simulation import simulate
+from sps_jax.sparsify import Sparsifier
 
 KEY = jax.random.key(0)
 K = 4
@@ -24,7 +30,7 @@ def run(quadratic, rounds, **hyper):
 @pytest.mark.parametrize("rounds", [1, 2, 3, 4])
 def test_the_mask_has_k_ones_and_the_model_lies_in_it(rounds):
     state, _ = run(least_squares(dtype=np.float32, batch_size=2), rounds)
-    x, mask, t = state.server
+    x, mask, t, _ = state.server
     assert t == rounds
     assert int(mask["w"].sum()) == K and (mask["b"] == 1).all() and set(np.unique(mask["w"])) == {0, 1}
     np.testing.assert_array_equal(x["w"], x["w"] * mask["w"])
@@ -63,5 +69,226 @@ def test_the_mask_stands_still_between_readjustments():
     mask = {"w": jnp.array([0, 1, 0, 1], jnp.float32)[:, None], "b": jnp.ones(1)}
     sent = {"w": jnp.array([0, 3, 0, 0], jnp.float32)[:, None], "b": jnp.ones(1)}
     turn = Turn(KEY, KEY, jnp.int32(-1), one, 2, 2)
-    _, kept, t = algorithm.serve((sent, mask, jnp.int32(0)), (sent, mask, 0 * one), turn)
+    _, kept, t, _ = algorithm.serve((sent, mask, jnp.int32(0), False), (sent, mask, 0 * one), turn)
     assert kept["w"].ravel().tolist() == [0, 1, 0, 1] and t == 1
+
+
+# --- when a readjustment is, and by which gradient ---------------------------------------------------------------
+
+
+def column(*numbers):
+    return {"w": jnp.asarray(numbers, jnp.float32)[:, None]}
+
+
+def entries(params):
+    return params["w"].ravel().tolist()
+
+
+SLOPE = np.array([[1, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 2]], np.float32)
+
+
+def gradient(params):
+    """Of x_0^2 / 2 + x_0 x_3 + x_3^2 + 3 x_2: (x_0 + x_3, 0, 3, x_0 + 2 x_3)."""
+    return {"w": SLOPE @ params["w"] + column(0, 0, 3, 0)["w"]}
+
+
+def begun(k, transform=None, on="direction", last_round=True):
+    """A method with gamma = 1/2, two of four weights, of which a readjustment moves one; x where a round begins."""
+    values = {"stepsize": 0.5, "sparsity": 0.5, "drop": 0.5}
+    setup, traced, _ = prepare(feddst, values, np.float32, local_steps=k, transform=transform, transform_on=on)
+    method, t = setup.build(traced), jnp.int32(9 if last_round else 0)
+    h, _ = jax.jit(method.init)(column(4, 1, 0, 0))
+    b = (column(4, 1, 0, 0), column(1, 1, 0, 0), t, jnp.bool_(False))
+    return setup, traced, method.start(b, h), h, b
+
+
+@partial(jax.jit, static_argnames="setup")
+def local_step(setup, traced, x, h, b):
+    method = setup.build(traced)
+    return method.move(x, method.direction(x, h, b, gradient, KEY))
+
+
+def stepped(setup, traced, x, h, b, steps):
+    """x after each of so many local steps."""
+    seen = [x]
+    for _ in range(steps):
+        seen.append(local_step(setup, traced, seen[-1], h, b))
+    return seen[1:]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 10])
+def test_the_mask_moves_after_exactly_half_the_local_steps(k):
+    """Steps 0, ..., floor(k/2) - 1 are taken with the old mask, all others with the new one."""
+    masks = [entries(x[1]) for x in stepped(*begun(k), steps=k)]
+    assert [mask == [1, 1, 0, 0] for mask in masks] == [True] * (k // 2) + [False] * (k - k // 2)
+    assert len({tuple(mask) for mask in masks[k // 2 :]}) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_half_the_steps_is_exact(dtype, x64):
+    """For every k up to 10,000, as prob and as local_steps, which is 1/k in the dtype of the parameters."""
+    k = np.arange(1, 10_001)
+    np.testing.assert_array_equal(half_the_steps(jnp.asarray(1 / k, dtype)), k // 2)
+    _, traced, _ = prepare(feddst, {"stepsize": 0.1, "sparsity": 0.5}, dtype, local_steps=10)
+    assert half_the_steps(traced["prob"]) == 5 and traced["prob"].dtype == dtype
+    assert half_the_steps(jnp.asarray(jnp.finfo(dtype).eps)) >= 2**22  # and no overflow
+
+
+def test_weights_come_back_by_the_gradient_at_the_new_x():
+    """Two local steps from (4, 1, 0, 0), mask {0, 1}.
+
+    The first: gradient (4, 0, 3, 4), so x = (2, 1, 0, 0). There it is (2, 0, 3, 2): 1 goes, the smaller weight, and 2
+    comes, where the gradient before the step would have brought 3. x = (2, 0, 0, 0), mask {0, 2}, whose gradient is
+    still (2, 0, 3, 2), so the second step ends at (1, 0, -3/2, 0), and what came back is not zero when it is sent.
+    """
+    setup, traced, x, h, b = begun(2)
+    first, second = stepped(setup, traced, x, h, b, steps=2)
+    assert entries(first[0]) == [2, 1, 0, 0] and entries(first[1]) == [1, 1, 0, 0]
+    assert entries(second[0]) == [1, 0, -1.5, 0] and entries(second[1]) == [1, 0, 1, 0]
+    turn = Turn(KEY, KEY, jnp.int32(0), jnp.float32(2), 1, 1)
+    sent, mask, told = setup.build(traced).send(second, h, b, gradient, turn)
+    assert entries(sent) == [1, 0, -1.5, 0] and entries(mask) == [1, 0, 1, 0] and told == 1
+
+
+def test_one_local_step_comes_after_the_readjustment():
+    """By the gradient (4, 0, 3, 4) at b = (4, 1, 0, 0): 1 goes, 3 comes; then (4, 0, 0, 0) moves to (2, 0, 0, -2)."""
+    (x,) = stepped(*begun(1), steps=1)
+    assert entries(x[0]) == [2, 0, 0, -2] and entries(x[1]) == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 10])
+def test_all_that_is_sent_has_been_trained(k):
+    """No weight in the mask of a client that has readjusted is zero, whatever k."""
+    *_, x = stepped(*begun(k), steps=k)
+    assert (np.asarray(x[0]["w"]) != 0).sum() == 2
+    np.testing.assert_array_equal(x[0]["w"] != 0, x[1]["w"] == 1)
+
+
+def test_a_round_that_ends_early_moves_no_mask():
+    """Five steps of a coin with p = 0.1, which would have moved it before the sixth; nor does any other round."""
+    assert entries(stepped(*begun(10), steps=5)[-1][1]) == [1, 1, 0, 0]
+    assert entries(stepped(*begun(2, last_round=False), steps=9)[-1][1]) == [1, 1, 0, 0]
+
+
+def conditions(jaxpr):
+    """All ``cond`` in a program, those in its loops and functions too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "cond":
+            yield equation
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from conditions(inner)
+
+
+def test_other_steps_do_not_pay_for_it():
+    """The second gradient of a local step is in a branch, for all clients at once too: vmap has made no select of it.
+
+    The products with the data are those of two gradients, of one in the branch.
+    """
+    problem = least_squares(dtype=np.float32, batch_size=2).problem
+    values = {"stepsize": 0.1, "sparsity": 0.5}
+    setup, traced, schedule = prepare(feddst, values, np.float32, local_steps=4)
+    method = setup.build(traced)
+    state = start(method, problem, KEY)
+    program = jax.make_jaxpr(partial(one_round, method, problem, schedule))(state, KEY)
+    products = [str(equation).count("dot_general[") for equation in conditions(program.jaxpr)]
+    each = str(
+        jax.make_jaxpr(partial(one_round, ALGORITHMS["fedavg"](stepsize=0.1, prob=0.25), problem, schedule))(
+            state._replace(server=problem.init(KEY)), KEY
+        )
+    ).count("dot_general[")
+    assert each > 0 and products == [each] and str(program).count("dot_general[") == 2 * each
+
+
+# --- with transforms ---------------------------------------------------------------------------------------------
+
+
+def test_clipping_is_of_the_direction_in_the_mask():
+    """At norm 1: step 0 of two follows (4, 0), so (1, 0), to x = (3.5, 1, 0, 0).
+
+    Then the gradient is (3.5, 0, 3, 3.5): 1 goes, 3 comes. The direction is (3.5, 0, 0, 3.5), clipped to length 1, and
+    half of it is taken. With x, mask or the dense gradient in what is clipped, either step would be shorter.
+    """
+    (first, _), (second, _) = stepped(*begun(2, optax.clip_by_global_norm(1.0)), steps=2)
+    assert entries(first[0]) == [3.5, 1, 0, 0]
+    np.testing.assert_allclose(entries(second[0]), [3.5 - 0.5**1.5, 0, 0, -(0.5**1.5)], rtol=1e-6)
+    assert entries(second[1]) == [1, 0, 0, 1]
+
+
+def test_clipping_the_gradient_is_of_all_of_it():
+    """At norm 1 step 0 follows 4 / sqrt(4^2 + 3^2 + 4^2) = 4 / sqrt(41) of the dense gradient."""
+    (first,) = stepped(*begun(2, optax.clip_by_global_norm(1.0), on="gradient"), steps=1)
+    np.testing.assert_allclose(entries(first[0]), [4 - 2 / 41**0.5, 1, 0, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [optax.trace(0.9), optax.add_noise(1.0, 0.0, jax.random.key(0)), optax.add_decayed_weights(0.1)],
+    ids=["momentum", "noise", "decay"],
+)
+def test_no_transform_leads_out_of_the_mask(transform):
+    """Momentum of the weight that went and noise everywhere are not followed; decay is of the readjusted x."""
+    with jax.numpy_dtype_promotion("standard"):  # what optax's noise needs
+        steps = stepped(*begun(3, transform), steps=3)
+    for x, _ in steps:
+        np.testing.assert_array_equal(x[0]["w"] != 0, x[1]["w"] == 1)
+
+
+# --- a sparsity that grows ---------------------------------------------------------------------------------------
+
+
+def test_the_mask_shrinks_within_itself_to_the_largest():
+    """From three of four to two: of (5, 1, 3) in the mask 1 goes; the 9 outside of it does not come."""
+    at = partial(feddst, stepsize=jnp.float32(0.5), prob=jnp.float32(0.5))
+    one, turn = jnp.float32(1), Turn(KEY, KEY, jnp.int32(-1), jnp.float32(2), 2, 2)
+    server = (column(5, 1, 3, 0), column(1, 1, 1, 0), jnp.int32(0), jnp.bool_(False))
+    x, mask, _, told = at(sparsity=jnp.float32(0.5)).serve(server, (*server[:2], 0 * one), turn)
+    assert entries(x) == [5, 0, 3, 0] and entries(mask) == [1, 0, 1, 0] and told
+    x, mask, _, told = at(sparsity=jnp.float32(0.25)).serve(server, (*server[:2], 0 * one), turn)
+    assert entries(x) == [5, 1, 3, 0] and entries(mask) == [1, 1, 1, 0] and not told
+
+
+def test_a_smaller_mask_is_told():
+    """T = 2, so K = 15, 15 (1 - 0.875 s) and 4: round by round up 15, 5 and 4, 4 of 15 weights at known places.
+
+    Down go 5 at positions of 5 bits and 3 biases, which are told as well, 4 likewise, then 4 without.
+    """
+    _, history = run(least_squares(dtype=np.float32), 4, sparsity_rounds=2, readjust_every=10)
+    k = [15, round(15 * (1 - 0.875 * 11 / 15)), 4, 4]
+    assert k[1] == 5
+    assert history["uplink_bits"][-1] == 4 * 32 * sum(k + [3] * 4)
+    assert history["downlink_bits"][-1] == 4 * (32 * sum(k[1:] + k[3:] + [3] * 4) + 5 * (k[1] + 3 + k[2] + 3))
+
+
+def test_a_cohort_is_told_the_mask_each_time():
+    """Two of four clients a round, two rounds: who takes part may have missed the last mask, and keeps none."""
+    quadratic = least_squares(dtype=np.float32)
+    values = {"stepsize": 0.01, "sparsity": 1 - K / 15}
+    run = partial(simulate, feddst, quadratic.problem, values, KEY, rounds=2, local_steps=4, encoding="indices")
+    _, all_of_them = run(evaluate_every=2)
+    _, some = run(evaluate_every=2, cohort=2)
+    assert all_of_them["downlink_bits"][-1] == 2 * 4 * 32 * (K + 3)
+    assert some["uplink_bits"][-1] == 2 * 2 * 32 * (K + 3)
+    assert some["downlink_bits"][-1] == 2 * 2 * (32 + 5) * (K + 3)
+
+
+@pytest.mark.parametrize("structure", ["blocks:3x3", "rows", "filters"])
+def test_blocks_of_zeros_stay_in_the_mask(structure):
+    """From x = 0 with no gradient nothing moves: chosen among equals is what was there, not what comes first."""
+    params = {"w": jnp.zeros((10, 10))}
+    prune = Sparsifier(structure=structure)
+    method = feddst(stepsize=jnp.float32(0.1), prob=jnp.float32(0.5), sparsity=jnp.float32(0.5), prune=prune)
+    _, (x, mask, t, told) = method.init(params)
+    turn = Turn(KEY, KEY, jnp.int32(-1), jnp.float32(2), 3, 3)
+    serve = jax.jit(lambda server, mean: method.serve(server, mean, turn))
+    _, after, _, told = serve((x, mask, t, told), (x, mask, jnp.float32(0)))
+    np.testing.assert_array_equal(after["w"], mask["w"])
+    assert not told and mask["w"].any() and not mask["w"].ravel()[:50].all()
+
+
+def test_positions_are_those_of_blocks():
+    """Of 15 weights and 3 biases in rows of 3, two rows: 6 + 3 numbers, and when told 2 + 3 positions of 3 bits."""
+    prune = Sparsifier(structure="rows")
+    _, history = run(least_squares(dtype=np.float32), 3, sparsity=0.6, prune=prune)
+    assert history["uplink_bits"][-1] == history["downlink_bits"][-1] == 4 * (3 * 9 * 32 + (2 + 3) * 3)

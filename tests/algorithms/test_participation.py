@@ -222,3 +222,28 @@ def test_fednova_with_a_cohort_goes_where_its_docstring_says():
         return jax.lax.scan(body, start(algorithm, problem, KEY), length=40_000)[1]
 
     assert np.asarray(models(problem))[2000:].mean() == pytest.approx(0.375, abs=0.01)
+
+
+@pytest.mark.parametrize("by", ["uniform", "size"])
+def test_feddst_divides_by_the_weight_it_gets(by):
+    """b = sum M_i x_i / sum M_i is a mean of the clients' weights whatever these count for, so no larger than theirs.
+
+    The mask moves in every round and differs between clients; their targets are in [-1, 1], so no iterate leaves it.
+    """
+    generator = np.random.default_rng(0)
+    shares = np.array([8, 1, 1, 2, 3]) / 15
+    problem = Problem(
+        data=(jnp.asarray(generator.uniform(-1, 1, (5, 1, 4, 3))),),
+        counts=jnp.ones(5, jnp.int32),
+        sizes=jnp.array([8, 1, 1, 2, 3], jnp.int32),
+        test=None,
+        ridge=jnp.zeros(()),
+        weights=jnp.asarray(shares),
+        init=lambda key: jnp.ones((4, 3)),
+        loss=lambda x, a: jnp.sum((x[None] - a) ** 2, axis=(1, 2)) / 2,
+    )
+    hyper = {"stepsize": 0.5, "sparsity": 0.5, "drop": 0.5, "readjust_every": 1}
+    run = {"rounds": 40, "local_steps": 4, "cohort": Cohort(2, by)}
+    state, history = simulate(ALGORITHMS["feddst"], problem, hyper, KEY, **run)
+    assert abs(state.server[0]).max() <= 1 and np.isfinite(history["train_loss"]).all()
+    assert history["train_loss"].max() <= 12 * 2

@@ -1,0 +1,201 @@
+"""An optax transform of what the local steps follow, over any method."""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from sps_jax.algorithms.base import Algorithm, Follow, Gradient, Turn
+from sps_jax.errors import unknown
+from sps_jax.tree import Tree
+
+ON = ("direction", "gradient")
+TRIED = 1000
+"""Local steps of a trial, at most: a transform that accumulates answers once in many, a warm-up begins with zero."""
+
+
+def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, on: str = "direction") -> Algorithm:
+    r"""``algorithm`` with an optax transform of what its local steps follow.
+
+    Args:
+      algorithm: any algorithm.
+      transform: clipping, say, or momentum; not an optimiser, which turns the direction round. Its state is each
+        client's own and is kept across rounds. Where it wants parameters it is given x, or the first part of x that
+        is like d.
+      on: ``"direction"`` transforms all of d, for ProxSkip :math:`g - h`, which is zero at the solution, so that a
+        clipped method keeps its fixed point. ``"gradient"`` transforms g alone, as deep-learning practice has it;
+        the transform must then have no state.
+
+    Raises:
+      ValueError: for another ``on`` or no transform; when the algorithm is started, for a transform that turns the
+        direction round or wants more than parameters, or has a state on the gradient.
+
+    Example:
+      >>> import jax.numpy as jnp
+
+      >>> import optax
+      >>> from sps_jax import descend
+      >>> method = transformed(Algorithm(move=descend(0.5)), optax.clip_by_global_norm(2.0))
+      >>> h, b = method.init(jnp.array([0.0, 8.0]))
+      >>> x = method.start(b, h)
+      >>> x, _ = method.move(x, method.direction(x, h, b, lambda x: x, None))
+      >>> x.tolist()
+      [0.0, 7.0]
+    """
+    check_transform(transform, on)
+    if on == "gradient":
+        return _of_gradients(algorithm, transform)
+
+    def init(params: Tree) -> tuple[Tree, Tree]:
+        _try_out(transform, params)
+        h, server = algorithm.init(params)
+        return (h, transform.init(params)), server
+
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
+        (x, state), (h, _) = x, h
+        d = algorithm.direction(x, h, b, gradient, key)
+        if isinstance(d, Follow):
+            new, state = transform.update(d.d, state, _like(d.d, d.x))
+            return d._replace(d=new), state
+        return transform.update(d, state, _like(d, x))
+
+    def move(x: Tree, d: Tree) -> Tree:
+        (x, _), (d, state) = x, d
+        return algorithm.move(x, d), state
+
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
+        (x, state), (h, _) = x, h
+        return algorithm.receive(x, h, m, b, turn), state
+
+    return algorithm._replace(
+        init=init,
+        enroll=lambda h, i, n: (algorithm.enroll(h[0], i, n), h[1]),
+        start=lambda b, h: (algorithm.start(b, h[0]), h[1]),
+        direction=direction,
+        move=move,
+        send=lambda x, h, b, gradient, turn: algorithm.send(x[0], h[0], b, gradient, turn),
+        receive=receive,
+        control=lambda h, server: algorithm.control(h[0], server),
+    )
+
+
+def check_transform(transform: Any, on: str) -> None:
+    """Raise a ``ValueError`` for what is no transform, or for an ``on`` that does not exist.
+
+    >>> check_transform(optax.adam, "direction")
+    Traceback (most recent call last):
+      ...
+    ValueError: transform must be an optax transform, such as optax.clip_by_global_norm(1.0), not a function
+    """
+    if on not in ON:
+        raise unknown("thing to transform", on, ON)
+    if not all(callable(getattr(transform, name, None)) for name in ("init", "update")):
+        kind = type(transform).__name__
+        raise ValueError(f"transform must be an optax transform, such as optax.clip_by_global_norm(1.0), not a {kind}")
+
+
+def _of_gradients(algorithm: Algorithm, transform: optax.GradientTransformation) -> Algorithm:
+    def init(params: Tree) -> tuple[Tree, Tree]:
+        _try_out(transform, params)
+        if jax.tree.leaves(transform.init(params)):
+            raise ValueError("a transform of the gradient alone must have no state; put this one on the direction")
+        return algorithm.init(params)
+
+    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
+        def changed(params: Tree) -> Tree:
+            return transform.update(gradient(params), transform.init(params), params)[0]
+
+        return algorithm.direction(x, h, b, changed, key)
+
+    return algorithm._replace(init=init, direction=direction)
+
+
+def _like(d: Tree, x: Tree) -> Tree | None:
+    """x, or the first of its parts that has the structure and shapes of d: the parameters that d belongs to."""
+
+    def described(of: Tree) -> tuple:
+        return jax.tree.structure(of), [jnp.shape(leaf) for leaf in jax.tree.leaves(of)]
+
+    parts = (x, *x) if isinstance(x, tuple) else (x,)
+    return next((part for part in parts if described(part) == described(d)), None)
+
+
+# --- whether a transform can be followed -------------------------------------------------------------------------
+
+
+def _try_out(transform: optax.GradientTransformation, params: Tree) -> None:
+    """Raise a ``ValueError`` for a transform that a local step cannot apply, or that turns a direction round."""
+    leaves, structure = jax.tree.flatten(params)
+    shapes = tuple((leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves)
+    try:
+        jax.eval_shape(lambda params: transform.update(params, transform.init(params), params), params)
+    except Exception as error:
+        raise ValueError(
+            "this transform cannot be applied to a local direction, beside which there are the parameters and no "
+            f"more: {str(error).partition(chr(10))[0]}"
+        ) from error
+    if _turns_round(transform, structure, shapes):
+        raise ValueError(
+            "this transform turns the local direction round, as optimisers do (optax.sgd, optax.adam), and x would "
+            "climb: a local step subtracts stepsize times the direction, so give what comes before the step size, "
+            "optax.trace(0.9) in place of optax.sgd(0.1, momentum=0.9) or optax.scale_by_adam() of optax.adam(1e-3)"
+        )
+
+
+@lru_cache(maxsize=100)
+def _turns_round(transform: optax.GradientTransformation, structure: Any, shapes: tuple) -> bool:
+    """Whether the answer to some leaf's part of a direction points against that part.
+
+    Tried on small leaves, as what is asked does not depend on sizes; on those of full size where a transform holds
+    arrays of its own that only go with these.
+    """
+    small = tuple((tuple(min(n, 3) for n in shape), dtype) for shape, dtype in shapes)
+    with jax.ensure_compile_time_eval():
+        try:
+            return _answers_against(transform, structure, small, jax.vmap)
+        except Exception:
+            return _answers_against(transform, structure, shapes, lambda update: partial(lax.map, update))
+
+
+def _answers_against(
+    transform: optax.GradientTransformation, structure: Any, shapes: tuple, mapped: Callable[[Callable], Callable]
+) -> bool:
+    r"""Whether for some leaf l :math:`\langle T(d)_l - T(d')_l, d_l \rangle < 0`, d' being d with that leaf negated.
+
+    The difference is free of what does not depend on d, such as noise or weight decay, and not negative for every
+    preconditioner, as it is :math:`2 d_l^T P_{ll} d_l` for :math:`T(d) = P d`. T is applied, from its first state, to
+    the same directions again and again, until no difference is zero any more, or only rounding.
+    """
+    n, sizes = len(shapes), [math.prod(shape) for shape, _ in shapes]
+    parts = [np.linspace(0.5, 1, size).reshape(shape) for size, (shape, _) in zip(sizes, shapes, strict=True)]
+    whole, own = np.concatenate([part.ravel() for part in parts]), np.repeat(np.eye(n), sizes, axis=1)
+    flips = np.ones((n + 1, n)) - 2 * np.eye(n + 1, n, -1)  # d itself first
+    stacked = [np.multiply.outer(flips[:, i], part).astype(shapes[i][1]) for i, part in enumerate(parts)]
+    params = structure.unflatten([jnp.ones(shape, dtype) for shape, dtype in shapes])
+    update = mapped(lambda both: transform.update(both[0], both[1], params))
+
+    def once(states: Tree, xp: Any) -> tuple[Any, Tree]:
+        """The sign of each leaf's difference, and the next states."""
+        answers, states = update((structure.unflatten([jnp.asarray(a) for a in stacked]), states))
+        t = xp.concatenate([xp.asarray(a).astype(np.float32).reshape(n + 1, -1) for a in jax.tree.leaves(answers)], 1)
+        weight = (own * whole).astype(np.float32)
+        change, scale = ((t[:1] - t[1:]) * weight).sum(1), ((abs(t[:1]) + abs(t[1:])) * weight).sum(1)
+        return xp.where(abs(change) > 1e-3 * scale, xp.sign(change), 0 * change), states
+
+    def body(carry: tuple) -> tuple:
+        k, signs, states = carry
+        more, states = once(states, jnp)
+        return k + 1, jnp.where(signs == 0, more, signs), states
+
+    begun = jax.tree.map(lambda a: jnp.repeat(jnp.asarray(a)[None], n + 1, axis=0), transform.init(params))
+    signs, states = once(begun, np)  # most answer at once, and nothing is compiled for them
+    if not signs.all():
+        unclear = (jnp.int32(1), jnp.asarray(signs), states)
+        signs = lax.while_loop(lambda c: (c[0] < TRIED) & jnp.any(c[1] == 0), body, unclear)[1]
+    return bool((signs < 0).any())
