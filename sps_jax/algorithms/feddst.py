@@ -148,7 +148,7 @@ def times(x: Tree, mask: Tree) -> Tree:
 
 
 def positive(x: Tree) -> Tree:
-    """Magnitudes as fractions of the largest, and no zeros, so that all can be chosen; nor is a mean of some zero."""
+    """Magnitudes as fractions of the largest, and no zeros, so that all can be chosen."""
     largest = tree.largest(x)
     scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    return jax.tree.map(lambda a: jnp.abs(a) / scale + 2 * jnp.finfo(a.dtype).tiny, x)
+    return jax.tree.map(lambda a: jnp.abs(a) / scale + jnp.finfo(a.dtype).tiny, x)
