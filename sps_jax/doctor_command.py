@@ -21,9 +21,15 @@ from sps_jax.datasets.prepare import root_of
 from sps_jax.job import compiled_folder
 from sps_jax.processes import no_devices
 
-IMPORT = "import time; began = time.perf_counter(); import sps_jax; print(time.perf_counter() - began, flush=True)"
-DEVICES = "import jax; jax.devices()"
-"""What XLA may abort a process for: a flag that it does not know, a driver that crashes."""
+IMPORT = """
+import contextlib, time
+began = time.perf_counter()
+import jax, sps_jax
+print(time.perf_counter() - began, flush=True)
+with contextlib.suppress(Exception):  # it is said by the process that asks
+    jax.devices()
+"""
+"""A program that XLA may end, for a flag that it does not know or a driver that crashes."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,14 @@ def looks() -> Iterator[tuple[str, Any, list[str]]]:
     yield "python", f"{platform.python_version()} on {platform.platform()}", []
     installed, wrong = packages(importlib.metadata.requires("sps_jax") or [])
     yield "packages", ", ".join(f"{name} {number}" for name, number in installed.items()), wrong
-    child = subprocess.run([sys.executable, "-c", f"{IMPORT}; {DEVICES}"], capture_output=True, text=True, check=False)
+    child = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
     seconds = child.stdout
     yield "import", f"{float(seconds):.2f} s" if seconds else "-", [] if seconds else ["import sps_jax does not work"]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
     yield "machine", f"{cores} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB of memory free", []
-    yield "devices", *(("none", [f"JAX aborts: {last(child.stderr)}"]) if child.returncode < 0 else devices())
+    ended = child.returncode != 0 and seconds != ""
+    yield "devices", *(("none", [f"XLA ends the process: {last(child.stderr)}"]) if ended else devices())
     cache = compiled_folder()
     yield "compiled", f"{megabytes(cache):.1f} MB in {cache}", []
     there = [name for name in SETS if about(name)["prepared"]]

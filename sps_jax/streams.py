@@ -25,7 +25,8 @@ def tolerant(stream: TextIO | None) -> TextIO:
     """``stream`` through a :class:`Pipe`, with ? for letters that its encoding lacks; for None one that drops all."""
     if stream is None:  # closed when the process was started
         return open(os.devnull, "w", encoding="utf-8")  # as long as the process
-    stream.flush()
+    if os.name != "posix":  # consoles of Windows are no file descriptors
+        return stream
     return io.TextIOWrapper(
         io.BufferedWriter(Pipe(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
