@@ -1,14 +1,15 @@
 """Simulation of communication-efficient, sparse federated learning.
 
-``problems``, ``results``, ``comparison`` and ``plotting`` are modules that are imported when they are first asked for:
-they take a second, for data sets, pandas and pictures.
+``problems``, ``results``, ``checkpoint``, ``comparison`` and ``plotting`` are modules that are imported when they
+are first asked for: they take a second, for data sets, pandas and pictures.
 """
 
-import importlib
-from types import ModuleType
+import importlib as _importlib
+from types import ModuleType as _ModuleType
 
 __version__ = "0.1.0"
 
+from sps_jax import start as start
 from sps_jax.algorithms import ALGORITHMS, Algorithm, Follow, Turn, descend, pruned, ramped, transformed
 from sps_jax.algorithms import (
     compressed_scaffnew as compressed_scaffnew,
@@ -136,14 +137,14 @@ __all__ = [
     *ALGORITHMS,
 ]
 
-_LATER = ("comparison", "plotting", "problems", "results")
+_LATER = ("checkpoint", "comparison", "communication", "plotting", "problems", "results", "sparsify")
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> _ModuleType:
     if name in _LATER:
-        return importlib.import_module(f"sps_jax.{name}")
+        return _importlib.import_module(f"sps_jax.{name}")
     raise AttributeError(f"module 'sps_jax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LATER])
+    return sorted({*__all__, *_LATER, *(name for name in globals() if name.startswith("__"))})

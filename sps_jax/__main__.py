@@ -1,18 +1,35 @@
 """``python -m sps_jax`` is the command line ``sps-jax``."""
 
+import os
 import sys
 
-from sps_jax import speech
+from sps_jax import speech, start, streams
 
 
 def main() -> None:
-    """Run the command line; it ends with the status of :func:`sps_jax.cli.command`."""
+    """Run the command line; it ends with the status of :func:`sps_jax.cli.command`, 1 where its output is lost."""
+    sys.stdout, sys.stderr = streams.tolerant(sys.stdout), streams.tolerant(sys.stderr)
+    os.environ.pop("MPLBACKEND", None)  # pictures are files; matplotlib does not even import where it is misspelt
+    status = begin()
+    if sentence := streams.lost():
+        print(f"sps-jax: error: {sentence}", file=sys.stderr)
+        status = status or 1
+    sys.exit(status)
+
+
+def begin() -> int:
+    """Import the commands and run the one that is asked for; returns the exit status."""
     speech.hush("--quiet" in sys.argv)
     speech.doing("importing")
-    from sps_jax.cli import command  # matplotlib and data sets are not needed to import the package
-
+    try:
+        from sps_jax.cli import command  # matplotlib and data sets are not needed to import the package
+    except Exception as error:
+        start.give_up(error)
     speech.doing("")
-    sys.exit(command(sys.argv[1:]))
+    try:
+        return command(sys.argv[1:])
+    except SystemExit as end:  # tyro's, after help or for an option that it does not know
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
 if __name__ == "__main__":

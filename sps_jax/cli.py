@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import tyro
 
-from sps_jax import __version__, processes, speech
+from sps_jax import __version__, processes, speech, start
 from sps_jax.data_command import Data, data
 from sps_jax.doctor_command import Doctor, doctor
 from sps_jax.list_command import List, list_all
@@ -96,6 +96,15 @@ def status_of(work: Callable[[], int]) -> int:
             raise
         print(f"sps-jax: error: {processes.LOST} ({str(error).splitlines()[0]:.100})", file=sys.stderr)
         return 4
+    except FloatingPointError as error:
+        print(f"sps-jax: error: {str(error).splitlines()[0].rstrip('.')}{start.chosen()}", file=sys.stderr)
+        return 3
+    except (RuntimeError, AssertionError):
+        sentence = processes.no_devices()
+        if sentence is None:
+            raise
+        print(f"sps-jax: error: {sentence}", file=sys.stderr)
+        return 2
 
 
 def out_of_memory(error: Exception) -> int:

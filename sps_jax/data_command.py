@@ -27,7 +27,7 @@ class Data:
       json: one JSON document instead of text.
     """
 
-    action: Positional[Literal["list", "prepare", "where"]]
+    action: Positional[Literal["list", "prepare", "where"]] = "list"
     names: Positional[tuple[str, ...]] = ()
     manual_dir: Path | None = None
     data_dir: Path | None = None

@@ -19,8 +19,17 @@ from sps_jax.data_command import about, megabytes
 from sps_jax.datasets import SETS
 from sps_jax.datasets.prepare import root_of
 from sps_jax.job import compiled_folder
+from sps_jax.processes import no_devices
 
-IMPORT = "import time; began = time.perf_counter(); import sps_jax; print(time.perf_counter() - began)"
+IMPORT = """
+import contextlib, time
+began = time.perf_counter()
+import jax, sps_jax
+print(time.perf_counter() - began, flush=True)
+with contextlib.suppress(Exception):  # it is said by the process that asks
+    jax.devices()
+"""
+"""A program that XLA may end, for a flag that it does not know or a driver that crashes."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +66,23 @@ def looks() -> Iterator[tuple[str, Any, list[str]]]:
     yield "python", f"{platform.python_version()} on {platform.platform()}", []
     installed, wrong = packages(importlib.metadata.requires("sps_jax") or [])
     yield "packages", ", ".join(f"{name} {number}" for name, number in installed.items()), wrong
-    seconds = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False).stdout
+    child = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
+    seconds = child.stdout
     yield "import", f"{float(seconds):.2f} s" if seconds else "-", [] if seconds else ["import sps_jax does not work"]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
     yield "machine", f"{cores} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB of memory free", []
-    yield "devices", *devices()
+    ended = child.returncode != 0 and seconds != ""
+    yield "devices", *(("none", [f"XLA ends the process: {last(child.stderr)}"]) if ended else devices())
     cache = compiled_folder()
     yield "compiled", f"{megabytes(cache):.1f} MB in {cache}", []
     there = [name for name in SETS if about(name)["prepared"]]
     yield "data", f"{', '.join(there) or 'none'} in {root_of()}", []
+
+
+def last(text: str) -> str:
+    """The last line that says something."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "it does not say why")
 
 
 def packages(requirements: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -87,6 +103,8 @@ def packages(requirements: list[str]) -> tuple[dict[str, str], list[str]]:
 
 def devices() -> tuple[str, list[str]]:
     """The devices that JAX has, with their memory where they tell it, and whether they compute."""
+    if sentence := no_devices():
+        return "none", [sentence]
     try:
         right = all(float(jnp.ones(8, device=device) @ jnp.ones(8, device=device)) == 8 for device in jax.devices())
     except RuntimeError as error:

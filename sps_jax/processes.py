@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sps_jax import start
+
 T = TypeVar("T")
 
 LOST = (
@@ -62,6 +64,16 @@ def _lost(_: int) -> None:
     """
     os.write(2, f"sps-jax: error: {LOST}\n".encode())
     os._exit(4)
+
+
+def no_devices() -> str | None:
+    """The sentence that says what keeps JAX from computing at all, None where it has devices."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is a backend
+        said = (str(error).splitlines() or ["it does not say why"])[0]
+        return f"JAX has no device to compute on: {said}{start.chosen()}"
+    return None
 
 
 def several() -> bool:

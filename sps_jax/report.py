@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sps_jax import files, plotting, results
+from sps_jax import files, results
 
 Record = dict[str, Any]
 
@@ -48,6 +48,8 @@ def write(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[
         if records:
             curves.setdefault(name, []).append(records)
     if curves:
+        from sps_jax import plotting  # matplotlib is for pictures alone
+
         plotting.curves(curves, summaries[0]["target_metric"], "uplink_bits", title, out / "curves.png")
 
 

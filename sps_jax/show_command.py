@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from sps_jax import comparison, plotting, results
+from sps_jax import comparison, results
 from sps_jax.errors import unknown
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def table(options: Table) -> int:
 
 def plot(options: Plot) -> int:
     """Draw; returns the exit status."""
+    from sps_jax import plotting  # matplotlib is for pictures alone
+
     out = plotting.picture(options.out or Path(*options.folders[:1]) / "plot.png")
     records, metric = _load(options.folders, options.metric)
     if options.against not in plotting.LABELS:
@@ -111,6 +113,8 @@ def _best(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
 
 def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str], out: Path) -> list[Path]:
     """A heat map of the end for each algorithm that has both hyperparameters."""
+    from sps_jax import plotting
+
     for name in names:
         if name not in comparison.hyperparameters(records):
             raise unknown("hyperparameter", name, comparison.hyperparameters(records))

@@ -15,6 +15,8 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "stopping": 0,
     "processes": 0,
     "speech": 0,
+    "start": 0,
+    "streams": 0,
     "cohort": 1,
     "schedule": 1,
     "communication": 1,
@@ -84,7 +86,7 @@ NEIGHBOURS |= {("sweep_options", "options"), ("cli", "sweep_options")}
 NEIGHBOURS |= {("show_command", "comparison")}
 NEIGHBOURS |= {("cli", name) for name in ("options", "resume_command", "run_command", "show_command", "sweep_command")}
 NEIGHBOURS |= {("cli", name) for name in ("list_command", "data_command", "doctor_command")}
-NEIGHBOURS |= {("doctor_command", "data_command")}
+NEIGHBOURS |= {("doctor_command", "data_command"), ("processes", "start")}
 NEIGHBOURS |= {("__main__", "cli")}
 NEIGHBOURS |= {(name, "") for name in ("experiment", "run_command", "cli", "__main__")}  # for the version
 RESERVED = {"tensorflow_datasets": "datasets", "flax": "models", "matplotlib": "plotting"}
