@@ -6,8 +6,7 @@ the coin is drawn from it, the seed. So each point is what it would be alone, an
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import Plan
 from sps_jax.planning import CACHE, Shapes, at_work, choose, footprint, free_memory, shapes
 from sps_jax.problem import Problem
+from sps_jax.scalars import described, whole
 from sps_jax.schedule import Schedule
 from sps_jax.simulation import run_points
 
@@ -68,8 +68,14 @@ def grid(**values: Any) -> list[dict[str, Any]]:
     >>> grid(stepsize=[0.1, 0.2], local_steps=10, seed=range(2))[1]
     {'stepsize': 0.1, 'local_steps': 10, 'seed': 1}
     """
-    several = [value if np.iterable(value) and not isinstance(value, str) else [value] for value in values.values()]
+    several = [_several(name, value) for name, value in values.items()]
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*several)]
+
+
+def _several(name: str, value: Any) -> Iterable:
+    if isinstance(value, Mapping | set | frozenset) or hasattr(value, "columns"):  # which would give their keys
+        raise ValueError(f"{name} must be a value, or several in a list, not {described(value)}")
+    return value if np.iterable(value) and not isinstance(value, str | bytes) else [value]
 
 
 def sweep(
@@ -111,6 +117,7 @@ def sweep(
       0.5 [2, 4] None
     """
     common: dict[str, Any] = {"transform": transform, "transform_on": transform_on, "cohort": cohort}
+    points = _points(points)
     prepared = [_prepare(make, point, problem, **common) for point in points]
     settings: dict[str, Any] = {
         "rounds": rounds,
@@ -122,12 +129,23 @@ def sweep(
     return (outcome._replace(point=points[outcome.point]) for outcome in outcomes)
 
 
+def _points(points: Any) -> list[Mapping[str, Any]]:
+    """Points one after another, mappings each; a data frame or one point alone is refused."""
+    listed = list(points) if np.iterable(points) and not hasattr(points, "keys") else [points]
+    strange = [point for point in listed if point is points or not hasattr(point, "keys")]
+    if strange:
+        allowed = "a list of dicts, as from grid, or from a data frame by to_dict('records')"
+        raise ValueError(f"points must be {allowed}, not {described(strange[0])}")
+    return listed
+
+
 def _prepare(make: Callable[..., Algorithm], point: Mapping[str, Any], problem: Problem, **options: Any) -> Prepared:
     hyper = dict(point)
     seed, local_steps = hyper.pop("seed", 0), hyper.pop("local_steps", None)
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise ValueError(f"seed must be an integer and not negative, not {seed!r}")
-    return Prepared(*prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), int(seed))
+    number = whole(seed)
+    if number is None or number < 0:
+        raise ValueError(f"seed must be an integer and not negative, not {described(seed)}")
+    return Prepared(*prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), number)
 
 
 def sweep_prepared(
