@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sps_jax.containers import as_list, as_numbers
 from sps_jax.problem import Problem
+from sps_jax.scalars import described, is_missing, real, single_number, whole_number
 
 if TYPE_CHECKING:
     from sps_jax.models import Model
@@ -78,6 +80,10 @@ def from_arrays(
     if len(pairs[0][0]) != sum(map(len, parts)):
         raise ValueError(f"x has {len(pairs[0][0])} examples and client_ids {sum(map(len, parts))} entries")
     if isinstance(test, tuple | list):
+        if len(test) != 2:
+            raise ValueError(
+                f"test must be (x, y), or a fraction in (0, 1), not a {type(test).__name__} of {len(test)}"
+            )
         pairs.append(examples("test ", *test, held, like=pairs[0]))
     if loss is None:
         loss = "squares" if np.issubdtype(pairs[0][1].dtype, np.floating) else "softmax"
@@ -85,7 +91,9 @@ def from_arrays(
         network, outputs = network_of(model, pairs[0][0].shape[1:], pairs[0][0].dtype.name), None
     else:
         pairs = [(x.reshape(len(x), -1).astype(held), y) for x, y in pairs]
-        if outputs is None:
+        if outputs is not None:
+            outputs = whole_number("outputs", outputs)
+        else:
             outputs = max(2, *(1 + int(y.max()) for _, y in pairs)) if loss == "softmax" else 1
         network = linear(pairs[0][0].shape[1], outputs, bias=bias, dtype=precision)
     answers = outputs_of(network, pairs[0][0], held)
@@ -95,12 +103,12 @@ def from_arrays(
         parts, rows = set_apart("test", parts, test, seed)
         pairs.append((pairs[0][0][rows], pairs[0][1][rows]))
     apart = None
-    if validation != 0:
+    if real(validation) != 0:
         parts, apart = set_apart("validation", parts, validation, seed)
     data = (pairs[0], pairs[1] if len(pairs) > 1 else None, parts)
     shared: dict[str, Any] = {
-        "ridge": ridge,
-        "batch_size": batch_size,
+        "ridge": single_number("ridge", ridge),
+        "batch_size": None if batch_size is None else whole_number("batch_size", batch_size),
         "weights": weights,
         "validation": apart,
         "precision": precision,
@@ -118,10 +126,10 @@ def by_client(client_ids: Iterable[Hashable]) -> Parts:
     """
     from sps_jax.datasets.partition import natural
 
-    ids = client_ids.tolist() if hasattr(client_ids, "tolist") else list(client_ids)
+    ids = as_list("client_ids", client_ids)
     seen: dict[Hashable, int] = {}
     try:
-        numbered = [-1 if name is None or name != name else seen.setdefault(name, len(seen)) for name in ids]
+        numbered = [-1 if is_missing(name) else seen.setdefault(name, len(seen)) for name in ids]
     except TypeError as error:
         raise ValueError(f"client_ids must be one hashable value an example ({error})") from None
     if -1 in numbered:
@@ -135,7 +143,7 @@ def examples(
     prefix: str, x: ArrayLike, y: ArrayLike, held: str, like: tuple[np.ndarray, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """x and y as arrays of numbers, equally many, of the same shapes an example as those of ``like``."""
-    x, y = numbers(f"{prefix}x", x, held), numbers(f"{prefix}y", y, held)
+    x, y = as_numbers(f"{prefix}x", x, held), as_numbers(f"{prefix}y", y, held)
     if len(x) != len(y):
         raise ValueError(f"{prefix}x has {len(x)} examples and {prefix}y {len(y)}")
     for name, a, other in zip("xy", (x, y), like or (x, y), strict=True):
@@ -145,28 +153,6 @@ def examples(
                 f"those of {name} have {other.shape[1:]}, {other.dtype}"
             )
     return x, y
-
-
-def numbers(name: str, values: ArrayLike, held: str) -> np.ndarray:
-    """``values`` as an array of finite floats of the dtype ``held``, or of integers of 32 bits or less."""
-    a = np.asarray(values)
-    if a.ndim < 1 or not a.size:
-        raise ValueError(f"{name} has shape {a.shape}: there must be examples, (N, ...), of at least one number each")
-    if a.dtype.kind in "bui":
-        small = a if a.dtype.itemsize < 4 else a.astype(np.int32)
-        if small.dtype == np.int32 and (small != a).any():
-            raise ValueError(f"{name} has integers beyond 32 bits, such as {a.flat[np.abs(a).argmax()]}")
-        return small
-    if not jnp.issubdtype(a.dtype, np.floating):
-        raise ValueError(
-            f"{name} holds {a.dtype}, not real numbers; np.unique(names, return_inverse=True)[1] numbers classes"
-        )
-    with np.errstate(over="ignore"):
-        a = a.astype(held)
-    if not np.isfinite(a).all():
-        row = tuple(np.argwhere(~np.isfinite(a))[0].tolist())
-        raise ValueError(f"{name} must be finite in {held}; entry {row} is {np.asarray(values)[row]}")
-    return a
 
 
 def network_of(model: Any, shape: tuple[int, ...], dtype: str) -> "Model":
@@ -248,12 +234,13 @@ def set_apart(name: str, parts: Parts, fraction: Any, seed: int) -> tuple[Parts,
     """
     from sps_jax.datasets.partition import split
 
-    if isinstance(fraction, bool) or not isinstance(fraction, float | np.floating) or not 0 < fraction < 1:
-        raise ValueError(f"{name} must be a fraction in (0, 1), not {fraction!r}")
-    kept, apart = split(parts, float(fraction), seed)
+    share = real(fraction)
+    if share is None or not 0 < share < 1:
+        raise ValueError(f"{name} must be a fraction in (0, 1), not {described(fraction)}")
+    kept, apart = split(parts, share, seed)
     rows = np.concatenate(apart)
     if not len(rows):
-        raise ValueError(f"a {name} part of {fraction:g} is less than one example of every client")
+        raise ValueError(f"a {name} part of {share:g} is less than one example of every client")
     return kept, rows
 
 

@@ -8,6 +8,7 @@ from jax import lax
 from jax.random import fold_in
 
 from sps_jax.errors import unknown
+from sps_jax.scalars import described, whole
 
 BY = ("uniform", "size")
 ESTIMATES = ("unbiased", "normalised")
@@ -52,8 +53,10 @@ class Cohort:
     estimate: str = "unbiased"
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or self.size != int(self.size) or self.size < 1:
-            raise ValueError(f"a cohort must be a whole number of clients, at least 1, not {self.size}")
+        size = whole(self.size)
+        if size is None or size < 1:
+            raise ValueError(f"a cohort must be a whole number of clients, at least 1, not {described(self.size)}")
+        object.__setattr__(self, "size", size)
         if self.by not in BY:
             raise unknown("way to draw a cohort", self.by, BY)
         if self.estimate not in ESTIMATES:

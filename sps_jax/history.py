@@ -8,6 +8,7 @@ import numpy as np
 
 from sps_jax.communication import Count, message_bits, total_bits
 from sps_jax.planning import Shapes
+from sps_jax.scalars import whole_number
 
 
 class Past(NamedTuple):
@@ -74,9 +75,7 @@ def healthy_history(
 
 def asked_rounds(rounds: int, evaluate_every: int) -> np.ndarray:
     """(rounds,) booleans: every ``evaluate_every``-th round, and the last."""
-    for name, value in (("rounds", rounds), ("evaluate_every", evaluate_every)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+    rounds, evaluate_every = whole_number("rounds", rounds), whole_number("evaluate_every", evaluate_every)
     asked = np.zeros(rounds, bool)
     asked[evaluate_every - 1 :: evaluate_every] = asked[-1] = True
     return asked

@@ -1,21 +1,23 @@
 """The choices of a simulation, checked, and parted into what is static and what is traced."""
 
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import wraps
 from numbers import Real
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sps_jax.algorithms.base import Algorithm, Scalar
+from sps_jax.algorithms.base import Algorithm
 from sps_jax.algorithms.ramped import ramped
 from sps_jax.algorithms.transformed import check_transform, transformed
 from sps_jax.cohort import Cohort
 from sps_jax.errors import unknown
+from sps_jax.scalars import described, real, whole
 from sps_jax.schedule import Schedule
 
 RAMP = "sparsity_rounds"
@@ -107,6 +109,8 @@ def prepare(
       (['prob', 'sparsity', 'stepsize'], ['prune'], 10)
     """
     takes = inspect.signature(make).parameters
+    if not hasattr(hyper, "keys"):
+        raise ValueError(f"hyperparameters must be a dict of names and values, not {described(hyper)}")
     hyper = dict(hyper)
     if transform is not None:
         check_transform(transform, transform_on)
@@ -114,10 +118,12 @@ def prepare(
     if local_steps is not None:
         if "prob" in hyper:
             raise ValueError("give prob (the coin) or local_steps (k fixed steps, which means prob = 1/k), not both")
-        if isinstance(local_steps, bool) or local_steps != int(local_steps) or not 1 <= local_steps < 2**31:
-            raise ValueError(f"local_steps must be an integer of at least 1, not {local_steps}")
+        count = whole(local_steps)
+        if count is None or not 1 <= count < 2**31:
+            raise ValueError(f"local_steps must be an integer of at least 1, not {described(local_steps)}")
+        local_steps = count
         if "prob" in takes:
-            hyper["prob"] = 1 / local_steps
+            hyper["prob"] = 1 / count
     for name in hyper:
         if name not in takes:
             raise unknown(f"hyperparameter of {make.__name__}", name, takes)
@@ -125,13 +131,12 @@ def prepare(
     if missing:
         raise ValueError(f"{make.__name__} needs {', '.join(missing)}")
     defaults = {name: p.default for name, p in takes.items() if p.default is not p.empty}
-    hyper = defaults | hyper
+    hyper = defaults | {name: _number_or_static(name, value, takes[name]) for name, value in hyper.items()}
     numbers = {name: value for name, value in hyper.items() if _is_number(value)}
-    _refuse_others(make, hyper.keys() - numbers.keys(), hyper)
     for name, value in numbers.items():
         _check_range(name, value, dtype, coin=name == "prob" and local_steps is None)
     traced = {name: value for name, value in numbers.items() if takes[name].annotation not in (int, int | None)}
-    _check_ramp(ramp)
+    ramp = {name: _rounds_of_ramp(value) for name, value in ramp.items()}
     _check_sparsifier(hyper)
     static = tuple(sorted((name, value) for name, value in hyper.items() if name not in traced))
     traced = {name: jnp.asarray(value, dtype) for name, value in (traced | ramp).items()}
@@ -183,15 +188,36 @@ ANY: tuple[Callable[[float], bool], str] = (lambda v: 0 <= v < np.inf, "finite a
 
 
 def _is_number(value: Any) -> bool:
-    return (isinstance(value, Real) and not isinstance(value, bool)) or isinstance(value, jax.Array | np.ndarray)
+    return isinstance(value, jax.core.Tracer) or (isinstance(value, Real) and not isinstance(value, bool))
+
+
+def _number_or_static(name: str, value: Any, parameter: inspect.Parameter) -> Any:
+    """``value``, but anyone's single number as Python's.
+
+    Raises:
+      ValueError: for what is no number where the parameter is annotated as one, or is neither a number nor hashable.
+    """
+    if isinstance(value, jax.core.Tracer) or value is parameter.default:
+        return value
+    kinds = set(get_args(parameter.annotation) or (parameter.annotation,))
+    number = real(value)
+    if number is not None:
+        count = whole(number) if kinds <= {int, NoneType} else None
+        return number if count is None else count
+    if kinds <= {int, float, jax.Array, NoneType} and not (value is None and NoneType in kinds):
+        schedule = "; a schedule of the step size is transform=optax.scale_by_schedule(...)" if callable(value) else ""
+        raise ValueError(f"{name} must be a single number, not {described(value)}{schedule}")
+    try:
+        hash(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a single number, or hashable, not {described(value)}") from None
+    return value
 
 
 def _check_range(name: str, value: Any, dtype: Any, coin: bool) -> None:
     """Raise a ``ValueError`` where ``value``, or what ``dtype`` holds of it, is out of range."""
     if isinstance(value, jax.core.Tracer):
         return
-    if np.ndim(value) != 0:
-        raise ValueError(f"{name} must be a single number, not an array of shape {np.shape(value)}")
     allowed, words = RANGES.get(name, ANY)
     if not allowed(float(value)):
         raise ValueError(f"{name} must be {words}, not {float(value):g}")
@@ -203,24 +229,13 @@ def _check_range(name: str, value: Any, dtype: Any, coin: bool) -> None:
         raise ValueError(f"{name} must be {words}, but {value!r} is {held:g} in {info.dtype}")
 
 
-def _refuse_others(make: Callable[..., Algorithm], names: Iterable[str], hyper: Mapping[str, Any]) -> None:
-    """Raise a ``ValueError`` for what is no number where ``make`` takes a :data:`Scalar`, a schedule of optax say."""
-    takes = inspect.signature(make).parameters
-    for name in names:
-        value = hyper[name]
-        if takes[name].annotation != Scalar or value is takes[name].default:
-            continue
-        _, words = RANGES.get(name, ANY)
-        schedule = "; a schedule of the step size is transform=optax.scale_by_schedule(...)" if callable(value) else ""
-        raise ValueError(f"{name} of {make.__name__} must be a number, {words}, not {value!r}{schedule}")
-
-
-def _check_ramp(ramp: Mapping[str, Any]) -> None:
-    for value in ramp.values():
-        if isinstance(value, jax.core.Tracer):
-            continue
-        if not (_is_number(value) and np.ndim(value) == 0 and np.isfinite(value) and 1 <= value == int(value)):
-            raise ValueError(f"{RAMP} must be an integer of at least 1, not {value}")
+def _rounds_of_ramp(value: Any) -> Any:
+    if isinstance(value, jax.core.Tracer):
+        return value
+    rounds = whole(value)
+    if rounds is None or rounds < 1:
+        raise ValueError(f"{RAMP} must be an integer of at least 1, not {described(value)}")
+    return rounds
 
 
 def _check_sparsifier(hyper: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ the coin is drawn from it, the seed. So each point is what it would be alone, an
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ from sps_jax.hyperparameters import Setup, prepare
 from sps_jax.plan import Plan
 from sps_jax.planning import CACHE, Shapes, at_work, choose, footprint, free_memory, shapes
 from sps_jax.problem import Problem
+from sps_jax.scalars import described, whole
 from sps_jax.schedule import Schedule, random_key
 from sps_jax.simulation import own_padding, run_points
 
@@ -71,11 +71,17 @@ def grid(**values: Any) -> list[dict[str, Any]]:
     Raises:
       ValueError: for a hyperparameter without a value.
     """
-    for name, value in values.items():
-        if np.iterable(value) and not isinstance(value, str) and not len(list(value)):
-            raise ValueError(f"{name} has no value, so the grid has no points")
-    several = [value if np.iterable(value) and not isinstance(value, str) else [value] for value in values.values()]
+    several = [_several(name, value) for name, value in values.items()]
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*several)]
+
+
+def _several(name: str, value: Any) -> list:
+    if isinstance(value, Mapping | set | frozenset) or hasattr(value, "columns"):  # which would give their keys
+        raise ValueError(f"{name} must be a value, or several in a list, not {described(value)}")
+    several = list(value) if np.iterable(value) and not isinstance(value, str | bytes) else [value]
+    if not several:
+        raise ValueError(f"{name} has no value, so the grid has no points")
+    return several
 
 
 def sweep(
@@ -118,8 +124,7 @@ def sweep(
       0.25 [2, 4] None
       0.5 [2, 4] None
     """
-    if not points:
-        raise ValueError("there are no points to sweep over")
+    points = _points(points)
     common: dict[str, Any] = {"transform": transform, "transform_on": transform_on, "cohort": cohort}
     common["matmul_precision"] = matmul_precision
     prepared = [_prepare(make, point, problem, **common) for point in points]
@@ -133,12 +138,27 @@ def sweep(
     return (outcome._replace(point=points[outcome.point]) for outcome in outcomes)
 
 
+def _points(points: Any) -> list[Mapping[str, Any]]:
+    """Points one after another, mappings each; a data frame or one point alone is refused."""
+    listed = list(points) if np.iterable(points) and not hasattr(points, "keys") else [points]
+    if not listed:
+        raise ValueError("there are no points to sweep over")
+    strange = [point for point in listed if point is points or not hasattr(point, "keys")]
+    if strange:
+        allowed = "a list of dicts, as from grid, or from a data frame by to_dict('records')"
+        raise ValueError(f"points must be {allowed}, not {described(strange[0])}")
+    return listed
+
+
 def _prepare(make: Callable[..., Algorithm], point: Mapping[str, Any], problem: Problem, **options: Any) -> Prepared:
     hyper = dict(point)
     seed, local_steps = hyper.pop("seed", 0), hyper.pop("local_steps", None)
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**32:
-        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, for keys are made of 32 bits, not {seed!r}")
-    return Prepared(*prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), int(seed))
+    number = whole(seed)
+    if number is None or not 0 <= number < 2**32:
+        raise ValueError(
+            f"seed must be an integer from 0 to 2**32 - 1, for keys are made of 32 bits, not {described(seed)}"
+        )
+    return Prepared(*prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), number)
 
 
 def sweep_prepared(

@@ -11,6 +11,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {  # a module, or a folder with all its modules but those named by themselves
     "tree": 0,
     "errors": 0,
+    "scalars": 0,
+    "containers": 0,
     "files": 0,
     "stopping": 0,
     "processes": 0,
@@ -67,7 +69,8 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
 }
 FOLDERS = {"sparsify", "algorithms", "datasets", "models", "problems"}
 CEILING = {"results": 1, "checkpoint": 1, "plotting": 1}  # they know arrays and dicts, not algorithms
-NEIGHBOURS = {("simulation", name) for name in ("engine", "history", "hyperparameters", "planning")}
+NEIGHBOURS = {("containers", "scalars")}
+NEIGHBOURS |= {("simulation", name) for name in ("engine", "history", "hyperparameters", "planning")}
 NEIGHBOURS |= {("planning", "engine"), ("planning", "hyperparameters")}
 NEIGHBOURS |= {("evaluation", "engine"), ("simulation", "evaluation"), ("streaming", "evaluation")}
 NEIGHBOURS |= {("history", "planning")}

@@ -66,7 +66,7 @@ def by_chance():
     return Sparsifier("random")
 
 
-@pytest.mark.parametrize("seed", [2**32, -1, 1.0, True, np.uint64(2**40)])
+@pytest.mark.parametrize("seed", [2**32, -1, 1.5, True, np.uint64(2**40)])
 def test_a_seed_that_would_repeat_another_is_refused(seed):
     """Keys are made of 32 bits: 2**32 would give the numbers of 0."""
     point = {"stepsize": 0.1, "seed": seed}

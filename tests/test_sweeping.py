@@ -88,7 +88,7 @@ def test_a_point_that_diverges_is_an_outcome(small):
         ({"stepsize": -1, "prob": 0.1}, "stepsize must be positive and finite, not -1"),
         ({"stepsiz": 1, "prob": 0.1}, "unknown hyperparameter of fedavg 'stepsiz': did you mean 'stepsize'?"),
         ({"stepsize": 1, "prob": 0.1, "local_steps": 2}, "not both"),
-        ({"stepsize": 1, "prob": 0.1, "seed": 0.5}, "seed must be an integer and not negative, not 0.5"),
+        ({"stepsize": 1, "prob": 0.1, "seed": 0.5}, r"seed must be an integer from 0 to 2\*\*32 - 1.* not 0.5"),
     ],
 )
 def test_wrong_points_are_refused_before_anything_is_computed(small, point, message):

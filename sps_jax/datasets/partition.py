@@ -1,7 +1,7 @@
 """Ways of dealing examples to clients.
 
 Every function returns one int64 array of row numbers per client, increasing, such that every example is dealt to
-exactly one client and no client is empty. The same arguments give the same parts. Needs NumPy alone.
+exactly one client and no client is empty. The same arguments give the same parts.
 """
 
 import heapq
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from sps_jax.containers import as_labels
 
 Parts = list[np.ndarray]
 
@@ -160,7 +162,7 @@ def _owned(owner: np.ndarray, clients: int) -> Parts:
 
 
 def _one_dimensional(name: str, values: ArrayLike) -> np.ndarray:
-    array = np.asarray(values)
+    array = as_labels(name, values)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}: allowed is one dimension with at least one entry")
     return array
