@@ -55,14 +55,12 @@ def write(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[
 
 def table(summaries: Sequence[Record]) -> str:
     """The table that people read, from :func:`compare`'s summaries; of answers where a cohort got some."""
-    rows = [table_row(summary) for summary in summaries]
-    if all(row["answers in it"] == "-" for row in rows):
-        rows = [{key: value for key, value in row.items() if key != "answers in it"} for row in rows]
-    return results.table(rows)
+    answers = any("answer_bits" in summary.get("final", {}) for summary in summaries)
+    return results.table([table_row(summary, answers) for summary in summaries])
 
 
-def table_row(summary: Record) -> dict[str, str]:
-    """One line of the table that people read."""
+def table_row(summary: Record, answers: bool = False) -> dict[str, str]:
+    """One line of the table that people read; with what ``answers`` to a cohort took of the downlink."""
     final, metric = summary.get("final", {}), summary["target_metric"]
     control = final.get("control_sum")
     return {
@@ -72,7 +70,7 @@ def table_row(summary: Record) -> dict[str, str]:
         f"bits to {summary['target']:.4g}": results.human(summary["bits_to_target"]),
         "uplink": results.human(final.get("uplink_bits")),
         "downlink": results.human(final.get("downlink_bits")),
-        "answers in it": results.human(final.get("answer_bits")),
+        **({"answers in it": results.human(final.get("answer_bits"))} if answers else {}),
         "density": f"{final['density']:.3f}" if final else "-",
         "|sum h|": "-" if control is None else f"{control:.1e}",
     }
