@@ -96,11 +96,11 @@ def status_of(work: Callable[[], int]) -> int:
             raise
         print(f"sps-jax: error: {processes.LOST} ({str(error).splitlines()[0]:.100})", file=sys.stderr)
         return 4
-    except FloatingPointError as error:
-        print(f"sps-jax: error: {str(error).splitlines()[0].rstrip('.')}{start.chosen()}", file=sys.stderr)
-        return 3
-    except (RuntimeError, AssertionError):
-        sentence = processes.no_devices()
+    except Exception as error:
+        if type(error).__name__.endswith("FloatingPointError"):  # of a compiled program a private class, jax 0.10
+            print(f"sps-jax: error: JAX found a number that is not finite{start.chosen()}", file=sys.stderr)
+            return 3
+        sentence = processes.no_devices() if isinstance(error, RuntimeError | AssertionError) else None
         if sentence is None:
             raise
         print(f"sps-jax: error: {sentence}", file=sys.stderr)
