@@ -135,7 +135,7 @@ def _steps(algorithm: Algorithm, problem: Problem, schedule: Schedule, key: jax.
 
 def _check_close(state: State, other: State | StepState, otherwise: str) -> None:
     pairs = zip(*(jax.tree.leaves((s.server, s.memory)) for s in (state, other)), strict=True)
-    off = max(float(jnp.max(jnp.abs(a - b))) for a, b in pairs)
+    off = max(float(np.max(np.abs(np.asarray(a, float) - np.asarray(b, float)))) for a, b in pairs)  # booleans too
     _see(off <= CLOSE, f"{otherwise}: they are up to {off:.1e} apart")
 
 

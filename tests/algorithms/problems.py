@@ -23,6 +23,7 @@ PRUNED = ["sparse_proxskip", "sparse_proxskip_local", "server_pruning", "server_
 PRUNED += ["fedavg_server_pruning", "fedavg_client_pruning"]
 KEEP_SUM = ["proxskip", "sparse_proxskip", "sparse_proxskip_local", "server_pruning_modified", "randprox_l1"]
 KEEP_SUM += ["fedcomloc_com", "fedcomloc_local", "compressed_scaffnew", "tamuna", "scaffold", "feddyn"]
+KEEP_SUM += ["randprox_server"]  # of h_i - hbar
 
 
 def init(key):
