@@ -126,6 +126,13 @@ def simulated(setup, problem, traced, schedule):
     return jnp.concatenate([tree.nonzeros(method.model(first.server))[None], seen])
 
 
+@pytest.fixture(autouse=True)
+def forget_simulated():
+    """Each test's own programs: hundreds of them are more memory mappings than a process may have."""
+    yield
+    simulated.clear_cache()
+
+
 def nonzeros(name, structure, scope, sparsity, rounds, **options):
     given = {"sparsity": sparsity, "prune": Sparsifier("magnitude", structure, scope), "readjust_every": 3} | options
     values = hyper(name, stepsize=0.02, **given) | ({} if rounds is None else {"sparsity_rounds": rounds})
