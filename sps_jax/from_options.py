@@ -75,7 +75,7 @@ def hyperparameters(options: Run, name: str, problem: Problem) -> dict[str, Any]
     hyper = given(options, make)
     stepsize = number("stepsize", options.stepsize, float, "auto")
     if stepsize == "auto":
-        stepsize = 0.1 if problem.smoothness is None else 1 / float(problem.smoothness.max())
+        stepsize = 0.1 if problem.smoothness is None else _reciprocal(float(problem.smoothness.max()))
     hyper["stepsize"] = stepsize
     takes = inspect.signature(make).parameters
     if "prob" in takes and options.prob is None and options.local_steps is None:
@@ -85,6 +85,13 @@ def hyperparameters(options: Run, name: str, problem: Problem) -> dict[str, Any]
     if "sparsity" in takes and options.sparsity_rounds is not None:
         hyper["sparsity_rounds"] = options.sparsity_rounds
     return hyper
+
+
+def _reciprocal(smoothness: float) -> float:
+    """1/L, or a ``ValueError`` where L is zero: every step size is as good."""
+    if smoothness <= 0:
+        raise ValueError(f"--stepsize auto is 1/L, but L is {smoothness:g}; give a number")
+    return 1 / smoothness
 
 
 def sparsifier(options: Run) -> Sparsifier:

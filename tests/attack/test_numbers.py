@@ -199,3 +199,10 @@ def test_memory_that_runs_out_is_said(need, capsys):
     assert cli.status_of(need) == 2
     seen = capsys.readouterr().err
     assert "needs more memory than there is" in seen and "--chunk" in seen and seen.count("\n") == 1
+
+
+@pytest.mark.parametrize("mu", ["1e-320", "1e-40"])
+def test_a_curvature_that_is_zero_in_the_precision_is_refused(mu, command):
+    """1e-40 is no normal number of float32, which flushes it to zero: there is no step size 1/L."""
+    refused = command("run", "--problem", "quadratic", "--algorithm", "gd", "--rounds", 1, "--mu", mu, "--out", "out")
+    assert refused.returncode == 2 and "is zero in float32" in refused.stderr
