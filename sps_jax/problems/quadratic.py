@@ -31,7 +31,7 @@ def quadratic(
             raise ValueError(f"{name} must be at least 1, not {value}")
     if not 0 < mu < np.inf:
         raise ValueError(f"mu must be positive and finite, not {mu:g}")
-    if mu < np.finfo(precision).tiny:
+    if mu < jnp.finfo(precision).tiny:
         raise ValueError(f"mu must be positive, but {mu:g} is zero in {precision}")
     centres = np.random.default_rng(data_seed).normal(size=(clients, 1, dimension, 1))
     root = np.sqrt(mu)
