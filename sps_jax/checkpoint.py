@@ -13,13 +13,13 @@ import shutil
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-Tree = Any
+from sps_jax.checkpoint_leaves import Tree, checksum, generators, given_back, like_stored, named, stored
+from sps_jax.files import at_home
 
 
 class Unreadable(ValueError):
@@ -36,7 +36,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike[str], keep: int = 3, read_only: bool = False) -> None:
-        self.folder = Path(folder).expanduser().resolve()
+        self.folder = at_home(folder).resolve()
         if read_only and not self.folder.is_dir():
             raise FileNotFoundError(f"there is no folder {self.folder}")
         import orbax.checkpoint as ocp  # heavy
@@ -87,9 +87,9 @@ class Checkpoints:
         """
         if any(step <= before for before in self.steps()):
             raise ValueError(f"{self.folder} has a checkpoint {step} already, or a later one")
-        leaves = {name: _stored(name, leaf) for name, leaf in _named(tree).items()}
-        sums = {name: _checksum(leaf) for name, leaf in leaves.items()}
-        record = {"about": dict(about or {}), "checksums": sums}
+        leaves = {name: stored(name, leaf) for name, leaf in named(tree).items()}
+        sums = {name: checksum(leaf) for name, leaf in leaves.items()}
+        record = {"about": dict(about or {}), "checksums": sums, "generators": generators(tree)}
         items = {
             "state": self._args.StandardSave({n: leaf for n, leaf in leaves.items() if leaf.size} or EMPTY),
             "about": self._args.JsonSave(record | {"record": _record_checksum(record)}),
@@ -121,23 +121,29 @@ class Checkpoints:
         Raises:
           Unreadable: for one that is damaged or has another structure, shapes or dtypes.
         """
-        sums = self._record(step)["checksums"]
+        record = self._record(step)
+        sums = record["checksums"]
         found = self._read(step, "state", self._args.StandardRestore())
-        wanted = _named(like)
+        wanted = named(like)
         if sums.keys() != wanted.keys():
             odd = sorted(sums.keys() ^ wanted.keys())[0]
             raise self._unreadable(step, f"its arrays are others than asked for, {odd} first")
+        kept, asked = record["generators"], generators(like)
+        for name in sums if kept is not None else ():
+            if kept.get(name) != asked.get(name):
+                was, wish = (f"a key of {g[name]}" if name in g else "no random key" for g in (kept, asked))
+                raise self._unreadable(step, f"{name} is {was}, but {wish} was asked for")
         leaves = []
         for name, one in wanted.items():
-            want = _shape_of(name, one)
+            want = like_stored(name, one)
             leaf = np.asarray(found.get(name, np.zeros(want.shape, want.dtype)))
             if (leaf.shape, leaf.dtype) != (want.shape, want.dtype):
                 raise self._unreadable(
                     step, f"{name} is {leaf.dtype}{leaf.shape}, not {np.dtype(want.dtype)}{want.shape}"
                 )
-            if _checksum(leaf) != sums[name]:
+            if checksum(leaf) != sums[name]:
                 raise self._unreadable(step, f"the numbers of {name} are not those that were written")
-            leaves.append(_given_back(leaf, one))
+            leaves.append(given_back(leaf, one))
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def set_aside(self, step: int) -> None:
@@ -147,14 +153,15 @@ class Checkpoints:
         (self.folder / str(step)).rename(aside)
         self._manager.reload()
 
-    def _record(self, step: int) -> dict[str, dict[str, Any]]:
+    def _record(self, step: int) -> dict[str, Any]:
         record = self._read(step, "about", self._args.JsonRestore())
-        if not isinstance(record, dict) or not all(isinstance(record.get(k), dict) for k in ("about", "checksums")):
+        parts = {"about", "checksums"}
+        if not isinstance(record, dict) or not all(isinstance(record.get(part), dict) for part in parts):
             raise self._unreadable(step, "it was not written by sps_jax")
-        sum_of_it = record.pop("record", None)  # None: written before there was one
-        if record.keys() != {"about", "checksums"} or sum_of_it not in (None, _record_checksum(record)):
+        sum_of_it = record.pop("record", None)  # None: written before there was one, or generators
+        if record.keys() - {"generators"} != parts or sum_of_it not in (None, _record_checksum(record)):
             raise self._unreadable(step, "its record is not what was written")
-        return record
+        return {"generators": None} | record
 
     def _read(self, step: int, item: str, how: Any) -> Any:
         try:
@@ -195,46 +202,8 @@ def restore(folder: str | os.PathLike[str], like: Tree, step: int | None = None)
         return checkpoints.restore(steps[-1] if step is None else step, like)
 
 
-def _named(tree: Tree) -> dict[str, Any]:
-    """The leaves by their paths."""
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
-
-
 EMPTY = {"nothing": np.zeros(1, np.uint8)}
 """What stands for a tree without a number: orbax writes no empty ones."""
-NUMBERS = (bool, int, float, complex)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(getattr(leaf, "dtype", np.dtype(bool)), jax.dtypes.prng_key)
-
-
-def _stored(name: str, leaf: Any) -> np.ndarray:
-    """A copy of a leaf as an array of numbers; raises a ``ValueError`` that names it where it is none."""
-    plain = jax.random.key_data(leaf) if _is_key(leaf) else leaf
-    if isinstance(plain, (*NUMBERS, np.generic, np.ndarray, jax.Array)) and np.asarray(plain).dtype.kind not in "OUSMm":
-        return np.array(plain)
-    what = f"an array of {leaf.dtype}" if isinstance(leaf, np.ndarray) else f"of type {type(leaf).__name__}"
-    where = name or "the tree"
-    raise ValueError(f"{where} is {what}; a checkpoint holds arrays of numbers, JAX random keys and Python's numbers")
-
-
-def _shape_of(name: str, like: Any) -> Any:
-    """Shape and dtype of what stands for a leaf like this one."""
-    if _is_key(like):
-        return jax.eval_shape(jax.random.key_data, like)
-    return like if hasattr(like, "shape") and hasattr(like, "dtype") else _stored(name, like)
-
-
-def _given_back(leaf: np.ndarray, like: Any) -> Any:
-    """What was stored as an array, as a leaf like this one."""
-    if _is_key(like):
-        return jax.random.wrap_key_data(jax.numpy.asarray(leaf), impl=jax.random.key_impl(like))
-    return type(like)(leaf.item()) if isinstance(like, NUMBERS) and not isinstance(like, np.generic) else leaf
-
-
-def _checksum(leaf: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
 
 
 def _record_checksum(record: Mapping[str, Any]) -> int:

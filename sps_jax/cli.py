@@ -12,6 +12,7 @@ import tyro
 from sps_jax import __version__, processes, speech, start
 from sps_jax.data_command import Data, data
 from sps_jax.doctor_command import Doctor, doctor
+from sps_jax.files import at_home
 from sps_jax.list_command import List, list_all
 from sps_jax.options import command_type
 from sps_jax.resume_command import Resume, resume
@@ -62,16 +63,13 @@ def expanded(options: Any) -> Any:
     Raises:
       ValueError: for a ``~name`` of nobody.
     """
-    try:
-        return dataclasses.replace(options, **{name: _at_home(value) for name, value in vars(options).items()})
-    except RuntimeError as error:
-        raise ValueError(f"a path begins with ~, but there is no such home folder ({error})") from None
+    return dataclasses.replace(options, **{name: _expanded(value) for name, value in vars(options).items()})
 
 
-def _at_home(value: Any) -> Any:
+def _expanded(value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple(map(_at_home, value))
-    return value.expanduser() if isinstance(value, Path) else value
+        return tuple(map(_expanded, value))
+    return at_home(value) if isinstance(value, Path) else value
 
 
 def status_of(work: Callable[[], int]) -> int:

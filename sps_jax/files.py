@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read with a check: text, JSON, a JSON object a line; and folders."""
+"""Files that are written whole or not at all, and read with a check: text, JSON, a JSON object a line; and paths."""
 
 import contextlib
 import json
@@ -7,6 +7,22 @@ import tempfile  # noqa: F401 (of the examples)
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """A path that a user gave, with a home folder in place of ``~`` or ``~name`` at its beginning.
+
+    Raises:
+      ValueError: where there is no such home.
+
+    Example:
+      >>> at_home("results/fig.pdf").as_posix()
+      'results/fig.pdf'
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{os.fspath(path)} begins with ~, but there is no such home folder") from None
 
 
 def write_text(path: Path, text: str) -> None:

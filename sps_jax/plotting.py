@@ -1,15 +1,17 @@
 """Pictures of results, into a file or, for a notebook to show, as figures."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import ticker
+from matplotlib import rc_context, ticker
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sps_jax.errors import unknown
+from sps_jax.files import at_home
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -28,7 +30,7 @@ def curves(
     metric: str,
     against: str,
     title: str,
-    path: Path | None = None,
+    path: str | os.PathLike[str] | None = None,
 ) -> Figure:
     """``metric`` against a column of ``LABELS``: a line a method, the mean over seeds, in a band from least to most.
 
@@ -40,7 +42,7 @@ def curves(
     Raises:
       ValueError: for a suffix of no format, before anything is drawn.
     """
-    path = None if path is None else picture(path)
+    file = None if path is None else picture(path)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     styles = [(dash, look) for dash in ("-", "--", ":") for look in zip(COLOURS, MARKERS, strict=True)]
@@ -66,7 +68,7 @@ def curves(
         figure.legend(loc="outside right upper", edgecolor="none")
     else:
         axes.legend(framealpha=0.8, edgecolor="none")
-    return _saved(figure, path)
+    return _saved(figure, file)
 
 
 def heat_map(
@@ -74,7 +76,7 @@ def heat_map(
     rows: tuple[str, Sequence],
     columns: tuple[str, Sequence],
     title: str,
-    path: Path | None = None,
+    path: str | os.PathLike[str] | None = None,
     missing: str = "diverged",
 ) -> Figure:
     """``values`` (len(rows), len(columns)) as colours and numbers; NaN stays white.
@@ -87,7 +89,7 @@ def heat_map(
     Raises:
       ValueError: for a suffix of no format, before anything is drawn.
     """
-    path = None if path is None else picture(path)
+    file = None if path is None else picture(path)
     figure = Figure(figsize=(2 + len(columns[1]), 1.5 + 0.6 * len(rows[1])), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(values, cmap="viridis", aspect="auto", origin="lower")
@@ -101,32 +103,37 @@ def heat_map(
         axes.text(j, i, shown, ha="center", va="center", color="black" if not value < middle else "white")
     axes.set_title(title)
     figure.colorbar(image)
-    return _saved(figure, path)
+    return _saved(figure, file)
 
 
-def picture(path: Path) -> Path:
+def picture(path: str | os.PathLike[str]) -> Path:
     """The file of a picture: its suffix says the format, PNG where there is none.
 
     Raises:
       ValueError: for a suffix of no format.
 
     Example:
-      >>> picture(Path("curves.pdf")).name, picture(Path("curves")).name
+      >>> picture("curves.pdf").name, picture("curves").name
       ('curves.pdf', 'curves.png')
     """
-    path = path.expanduser()
-    formats = FigureCanvasAgg.get_supported_filetypes()
-    suffix = path.suffix.removeprefix(".")
-    if suffix and suffix.lower() not in formats:
+    path = at_home(path)
+    formats = FigureCanvasAgg.get_supported_filetypes().keys() - NO_PICTURES
+    _, dot, suffix = path.name.rpartition(".")
+    if dot and suffix.lower() not in formats:
         raise unknown(f"format of the picture {path.name}, its suffix", suffix, sorted(formats))
-    return path if suffix else path.with_name(f"{path.name}.png")
+    return path if dot else path.with_name(f"{path.name}.png")
+
+
+NO_PICTURES = {"raw", "rgba", "pgf"}
+"""Formats of Matplotlib that no viewer opens, or that need LaTeX to be written."""
+DATES = {"pdf": "CreationDate", "svg": "Date", "svgz": "Date"}
+"""What would make two pictures of the same records differ; eps, ps and the archive of svgz keep the time."""
 
 
 def _saved(figure: Figure, path: Path | None) -> Figure:
     if path is not None:
-        path = picture(path)
         partial, kind = path.with_name(f".{path.name}"), path.suffix[1:].lower()
-        when = {"pdf": "CreationDate", "ps": "CreationDate", "eps": "CreationDate", "svg": "Date"}.get(kind)
-        figure.savefig(partial, format=kind, dpi=150, metadata={when: None} if when else None)
+        with rc_context({"svg.hashsalt": "sps_jax"}):  # else names of shapes are random
+            figure.savefig(partial, format=kind, dpi=150, metadata={DATES[kind]: None} if kind in DATES else None)
         partial.replace(path)
     return figure

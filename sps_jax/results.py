@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sps_jax.files import (
+    at_home,
+    write_jsonl,  # noqa: F401 (of the examples)
+)
 from sps_jax.files import read_jsonl as read_jsonl
-from sps_jax.files import write_jsonl  # noqa: F401 (of the examples)
 
 if TYPE_CHECKING:
     import pandas
@@ -76,7 +79,7 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
     import pandas  # heavy
 
     rows = []
-    for folder in (Path(one).expanduser() for one in folders):
+    for folder in map(at_home, folders):
         own = read_records(folder)
         if not own:
             raise ValueError(f"{folder} holds no results: there are no records in a metrics.jsonl")

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +21,7 @@ from sps_jax.algorithms.base import Algorithm
 from sps_jax.cohort import Cohort
 from sps_jax.engine import Round, State, enrolled
 from sps_jax.evaluation import client_means, control_sum, observe_server
+from sps_jax.files import at_home
 from sps_jax.history import asked_rounds, healthy_history
 from sps_jax.hyperparameters import Choices, Setup, in_its_precision, prepare
 from sps_jax.participation import Member, Participants, Shares, drawn
@@ -137,7 +137,7 @@ def _room(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, 
     """An array to be written: in host memory, or the file of this number in ``folder``."""
     if folder is None or 0 in shape:  # no file can be mapped that is empty
         return np.empty(shape, dtype)
-    folder = Path(folder).expanduser()
+    folder = at_home(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return np.lib.format.open_memmap(folder / f"memory-{number}.npy", "w+", dtype, shape)
 

@@ -14,6 +14,7 @@ FLOORS = {  # a module, or a folder with all its modules but those named by them
     "scalars": 0,
     "containers": 0,
     "files": 0,
+    "checkpoint_leaves": 0,
     "stopping": 0,
     "processes": 0,
     "speech": 0,

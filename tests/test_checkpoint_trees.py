@@ -7,6 +7,7 @@ import pytest
 
 from sps_jax import checkpoint, experiment
 from sps_jax.algorithms import ALGORITHMS
+from sps_jax.checkpoint_leaves import named
 from sps_jax.from_options import build_problem
 from sps_jax.job import prepare_algorithm
 from sps_jax.options import command_type
@@ -54,8 +55,8 @@ def test_a_tree_comes_back_bit_by_bit_and_only_the_last_few_are_kept(tmp_path):
         assert checkpoints.steps() == [2, 10] and checkpoints.about(2) == {"step": 2}
     found = checkpoint.restore(tmp_path, TREE)
     assert found.keys() == TREE.keys() and type(found["a"]) is tuple
-    for name, leaf in checkpoint._named(TREE).items():
-        np.testing.assert_array_equal(checkpoint._named(found)[name], leaf, strict=True)
+    for name, leaf in named(TREE).items():
+        np.testing.assert_array_equal(named(found)[name], leaf, strict=True)
 
 
 def test_restore_refuses_what_is_not_there_damaged_or_of_another_shape(tmp_path):

@@ -77,7 +77,7 @@ for (name, options), title in [m for m in zip(METHODS, IDS) if m[1] in {some} or
     for plan in {plans}:
         other, other_history = run(plan)
         pairs = zip(jax.tree.leaves((state.server, state.memory)), jax.tree.leaves((other.server, other.memory)))
-        gaps += [float(np.abs(np.asarray(a) - np.asarray(b)).max()) / scale for a, b in pairs]
+        gaps += [float(np.abs(np.subtract(a, b, dtype=np.float64)).max()) / scale for a, b in pairs]  # of booleans too
         for column in ("uplink_bits", "downlink_bits", "iteration"):
             assert (history[column] == other_history[column]).all(), (title, plan, column)
     seen[title] = max(gaps)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax import checkpoint, plotting, results
+from sps_jax import checkpoint, datasets, plotting, results
 from sps_jax.algorithms import ALGORITHMS
+from sps_jax.datasets.libsvm import published
 from sps_jax.datasets.prepare import unix_text
 from sps_jax.problems import quadratic
 from sps_jax.sweeping import grid, sweep
@@ -64,12 +65,21 @@ def test_a_picture_has_the_format_of_its_suffix(name, begins, tmp_path):
         assert written.read_bytes().startswith(begins)
 
 
-def test_a_pdf_has_no_date(tmp_path):
+@pytest.mark.parametrize("name", ["fig.pdf", "fig.svg", "fig.png"])
+def test_the_same_records_are_the_same_picture(name, tmp_path):
+    """Without a date, and with the same names of shapes."""
     pictures = []
     for _ in range(2):
-        plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", tmp_path / "fig.pdf")
-        pictures.append((tmp_path / "fig.pdf").read_bytes())
-    assert pictures[0] == pictures[1] and b"CreationDate" not in pictures[0]
+        plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", str(tmp_path / name))
+        pictures.append((tmp_path / name).read_bytes())
+    assert pictures[0] == pictures[1] and b"Date" not in pictures[0] and b"<dc:date>" not in pictures[0]
+
+
+@pytest.mark.parametrize("name", ["fig.pgf", "fig.raw", "fig.rgba", "fig."])
+def test_what_no_viewer_opens_is_no_picture(name, tmp_path):
+    with pytest.raises(ValueError, match=rf"unknown format of the picture {name}"):
+        plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_format_that_is_none_is_refused_before_anything_is_read_or_drawn(command, tmp_path):
@@ -92,6 +102,13 @@ TREES = {
     "nothing": {"none": None, "empty": (), "more": []},
     "no entries": {"x": np.zeros((0, 2))},
     "a number alone": 7,
+    "numbers of NumPy": {
+        "float32": np.float32(2),
+        "float64": np.float64(2),
+        "int": np.int16(2),
+        "bool": np.bool_(True),
+    },
+    "small": {"bfloat16": np.ones(3, jnp.bfloat16), "int4": jnp.ones(3, jnp.int4), "f8": jnp.ones(3, jnp.float8_e5m2)},
 }
 
 
@@ -103,6 +120,7 @@ def test_a_tree_comes_back_as_it_was(name, tmp_path):
     found = checkpoint.restore(tmp_path / "kept", tree)
     assert jax.tree.structure(found) == jax.tree.structure(tree)
     for one, like in zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True):
+        assert isinstance(one, np.generic) == isinstance(like, np.generic)
         if hasattr(like, "dtype"):
             assert one.dtype == like.dtype and one.shape == like.shape
         else:
@@ -121,12 +139,57 @@ def test_a_tree_comes_back_as_it_was(name, tmp_path):
         ("text", "of type str"),
         (print, "of type builtin"),
         (np.array(["a"]), "an array of <U1"),
-        (10**30, "of type int"),
+        (10**30, f"the integer {10**30}, which 64 bits with a sign do not hold"),
+        (2**63, f"the integer {2**63}"),
+        (np.zeros(2, np.longdouble), f"an array of {np.dtype(np.longdouble)}"),
+        (np.zeros(2, "f4,i4"), "an array of "),
+        (np.zeros(2, jnp.uint4), "an array of uint4"),
+        (np.zeros(2, "m8[s]"), "an array of timedelta"),
     ],
 )
 def test_a_leaf_that_cannot_be_kept_is_named(leaf, what, tmp_path):
     with pytest.raises(ValueError, match=rf"\['odd'\] is {what}.*a checkpoint holds arrays of numbers"):
         checkpoint.save(tmp_path / "kept", 1, {"fine": np.ones(2), "odd": leaf})
+
+
+KEYS = {
+    "rbg": jax.random.key(3, impl="rbg"),
+    "unsafe_rbg": jax.random.key(3, impl="unsafe_rbg"),
+    "none": np.ones(4, "u4"),
+}
+
+
+@pytest.mark.parametrize(("kept", "asked"), [(a, b) for a in KEYS for b in KEYS])
+def test_a_key_comes_back_as_one_of_its_own_generator(kept, asked, tmp_path):
+    """Both generators' keys are four integers of 32 bits, as are four integers that are no key."""
+    checkpoint.save(tmp_path / "kept", 1, {"key": KEYS[kept]})
+    if kept == asked:
+        assert checkpoint.restore(tmp_path / "kept", {"key": KEYS[asked]})["key"].dtype == KEYS[kept].dtype
+        return
+    what = {"none": "no random key"}
+    says = (
+        rf"\['key'\] is {what.get(kept, f'a key of {kept}')}, but {what.get(asked, f'a key of {asked}')} was asked for"
+    )
+    with pytest.raises(checkpoint.Unreadable, match=says):
+        checkpoint.restore(tmp_path / "kept", {"key": KEYS[asked]})
+
+
+def test_a_tree_may_be_asked_for_by_abstract_leaves(tmp_path):
+    tree = {"key": jax.random.key(3, impl="rbg"), "x": np.arange(3.0)}
+    checkpoint.save(tmp_path / "kept", 1, tree)
+    found = checkpoint.restore(
+        tmp_path / "kept", jax.eval_shape(lambda: {"key": tree["key"], "x": jnp.zeros(3)}) | {"x": tree["x"]}
+    )
+    np.testing.assert_array_equal(jax.random.key_data(found["key"]), jax.random.key_data(tree["key"]))
+
+
+def test_an_order_of_bytes_is_no_other_array(tmp_path):
+    """What was written on one machine is read on another; what comes back has the machine's own order."""
+    checkpoint.save(tmp_path / "kept", 1, {"x": np.arange(3, dtype=">f4")})
+    for like in (">f4", "<f4"):
+        found = checkpoint.restore(tmp_path / "kept", {"x": np.zeros(3, like)})["x"]
+        np.testing.assert_array_equal(found, [0, 1, 2])
+        assert found.dtype == np.float32 and found.dtype.isnative
 
 
 # --- files and grids ----------------------------------------------------------------------------------------------
@@ -143,6 +206,34 @@ def test_a_text_is_the_same_whoever_wrote_its_lines(change):
         "no newline": text[:-1],
     }[change]
     assert unix_text(changed) == text
+
+
+@pytest.mark.parametrize("change", ["comment", "comment behind", "empty lines", "no blank at the end", "tabs"])
+def test_a_libsvm_text_is_the_same_whoever_wrote_it(change):
+    """As it is published, with a blank behind each row."""
+    text = b"1 1:0.5 \n-1 2:1 4:1 \n"
+    changed = {
+        "comment": b"# from another tool\n" + text,
+        "comment behind": text.replace(b" \n", b" # row\n"),
+        "empty lines": text.replace(b"\n", b"\n\n"),
+        "no blank at the end": text.replace(b" \n", b"\n"),
+        "tabs": text.replace(b" ", b"\t"),
+    }[change]
+    assert changed != text and published(changed) == text
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda path: results.load(path),
+        lambda path: checkpoint.save(path, 1, {"x": 1}),
+        lambda path: plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", path),
+        lambda path: datasets.libsvm("a9a", manual_dir=path, data_dir=path),
+    ],
+)
+def test_a_home_of_nobody_is_named_in_python_too(use):
+    with pytest.raises(ValueError, match=r"~nobody-of-this-name/x\.png begins with ~, but"):
+        use("~nobody-of-this-name/x.png")
 
 
 def test_an_empty_grid_is_said_to_be_empty():

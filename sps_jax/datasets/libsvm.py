@@ -66,7 +66,7 @@ class SpsLibsvm(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # typ
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         source = SOURCES[self.builder_config.name]
         path = locate(source, dl_manager, self.name)
-        text = unix_text(_text(path, source.url))
+        text = published(_text(path, source.url))
         check_sha256(text, source, path)
         return {"train": self._generate_examples(text)}
 
@@ -75,6 +75,18 @@ class SpsLibsvm(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # typ
 
         x, y = load_svmlight_file(io.BytesIO(text), n_features=FEATURES[self.builder_config.name], dtype=np.float32)
         yield 0, {"part": 0, "x": x.toarray(), "y": (y == y.max()).astype(np.int32)}
+
+
+def published(text: bytes) -> bytes:
+    """The rows of a text as LIBSVM publishes them, without what editors and writers of others add or leave out.
+
+    Each is a label and its features, a blank behind each, then a newline; comments and empty lines are none.
+
+    >>> published(b"# two rows\\r\\n1  3:1\\t5:1 # first\\r\\n\\r\\n-1 4:1")
+    b'1 3:1 5:1 \\n-1 4:1 \\n'
+    """
+    rows = [line.partition(b"#")[0].split() for line in unix_text(text).split(b"\n")]
+    return b"".join(b" ".join(row) + b" \n" for row in rows if row)
 
 
 def _text(path: Path, url: str) -> bytes:

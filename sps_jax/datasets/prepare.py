@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import tqdm_utils
 
 from sps_jax.datasets.sources import Source
+from sps_jax.files import at_home
 
 PATIENCE = 5.0  # seconds to wait for an address to answer before saying that it does not
 
@@ -25,7 +26,7 @@ def manual_files(source: Source, manual_dir: str | os.PathLike[str]) -> list[Pat
 
     Raises FileNotFoundError, saying which file from which address was expected, where there is none.
     """
-    folder = Path(manual_dir).expanduser()
+    folder = at_home(manual_dir)
     found = sorted({path for name in source.files for path in folder.glob(name) if path.is_file()})
     if not found:
         state = "has none of" if folder.is_dir() else "is no folder; it should hold"
@@ -134,7 +135,7 @@ def prepared(
 def root_of(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """Where prepared data lie: ``data_dir``, else ``TFDS_DATA_DIR``, else TFDS's default."""
     # TFDS reads the variable when it is imported; here it counts when the data are asked for.
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+    return at_home(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR)
 
 
 def copies(

@@ -40,13 +40,18 @@ def init(key):
     return {name: jax.random.normal(k, s) / 2 for (name, s), k in zip(SHAPES.items(), keys, strict=True)}
 
 
+OFFSET = {name: np.random.default_rng(1).normal(size=SHAPES[name]).astype(np.float32) for name in PRUNABLE}
+"""What is added to the weights, so that a unit of which all are pruned passes signals and gradients on."""
+
+
 def loss(params, a, y):
-    return jnp.sum((jnp.tanh(a @ params["first"]) @ params["last"] + params["bias"][None] - y) ** 2, axis=1)
+    first, last = (params[name] + OFFSET[name] for name in PRUNABLE)
+    return jnp.sum((jnp.tanh(a @ first) @ last + params["bias"][None] - y) ** 2, axis=1)
 
 
 @cache
 def problem():
-    """Two layers on random data, float32, no gradient of which is zero anywhere."""
+    """Two layers on random data, float32, no gradient of which is zero anywhere, whatever is pruned."""
     generator = np.random.default_rng(0)
     a, y = (jnp.asarray(generator.normal(size=(CLIENTS, 8, d)), jnp.float32) for d in (6, 4))
     return Problem((a, y), jnp.full(CLIENTS, 8, jnp.int32), None, jnp.float32(0.01), init=init, loss=loss)
