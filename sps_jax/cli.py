@@ -1,6 +1,7 @@
 """The command line ``sps-jax``: its commands, and what they end with."""
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,20 @@ def command(arguments: list[str]) -> int:
         Doctor: doctor,
     }
     speech.hush(getattr(options, "quiet", False))
-    return processes.leave(status_of(lambda: work[type(options)](expanded(options))))
+    return processes.leave(status_of(lambda: work[type(options)](expanded(heard(options, arguments)))))
+
+
+def heard(options: Any, arguments: list[str]) -> Any:
+    """The options, if each list that is named has a value; else it would be its default, and nobody would know.
+
+    Raises:
+      ValueError: for one without.
+    """
+    for argument, following in itertools.pairwise([*arguments, "--"]):
+        given = getattr(options, argument.removeprefix("--").replace("-", "_"), None)
+        if argument.startswith("--") and following.startswith("--") and isinstance(given, tuple):
+            raise ValueError(f"{argument} has no value")
+    return options
 
 
 def expanded(options: Any) -> Any:

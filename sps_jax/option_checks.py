@@ -1,5 +1,6 @@
 """What of the options can be judged before anything is loaded."""
 
+import dataclasses
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -81,16 +82,18 @@ def check_names(options: Any) -> None:
         raise ValueError(f"name each algorithm once, and at least one: {', '.join(options.algorithm) or 'none given'}")
 
 
+COMMON = {"prob": "prob", "local_steps": "prob", "sparsity": "sparsity", "sparsity_rounds": "sparsity"}
+COMMON |= dict.fromkeys(("criterion", "structure", "scope", "prune_leaves", "prune_ends"), "prune")
+"""The common options that not every algorithm has, and the parameter of those that do."""
+
+
 def refuse_strangers(options: Run) -> None:
-    """Raise for an own option that neither the problem nor any of the algorithms has."""
+    """Raise for an option that was given, and that neither the problem nor any of the algorithms has."""
     used = [PROBLEMS[options.problem], *(ALGORITHMS[name] for name in options.algorithm)]
-    for name in own_options(MAKERS):
-        if getattr(options, name) is not None and not any(name in inspect.signature(make).parameters for make in used):
+    taken = {name for make in used for name in inspect.signature(make).parameters}
+    untold = {field.name: {field.default} for field in dataclasses.fields(Run)}
+    untold |= {"prob": {None, 1}, "local_steps": {None, 1}}  # what a method without a coin does
+    for name, needed in ({name: name for name in own_options(MAKERS)} | COMMON).items():
+        if getattr(options, name) not in untold.get(name, {None}) and needed not in taken:
             chosen = ", ".join([options.problem, *options.algorithm])
             raise ValueError(f"--{name.replace('_', '-')} is an option of none of {chosen}")
-    if options.sparsity_rounds is not None and not any(
-        "sparsity" in inspect.signature(make).parameters for make in used
-    ):
-        raise ValueError(f"--sparsity-rounds is for a method with a sparsity, none of {', '.join(options.algorithm)}")
-    if options.prune_leaves and not any("prune" in inspect.signature(make).parameters for make in used):
-        raise ValueError(f"--prune-leaves is for a method that prunes, none of {', '.join(options.algorithm)}")

@@ -66,7 +66,7 @@ def points(options: Any) -> list[tuple[str, Run]]:
     """The single runs of a sweep: an algorithm and its options each, for one seed.
 
     Raises:
-      ValueError: for a value that is no number, several values of what the problem has, or values of an own option
+      ValueError: for a value that is no number, several values of what the problem has, or values of an option
         that neither the problem nor any of the algorithms has; for more than :data:`MOST` points.
     """
     made, of_problem = command_type(), set(inspect.signature(PROBLEMS[options.problem]).parameters)
@@ -75,8 +75,10 @@ def points(options: Any) -> list[tuple[str, Run]]:
     for option, chosen in several.items():
         if option in of_problem and len(chosen) > 1:
             raise ValueError(f"--{option} is an option of the problem {options.problem}: give one value")
-        if chosen and option in own_options(MAKERS) and not any(option in each for each in takes.values()):
-            raise ValueError(f"--{option} is an option of none of {', '.join([options.problem, *takes])}")
+        if chosen and not any(option in each for each in takes.values()):
+            raise ValueError(
+                f"--{option.replace('_', '-')} is an option of none of {', '.join([options.problem, *takes])}"
+            )
     defaults = {field.name: field.default for field in dataclasses.fields(made)}
     common = {name: getattr(options, name) for name in defaults}
     found = []

@@ -40,6 +40,28 @@ def test_a_tilde_is_the_home_folder_in_every_path(command, tmp_path, monkeypatch
     assert refused.returncode == 2 and "home folder" in refused.stderr and "Traceback" not in refused.stderr
 
 
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("sweep", "--sparsity", "--rounds", 2), "--sparsity has no value"),
+        (("run", "--rounds", 2, "--prune-leaves"), "--prune-leaves has no value"),
+        (("run", "--algorithm", "gd", "--sparsity", 0.5), "--sparsity is an option of none of quadratic, gd"),
+        (("sweep", "--algorithm", "gd", "--sparsity", 0.5, 0.9), "--sparsity is an option of none of quadratic, gd"),
+        (("run", "--algorithm", "gd", "--structure", "rows"), "--structure is an option of none of quadratic, gd"),
+        (("run", "--algorithm", "fedavg", "--no-prune-ends"), "--prune-ends is an option of none of quadratic, fedavg"),
+        (("run", "--algorithm", "gd", "--local-steps", 5), "--local-steps is an option of none of quadratic, gd"),
+        (("sweep", "--algorithm", "gd", "--prob", 0.5), "--prob is an option of none of quadratic, gd"),
+    ],
+)
+def test_an_option_that_nothing_hears_is_refused(arguments, says, command, tmp_path):
+    """An option without a value, and one that no method of the run has; neither may be passed over."""
+    done = command(*arguments, "--problem", "quadratic", "--quiet")
+    assert done.returncode == 2 and done.stderr == f"sps-jax: error: {says}\n" and not list(tmp_path.iterdir())
+
+
 # --- pictures -----------------------------------------------------------------------------------------------------
 
 
