@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sps_jax.files import append_jsonl
+from sps_jax.results.files import append_jsonl
 
 CLIENTS, PARAMETERS = 100, 7_850
 COMMAND = ["--problem", "femnist", "--classes", "digits", "--clients", str(CLIENTS), "--algorithm", "sparse_proxskip"]
@@ -44,7 +44,7 @@ def measure(manual_dir: Path, rounds: int, every: int | None) -> dict:
 
 def alone(floats: int, saves: int = 20) -> dict:
     """Milliseconds that a checkpoint of so many floats takes, of the clock and of processors, in this process."""
-    from sps_jax.checkpoint import Checkpoints
+    from sps_jax.runs.checkpoint import Checkpoints
 
     tree = {"memory": np.random.default_rng(0).normal(size=floats).astype(np.float32)}
     with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:

@@ -46,7 +46,7 @@ def ours(job: str, conv: str, rounds: int, repeats: int, precision: str = "float
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if conv == "Conv" else 1)
     _, problem, setup, hyper, schedule, key = build(job, conv, precision)
     from sps_jax import Plan, choose, shapes
-    from sps_jax.simulation import placed, run_rounds, start_rounds
+    from sps_jax.simulation.simulate import placed, run_rounds, start_rounds
 
     plan = choose(shapes(setup, hyper, problem), problem) if conv == "Conv" else Plan()
     asked = jnp.zeros(rounds, bool)
@@ -105,8 +105,8 @@ def build(job: str, conv: str, precision: str = "float32"):
 
 def torchs(job: str, python: str, rounds: int, repeats: int) -> dict:
     """One measurement of the PyTorch loop, in a process of its own."""
-    from sps_jax.schedule import split_key
-    from sps_jax.sparsify import Sparsifier, kept
+    from sps_jax.compression import Sparsifier, kept
+    from sps_jax.simulation.schedule import split_key
 
     model, *_, key = build(job, "Conv")
     params = model.init(split_key(key).init)["params"]

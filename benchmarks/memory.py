@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from sps_jax import files
+from sps_jax.results import files
 
 COMMON = ["--problem", "synthetic_logistic", "--local-steps", "10", "--algorithm", "sparse_proxskip"]
 RUNS = (

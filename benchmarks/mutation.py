@@ -45,14 +45,14 @@ def of_method(names: str, *more: str) -> list[str]:
 
 
 TESTS: dict[str, list[str]] = {
-    "communication": ["tests/test_communication.py", "tests/test_sparsifiers.py"],
-    "quantize": ["tests/algorithms/test_compression.py"],
-    "sparsify/threshold": SPARSIFY,
-    "sparsify/straight_through": SPARSIFY,
-    "sparsify/sparsifier": SPARSIFIERS,
-    "sparsify/structures": SPARSIFIERS,
-    "sparsify/scopes": [*SPARSIFY, "tests/test_deep.py -k first_and_last", "tests/test_sparsifiers.py"],
-    "sparsify/criteria": SPARSIFIERS,
+    "compression/bits": ["tests/test_communication.py", "tests/test_sparsifiers.py"],
+    "compression/quantize": ["tests/algorithms/test_compression.py"],
+    "compression/threshold": SPARSIFY,
+    "compression/straight_through": SPARSIFY,
+    "compression/sparsifier": SPARSIFIERS,
+    "compression/structures": SPARSIFIERS,
+    "compression/scopes": [*SPARSIFY, "tests/test_deep.py -k first_and_last", "tests/test_sparsifiers.py"],
+    "compression/criteria": SPARSIFIERS,
     "algorithms/base": [f"{CONTRACT} -k clipping_or_momentum_or_unequal", f"{CONTRACT} -k scaffold"],
     "algorithms/pruning": of_method("pruning_or_sparse", f"{CONTRACT} -k nonzeros", "tests/test_sparsifiers.py"),
     "algorithms/ramped": ["tests/test_sparsifiers.py"],

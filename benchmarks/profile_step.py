@@ -21,7 +21,7 @@ from job import JOBS, make_job
 from peers.ours import METHODS, problem_and_hyper
 
 from sps_jax import Plan, choose, prepare, shapes
-from sps_jax.simulation import run_rounds, start_rounds
+from sps_jax.simulation.simulate import run_rounds, start_rounds
 
 ROUNDS = 4
 

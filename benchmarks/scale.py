@@ -29,10 +29,11 @@ import psutil
 from scaling import timed
 
 import sps_jax as sps
-from sps_jax import files, results
-from sps_jax.plan import Plan
-from sps_jax.planning import footprint
+from sps_jax import results
+from sps_jax.layout import Plan
 from sps_jax.problems import synthetic_logistic
+from sps_jax.results import files
+from sps_jax.simulation.placement import footprint
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

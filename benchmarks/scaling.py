@@ -24,9 +24,9 @@ from speed import roofline
 
 from sps_jax import Plan, Problem, placed, prepare, proxskip
 from sps_jax.models import linear
-from sps_jax.planning import footprint, shapes
 from sps_jax.problems.losses import loss_of
-from sps_jax.simulation import run_rounds, start_rounds
+from sps_jax.simulation.placement import footprint, shapes
+from sps_jax.simulation.simulate import run_rounds, start_rounds
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

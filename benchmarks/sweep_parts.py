@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import sps_jax as sps
-from sps_jax.plan import Plan
+from sps_jax.layout import Plan
 from sps_jax.problems import digits
-from sps_jax.simulation import run_rounds, start_rounds
+from sps_jax.simulation.simulate import run_rounds, start_rounds
 
 STEPS, ROUNDS, LOCAL_STEPS = 300, 100, 10
 HYPER = {"stepsize": 0.5, "sparsity": 0.9}

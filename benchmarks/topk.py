@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sps_jax.sparsify import topk_mask
+from sps_jax.compression import topk_mask
 
 SIZES = [(1, 1_000), (1, 10_000), (1, 48_670), (1, 100_000), (1, 1_000_000), (1, 11_173_962), (100, 48_670)]
 QUICK = [(1, 1_000), (1, 48_670), (4, 10_000)]

@@ -19,14 +19,14 @@ from pathlib import Path
 import jax
 import tyro
 
-from sps_jax import files, report
-from sps_jax.experiment import compile_blocks, run_blocks
-from sps_jax.from_options import build_problem, pruned_leaves, use_devices
-from sps_jax.hyperparameters import recorded
-from sps_jax.job import configuration, keep_compiled, lay_out_run, prepare_algorithm
-from sps_jax.option_checks import check, refuse_strangers
-from sps_jax.options import Run, command_type
-from sps_jax.schedule import random_key
+from sps_jax.cli.from_options import build_problem, pruned_leaves, use_devices
+from sps_jax.cli.job import configuration, keep_compiled, lay_out_run, prepare_algorithm
+from sps_jax.cli.option_checks import check, refuse_strangers
+from sps_jax.cli.options import Run, command_type
+from sps_jax.results import files, report
+from sps_jax.runs.blocks import compile_blocks, run_blocks
+from sps_jax.simulation.method import recorded
+from sps_jax.simulation.schedule import random_key
 
 
 def compile_rounds(options: Run, name: str, problem, devices: int | None, test: bool) -> Callable:

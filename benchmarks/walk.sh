@@ -16,7 +16,7 @@ import sps_jax as sps
 draw = np.random.default_rng(0)
 x, who = draw.normal(size=(600, 20)), draw.integers(0, 8, 600)
 y = (x[:, 0] + 0.3 * draw.normal(size=600) > 0).astype(int)
-problem = sps.Problem.from_arrays(x, y, who, loss="logistic", ridge=1e-3, test=0.2)
+problem = sps.from_arrays(x, y, who, loss="logistic", ridge=1e-3, test=0.2)
 hyper = dict(stepsize=1 / float(problem.smoothness.max()), prob=0.2, sparsity=0.8)
 state, history = sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), rounds=40)
 print("own data, test accuracy", history["test_accuracy"][-1])

@@ -41,8 +41,8 @@ def point(devices: int, classes: int, steps: int, quick: bool) -> dict:
     from scaling import BATCH, FEATURES, made, timed
 
     from sps_jax import Plan, clients_mesh, placed, prepare, proxskip
-    from sps_jax.engine import one_round
-    from sps_jax.simulation import start_rounds
+    from sps_jax.simulation.round import one_round
+    from sps_jax.simulation.simulate import start_rounds
 
     here = 4 if quick else 20 if classes > 500 else 200
     problem = made(here * devices, classes)
@@ -136,7 +136,7 @@ def main() -> None:
             print(json.dumps(record), flush=True)
             where = (classes, steps, devices)
             fastest[where] = min(fastest.get(where, record), record, key=lambda r: r["seconds_per_round"])
-    from sps_jax import files
+    from sps_jax.results import files
 
     options.out.mkdir(parents=True, exist_ok=True)
     records = [fastest[where] for where in points]

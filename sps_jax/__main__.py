@@ -3,11 +3,12 @@
 import os
 import sys
 
-from sps_jax import speech, start, streams
+from sps_jax.cli import streams
+from sps_jax.runs import console, environment
 
 
 def main() -> None:
-    """Run the command line; it ends with the status of :func:`sps_jax.cli.command`, 1 where its output is lost."""
+    """Run the command line; it ends with the status of :func:`sps_jax.cli.main.command`, 1 where its output is lost."""
     sys.stdout, sys.stderr = streams.tolerant(sys.stdout), streams.tolerant(sys.stderr)
     os.environ.pop("MPLBACKEND", None)  # pictures are files; matplotlib does not even import where it is misspelt
     status = begin()
@@ -19,13 +20,13 @@ def main() -> None:
 
 def begin() -> int:
     """Import the commands and run the one that is asked for; returns the exit status."""
-    speech.hush("--quiet" in sys.argv)
-    speech.doing("importing")
+    console.hush("--quiet" in sys.argv)
+    console.doing("importing")
     try:
-        from sps_jax.cli import command  # matplotlib and data sets are not needed to import the package
+        from sps_jax.cli.main import command  # matplotlib and data sets are not needed to import the package
     except Exception as error:
-        start.give_up(error)
-    speech.doing("")
+        environment.give_up(error)
+    console.doing("")
     try:
         return command(sys.argv[1:])
     except SystemExit as end:  # tyro's, after help or for an option that it does not know

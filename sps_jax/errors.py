@@ -1,7 +1,14 @@
-"""How the border says no: what was wrong, what is allowed, the nearest right spelling."""
+"""Checks of what users give: single numbers, names from a table, and the sentences that refuse what is neither."""
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+SCALARS = (bool, int, float, complex, str, bytes, np.generic)
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> ValueError:
@@ -14,3 +21,93 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> ValueError:
     near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.5)
     guess = f" did you mean {near[0]!r}?" if near else ""
     return ValueError(f"unknown {kind} {name!r}:{guess} Allowed: {', '.join(allowed)}")
+
+
+def real(value: Any) -> int | float | None:
+    """``value`` as Python's own number; None where it is no single real number, but a boolean, masked or text, say.
+
+    >>> real(np.float32(0.5)), real(np.array(3)), real(np.ma.masked), real("0.5"), real([0.5])
+    (0.5, 3, None, None, None)
+    """
+    if isinstance(value, bool | np.bool_) or (isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value)):
+        return None
+    if isinstance(value, Real):
+        return value.item() if isinstance(value, np.generic) else value if isinstance(value, int) else float(value)
+    if getattr(value, "shape", None) != () or not hasattr(value, "__array__"):
+        return None
+    try:
+        item = np.asarray(value).item()
+    except Exception:  # a key, or a tensor with a gradient
+        return None
+    return real(item) if isinstance(item, Real) else None
+
+
+def whole(value: Any) -> int | None:
+    """``value`` as an ``int``; None where it is no single whole number.
+
+    >>> whole(np.int64(3)), whole(3.0), whole(2.5), whole(math.nan), whole(True)
+    (3, 3, None, None, None)
+    """
+    number = real(value)
+    if number is None or not (isinstance(number, int) or (math.isfinite(number) and number == int(number))):
+        return None
+    return int(number)
+
+
+def single_number(name: str, value: Any) -> int | float:
+    """:func:`real`, or a ``ValueError`` that names the argument.
+
+    >>> single_number("ridge", np.array(0.5))
+    0.5
+    """
+    number = real(value)
+    if number is None:
+        raise ValueError(f"{name} must be a single number, not {described(value)}")
+    return number
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """:func:`whole`, or a ``ValueError`` that names the argument: one where it is less than ``least``, too.
+
+    >>> whole_number("rounds", 5.0)
+    5
+    """
+    number = whole(value)
+    if number is None:
+        raise ValueError(f"{name} must be a whole number, not {described(value)}")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    return number
+
+
+def is_missing(value: Any) -> bool:
+    """Whether ``value`` stands for none: None, a NaN, pandas' NA and NaT, NumPy's ``masked``.
+
+    >>> [is_missing(value) for value in (None, float("nan"), np.ma.masked, 0)]
+    [True, True, True, False]
+    """
+    if _is_nothing(value):
+        return True
+    try:
+        return bool(value != value)
+    except Exception:  # an array, or a stranger's object that compares with nothing
+        return False
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType")
+
+
+def described(value: Any) -> str:
+    """``value`` for a sentence: short, on one line, however large it is.
+
+    >>> described(np.zeros((2, 3))), described("0.1"), described({"a": 1})
+    ('an array of shape (2, 3)', "'0.1'", 'a dict')
+    """
+    if _is_nothing(value) or isinstance(value, SCALARS):
+        plain = repr(value.item() if isinstance(value, np.number) else value)
+        return plain if len(plain) <= 40 else f"{plain[:37]}..."
+    name, shape = type(value).__name__, getattr(value, "shape", ())
+    kind = {"ndarray": "array", "ArrayImpl": "array"}.get(name, name)
+    size = f" of shape {tuple(shape)}" if shape and isinstance(shape, tuple) else ""
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}{size}"

@@ -9,14 +9,14 @@ over n clients with :math:`m_i` examples each; :math:`w_i = 1/n` unless ``weight
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from sps_jax.plan import VMAP, Plan, over_clients
+from sps_jax.layout import VMAP, Plan, over_clients
 from sps_jax.tree import Tree, widened
 
 STATIC = {"static": True}
@@ -53,7 +53,7 @@ class Problem:
 
     Example:
       >>> import numpy as np
-      >>> from sps_jax.stacking import stack_clients
+      >>> from sps_jax.simulation.stacking import stack_clients
       >>> data, counts = stack_clients([np.array([1.0, 3.0, 8.0], np.float32)], [np.array([0, 1]), np.array([2])])
       >>> problem = Problem(
       ...     data=tuple(map(jnp.asarray, data)),
@@ -66,9 +66,6 @@ class Problem:
       >>> float(problem.objective(jnp.zeros(1)))  # (2.5 + 32) / 2
       17.25
     """
-
-    from_arrays: ClassVar[Callable[..., "Problem"]]
-    """:func:`sps_jax.arrays.from_arrays`, which needs models and losses and so lives above this module."""
 
     data: tuple[jax.Array, ...]
     counts: jax.Array

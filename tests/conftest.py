@@ -56,7 +56,7 @@ def shell(tmp_path):
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """``command(*options)``: the same within this process, which costs no start; JAX's settings stay as they are."""
-    from sps_jax import cli
+    from sps_jax.cli import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(jax.config, "update", lambda name, value: None)
@@ -65,7 +65,7 @@ def command(tmp_path, monkeypatch, capsys):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # nothing is strict, as for users
             try:
-                status = cli.command(list(map(str, arguments)))
+                status = main.command(list(map(str, arguments)))
             except SystemExit as end:
                 status = end.code
         said = capsys.readouterr()

@@ -10,11 +10,19 @@ from pathlib import Path
 import pytest
 
 import sps_jax as sps
-from sps_jax import sparsify
+from sps_jax import compression
 
 PACKAGE = Path(sps.__file__).parent
 TABLES = {"ALGORITHMS", "CRITERIA", "ENCODINGS", "STRUCTURES"}
-DOCUMENTED = ("communication", "files", "plan", "problem", "results", "sparsify.criteria", "datasets.partition")
+DOCUMENTED = (
+    "compression.bits",
+    "compression.criteria",
+    "datasets.partition",
+    "layout",
+    "problem",
+    "results.files",
+    "results.reading",
+)
 """Modules whose public functions have an example too."""
 
 
@@ -26,7 +34,9 @@ def functions(name):
 
 
 PUBLIC = {name: getattr(sps, name) for name in sps.__all__ if name not in TABLES}
-PUBLIC |= {f"sparsify.{name}": getattr(sparsify, name) for name in sparsify.__all__ if name not in {*TABLES, "SCOPES"}}
+PUBLIC |= {
+    f"compression.{name}": getattr(compression, name) for name in compression.__all__ if name not in {*TABLES, "SCOPES"}
+}
 PUBLIC |= {name: function for module in DOCUMENTED for name, function in functions(module).items()}
 
 

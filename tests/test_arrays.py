@@ -107,8 +107,8 @@ PAIR = (lambda key: {"w": jnp.zeros((3, 3))}, lambda params, x: x @ params["w"])
 
 @pytest.mark.parametrize("model", [Network(), PAIR], ids=["flax", "pair"])
 def test_a_network_of_ones_own_runs(model):
-    problem = sps.Problem.from_arrays(X, Y, IDS, model=model, test=0.34, batch_size=2)
-    again = sps.Problem.from_arrays(X, Y, IDS, model=model, test=0.34, batch_size=2)
+    problem = sps.from_arrays(X, Y, IDS, model=model, test=0.34, batch_size=2)
+    again = sps.from_arrays(X, Y, IDS, model=model, test=0.34, batch_size=2)
     assert jax.tree.structure(problem) == jax.tree.structure(again)  # or its programs would be compiled again
     hyper = dict(stepsize=0.1, prob=0.5, sparsity=0.5)
     _, history = sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), rounds=2)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from sps_jax import checkpoint, journal
+from sps_jax.runs import checkpoint, journal
 
 ROUNDS, EVERY = 400, 40
 SMALL = ["--rounds", ROUNDS, "--clients", "4", "--algorithm", "sparse_proxskip", "gd", "--seeds", "2"]

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax import checkpoint, experiment
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.checkpoint_leaves import named
-from sps_jax.from_options import build_problem
-from sps_jax.job import prepare_algorithm
-from sps_jax.options import command_type
-from sps_jax.plan import Plan
+from sps_jax.cli.from_options import build_problem
+from sps_jax.cli.job import prepare_algorithm
+from sps_jax.cli.options import command_type
+from sps_jax.layout import Plan
+from sps_jax.runs import blocks, checkpoint
+from sps_jax.runs.checkpoint_leaves import named
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "tamuna"]
 
@@ -21,19 +21,19 @@ def test_every_method_goes_on_from_its_state(name, tmp_path):
     options = command_type()(algorithm=(name,), local_steps=2, cohort=2 if name == "tamuna" else None, clients=4)
     problem, key = build_problem(options), jax.random.key(0)
     chosen = prepare_algorithm(options, name, problem)
-    block = experiment.compile_blocks(chosen, Plan(), problem, key, rounds=4, evaluate_every=3, checkpoint_every=1)
+    block = blocks.compile_blocks(chosen, Plan(), problem, key, rounds=4, evaluate_every=3, checkpoint_every=1)
     start, settings = (
-        experiment.start_run(chosen, block, key),
+        blocks.start_run(chosen, block, key),
         {"rounds": 4, "evaluate_every": 3, "encoding": "entropy"},
     )
     want = []
-    for at, rows in experiment.go_on(chosen, block, key, start, **settings):
+    for at, rows in blocks.go_on(chosen, block, key, start, **settings):
         want += rows
         if at.past.rounds == 2:
             checkpoint.save(tmp_path, 2, at.state)
             middle, before = at, list(want)
     middle = middle._replace(state=checkpoint.restore(tmp_path, at.state))
-    again = list(experiment.go_on(chosen, block, key, middle, **settings))
+    again = list(blocks.go_on(chosen, block, key, middle, **settings))
     assert before + [row for _, rows in again for row in rows] == want and [row["round"] for row in want] == [3, 4]
     jax.tree.map(np.testing.assert_array_equal, again[-1][0].state, at.state)
 
@@ -80,4 +80,4 @@ def test_restore_refuses_what_is_not_there_damaged_or_of_another_shape(tmp_path)
     "rounds, every, length", [(200, None, 10), (200, 10, 10), (200, 15, 5), (199, 10, 1), (40, 2, 2)]
 )
 def test_a_block_ends_at_every_checkpoint(rounds, every, length):
-    assert experiment.block_length(rounds, every) == length
+    assert blocks.block_length(rounds, every) == length

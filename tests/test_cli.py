@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sps_jax.files import read_jsonl
+from sps_jax.results.files import read_jsonl
 
 SMALL = ["--rounds", "6", "--clients", "4", "--algorithm", "sparse_proxskip", "gd"]
 

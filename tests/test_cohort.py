@@ -10,19 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax import checkpoint, experiment, files, streaming
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.cohort import Cohort
-from sps_jax.engine import begin
-from sps_jax.from_options import build_problem
-from sps_jax.job import prepare_algorithm
-from sps_jax.option_checks import check
-from sps_jax.options import command_type
-from sps_jax.participation import taking_part
-from sps_jax.plan import Plan
-from sps_jax.schedule import split_key
-from sps_jax.simulation import iterate, simulate
-from sps_jax.streaming import stream
+from sps_jax.cli.from_options import build_problem
+from sps_jax.cli.job import prepare_algorithm
+from sps_jax.cli.option_checks import check
+from sps_jax.cli.options import command_type
+from sps_jax.layout import Plan
+from sps_jax.results import files
+from sps_jax.runs import blocks, checkpoint
+from sps_jax.simulation import stream as streaming
+from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.participation import taking_part
+from sps_jax.simulation.round import begin
+from sps_jax.simulation.schedule import split_key
+from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.stream import stream
 
 KEY, N, C = jax.random.key(4), 4, 2
 x64 = pytest.mark.usefixtures("x64")
@@ -315,12 +317,10 @@ def test_a_streamed_run_of_blocks_is_that_of_the_device_and_can_be_taken_up(tmp_
         )
         problem = build_problem(options)
         chosen = prepare_algorithm(options, "proxskip", problem)
-        block = experiment.compile_blocks(
-            chosen, Plan(1), problem, key, **settings, checkpoint_every=2, streamed=streamed
-        )
+        block = blocks.compile_blocks(chosen, Plan(1), problem, key, **settings, checkpoint_every=2, streamed=streamed)
         rows = []
-        for at, some in experiment.go_on(
-            chosen, block, key, experiment.start_run(chosen, block, key), **settings, encoding="dense"
+        for at, some in blocks.go_on(
+            chosen, block, key, blocks.start_run(chosen, block, key), **settings, encoding="dense"
         ):
             rows += some
             if at.past.rounds == 2:
@@ -332,7 +332,7 @@ def test_a_streamed_run_of_blocks_is_that_of_the_device_and_can_be_taken_up(tmp_
         for name, value in row.items():
             np.testing.assert_allclose(like[name], value, rtol=1e-12, atol=1e-12, err_msg=name)
     middle = middle._replace(state=checkpoint.restore(tmp_path / "True", at.state))
-    again = list(experiment.go_on(chosen, block, key, middle, **settings, encoding="dense"))
+    again = list(blocks.go_on(chosen, block, key, middle, **settings, encoding="dense"))
     assert [row for _, some in again for row in some] == [row for row in rows if row["round"] > 2]
     jax.tree.map(np.testing.assert_array_equal, again[-1][0].state, at.state)
     assert all(isinstance(a, np.ndarray) for a in jax.tree.leaves((at.state.memory, problem.data)))

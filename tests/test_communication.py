@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sps_jax.communication import ENCODINGS, KNOWN, Count, Size, message_bits, total_bits, value_bits
-from sps_jax.sparsify import Sparsifier
+from sps_jax.compression import Sparsifier
+from sps_jax.compression.bits import ENCODINGS, KNOWN, Count, Size, message_bits, total_bits, value_bits
 
 quick = settings(deadline=None, database=None, max_examples=100)
 

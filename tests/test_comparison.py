@@ -6,7 +6,8 @@ import numpy as np
 import pandas
 import pytest
 
-from sps_jax import comparison, files, results
+from sps_jax import results
+from sps_jax.results import files, tables
 
 
 def record(algorithm, stepsize, seed, round, validation, test, **more):
@@ -30,27 +31,27 @@ def records():
 
 
 def test_the_best_point_is_of_validation_and_of_all_seeds():
-    best = comparison.best_points(pandas.DataFrame(records()))
+    best = tables.best_points(pandas.DataFrame(records()))
     assert list(best) == ["a", "b"]
     assert set(best["a"]["stepsize"]) == {0.1} and len(best["a"]) == 4
 
 
 def test_rows_report_the_test_metric_over_seeds():
-    a, b = comparison.rows(comparison.best_points(pandas.DataFrame(records())), "test_accuracy")
+    a, b = tables.rows(tables.best_points(pandas.DataFrame(records())), "test_accuracy")
     assert a["point"] == {"stepsize": 0.1} and b["point"] == {"stepsize": 0.1, "sparsity": 0.9}
     assert a["mean"] == pytest.approx(0.65) and a["deviation"] == pytest.approx(np.std([0.6, 0.7], ddof=1))
     assert a["target"] == b["target"] == pytest.approx(0.5)  # what b has at the end
     assert (a["bits_to_target"], b["bits_to_target"]) == (2000, 2000)
     assert (a["control_sum"], b["control_sum"], a["seeds"]) == (None, 1e-6, 2)
-    lines = comparison.text([a, b], "test_accuracy").splitlines()
+    lines = tables.text([a, b], "test_accuracy").splitlines()
     assert lines[0].split()[:4] == ["method", "gamma", "s", "seeds"]
     assert "0.6500+-0.0707" in lines[2] and "2 kbit" in lines[3]
 
 
 def test_a_loss_is_better_where_it_is_smaller():
     table = pandas.DataFrame(records()).drop(columns="validation_accuracy")
-    assert comparison.criterion(table) == "train_loss"
-    assert set(comparison.best_points(table)["a"]["stepsize"]) == {0.1}
+    assert tables.criterion(table) == "train_loss"
+    assert set(tables.best_points(table)["a"]["stepsize"]) == {0.1}
 
 
 def test_cells_of_a_map_need_every_seed():
@@ -58,9 +59,9 @@ def test_cells_of_a_map_need_every_seed():
     worse = [r | {"mu": 1.0, "test_accuracy": r["test_accuracy"] / 2} for r in records()]
     table = pandas.DataFrame([r | {"mu": 0.0} for r in records()] + worse)
     own = table[table["algorithm"] == "a"].assign(l1=0.5)
-    got = comparison.cells(own, "test_accuracy", [("stepsize", [0.1, 0.2, 0.3]), ("l1", [0.5])], 2)
+    got = tables.cells(own, "test_accuracy", [("stepsize", [0.1, 0.2, 0.3]), ("l1", [0.5])], 2)
     np.testing.assert_allclose(got, [[0.65], [0.9], [np.nan]])
-    got = comparison.cells(own, "test_accuracy", [("stepsize", [0.2]), ("mu", [0.0, 1.0])], 2)
+    got = tables.cells(own, "test_accuracy", [("stepsize", [0.2]), ("mu", [0.0, 1.0])], 2)
     np.testing.assert_allclose(got, [[0.9, 0.45]])
 
 

@@ -11,15 +11,15 @@ import optax
 import pytest
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.hyperparameters import prepare
+from sps_jax.compression import make_topk
+from sps_jax.layout import Plan
 from sps_jax.models import lstm, resnet, transformer
-from sps_jax.plan import Plan
-from sps_jax.planning import footprint, shapes
 from sps_jax.problems.cifar10 import crop_and_flip
 from sps_jax.problems.supervised import network_problem
-from sps_jax.schedule import split_key
-from sps_jax.simulation import run_rounds, simulate, start_rounds
-from sps_jax.sparsify import make_topk
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.placement import footprint, shapes
+from sps_jax.simulation.schedule import split_key
+from sps_jax.simulation.simulate import run_rounds, simulate, start_rounds
 
 CLIENTS, EXAMPLES, SYMBOLS = 3, 6, 12
 HYPER = {"stepsize": 0.05, "sparsity": 0.8, "mu": 0.1, "l1": 1e-4}

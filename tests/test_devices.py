@@ -39,8 +39,8 @@ LATE = """
 import sys, time
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import PartitionSpec as P
-from sps_jax.from_options import use_devices
-from sps_jax.options import Run
+from sps_jax.cli.from_options import use_devices
+from sps_jax.cli.options import Run
 use_devices(Run(devices="2"))
 mesh = jax.make_mesh((2,), ("clients",), axis_types=(jax.sharding.AxisType.Auto,))
 def wait(device):
@@ -101,8 +101,8 @@ ROUND = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import sps_jax as sps
-from sps_jax.engine import State, one_round, start
-from sps_jax.plan import place
+from sps_jax.simulation.round import State, one_round, start
+from sps_jax.layout import place
 from sps_jax.problems import digits
 problem, plan = digits(clients=8), sps.Plan(2, sps.clients_mesh(jax.devices()))
 setup, hyper, schedule = sps.prepare(

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.algorithms import proxskip
-from sps_jax.experiment import compile_blocks, run_blocks
-from sps_jax.hyperparameters import prepare
-from sps_jax.plan import VMAP
+from sps_jax.layout import VMAP
 from sps_jax.problems import quadratic
-from sps_jax.simulation import simulate
+from sps_jax.runs.blocks import compile_blocks, run_blocks
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.simulate import simulate
 
 
 def test_blocks_from_the_first_round_are_what_simulate_gives():

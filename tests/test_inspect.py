@@ -9,15 +9,17 @@ import sys
 import pytest
 
 import sps_jax
-from sps_jax import doctor_command, list_command, speech
-from sps_jax.cli import command
-from sps_jax.results import table
+from sps_jax.cli import doctor
+from sps_jax.cli import list as list_command
+from sps_jax.cli.main import command
+from sps_jax.results.reading import table
+from sps_jax.runs import console
 
 
 @pytest.fixture(autouse=True)
 def as_before():
     yield
-    speech.hush(True)
+    console.hush(True)
 
 
 def said(capsys, *arguments, status=0):
@@ -94,7 +96,7 @@ def test_doctor_finds_this_installation_whole(capsys):
 
 
 def test_doctor_names_what_is_missing_or_of_another_version():
-    installed, wrong = doctor_command.packages(["nosuchthing>=1", "numpy<1", "jax>=0.1", 'ruff; extra == "test"'])
+    installed, wrong = doctor.packages(["nosuchthing>=1", "numpy<1", "jax>=0.1", 'ruff; extra == "test"'])
     assert set(installed) == {"numpy", "jax"}
     assert wrong == ["nosuchthing is not installed", f"numpy is {installed['numpy']}, sps_jax needs <1"]
 
@@ -108,7 +110,7 @@ def test_importing_the_package_is_light():
 
 
 def test_the_table_of_the_longest_names_fits_100_columns():
-    from sps_jax.report import table_row
+    from sps_jax.results.report import table_row
 
     final = {
         "test_accuracy": 0.91234,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.plan import Plan
+from sps_jax.layout import Plan, random_key
 from sps_jax.problems import digits
-from sps_jax.schedule import random_key, split_key, threefry
-from sps_jax.simulation import simulate
-from sps_jax.sweeping import sweep
+from sps_jax.simulation.schedule import split_key, threefry
+from sps_jax.simulation.simulate import simulate
+from sps_jax.simulation.sweep import sweep
 
 GENERATORS = ("threefry2x32", "rbg", "unsafe_rbg")
 
@@ -61,7 +61,7 @@ def test_layouts_and_sweeps_agree_whatever_the_default_generator_is(generator):
 
 
 def by_chance():
-    from sps_jax.sparsify import Sparsifier
+    from sps_jax.compression import Sparsifier
 
     return Sparsifier("random")
 

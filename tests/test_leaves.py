@@ -16,15 +16,15 @@ from flax import nnx
 import sps_jax as sps
 from sps_jax import models
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.from_options import pruned_leaves
-from sps_jax.option_checks import check_names, refuse_strangers
-from sps_jax.options import Run, command_type
+from sps_jax.cli.from_options import pruned_leaves
+from sps_jax.cli.option_checks import check_names, refuse_strangers
+from sps_jax.cli.options import Run, command_type
+from sps_jax.cli.resume import options_of
+from sps_jax.cli.sweep_options import points, sweep_type
+from sps_jax.compression import SCOPES, Sparsifier, kept, topk
+from sps_jax.compression.leaves import chosen, fits, names
 from sps_jax.problems import quadratic
-from sps_jax.resume_command import options_of
-from sps_jax.simulation import run_rounds
-from sps_jax.sparsify import SCOPES, Sparsifier, kept, topk
-from sps_jax.sparsify.leaves import chosen, fits, names
-from sps_jax.sweep_options import points, sweep_type
+from sps_jax.simulation.simulate import run_rounds
 
 KEY = jax.random.key(0)
 X = jnp.ones((2, 6, 8))  # (b, length, features)

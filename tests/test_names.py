@@ -14,7 +14,7 @@ PROGRAM = """
 import json, sys
 import sps_jax as sps
 heavy = [name for name in ("tensorflow_datasets", "matplotlib", "pandas", "sklearn", "flax") if name in sys.modules]
-later = [sps.problems.__name__, sps.results.__name__, sps.comparison.__name__, sps.plotting.__name__]
+later = [sps.problems.__name__, sps.results.__name__, sps.tables.__name__, sps.plots.__name__]
 print(json.dumps([heavy, later]))
 """
 
@@ -23,11 +23,11 @@ def test_what_is_heavy_is_imported_when_it_is_asked_for():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
     heavy, later = json.loads(done.stdout)
     assert heavy == []
-    assert later == ["sps_jax.problems", "sps_jax.results", "sps_jax.comparison", "sps_jax.plotting"]
+    assert later == ["sps_jax.problems", "sps_jax.results", "sps_jax.results.tables", "sps_jax.results.plots"]
 
 
 def test_names():
-    assert set(sps.__all__) | {"problems", "results", "comparison", "plotting"} <= set(dir(sps))
+    assert set(sps.__all__) | {"problems", "results", "tables", "plots"} <= set(dir(sps))
     with pytest.raises(AttributeError, match="no attribute 'problem_s'"):
         getattr(sps, "problem_s")  # noqa: B009
 
@@ -36,9 +36,9 @@ def test_pictures_are_figures_or_files(tmp_path):
     """The same picture, returned always and written where a path is given."""
     history = {"round": np.arange(1, 4), "test_accuracy": np.array([0.1, 0.5, 0.7])}
     runs = {"fedavg": [sps.results.records(history)] * 2}
-    figure = sps.plotting.curves(runs, "test_accuracy", "round", "A title", tmp_path / "curves.png")
+    figure = sps.plots.curves(runs, "test_accuracy", "round", "A title", tmp_path / "curves.png")
     assert isinstance(figure, Figure) and (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     cells = np.array([[0.1, np.nan]])
-    figure = sps.plotting.heat_map(cells, ("p", [0.1]), ("stepsize", [1.0, 2.0]), "A title")
+    figure = sps.plots.heat_map(cells, ("p", [0.1]), ("stepsize", [1.0, 2.0]), "A title")
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.1", "diverged"]
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.plan import Plan, clients_mesh, over_clients
-from sps_jax.problem import Problem
+from sps_jax.layout import Plan, clients_mesh, over_clients
+from sps_jax.problems.arrays import from_arrays
 from sps_jax.problems.supervised import linear_problem
-from sps_jax.simulation import iterate, simulate
-from sps_jax.stacking import foreign_padding, repeat_first, stack_clients
-from sps_jax.streaming import on_host, stream
-from sps_jax.sweeping import sweep
+from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.stacking import foreign_padding, repeat_first, stack_clients
+from sps_jax.simulation.stream import on_host, stream
+from sps_jax.simulation.sweep import sweep
 
 KEY, FEATURES = jax.random.key(1), 3
 pytestmark = pytest.mark.usefixtures("x64")
@@ -61,7 +61,7 @@ def make(case, ids, **more):
     apply, loss = CASES[case]
     generator = np.random.default_rng(2)
     x, y = generator.integers(1, 9, (len(ids), FEATURES)) / 8, generator.integers(1, 9, len(ids)) / 8
-    return Problem.from_arrays(x, y, ids, model=(start, apply), loss=loss, precision="float64", **more)
+    return from_arrays(x, y, ids, model=(start, apply), loss=loss, precision="float64", **more)
 
 
 def alone(problem, i):
@@ -165,9 +165,9 @@ def test_who_is_drawn_does_not_depend_on_the_batch_size():
 
 
 def cohort_of_one(key, problem):
-    from sps_jax.cohort import Cohort
-    from sps_jax.participation import taking_part
-    from sps_jax.schedule import split_key
+    from sps_jax.simulation.cohort import Cohort
+    from sps_jax.simulation.participation import taking_part
+    from sps_jax.simulation.schedule import split_key
 
     return taking_part(problem, Cohort(1, "size"), split_key(key), jnp.int32(0)).who.ids[0]
 
@@ -176,7 +176,7 @@ def cohort_of_one(key, problem):
 @pytest.mark.parametrize("how", [simulate, stream])
 def test_moments_and_rows_are_one_problem_for_a_cohort_by_size(how, weights):
     """FedAvg from moments and from rows: the same cohorts and the same losses to rounding, streamed or not."""
-    from sps_jax.cohort import Cohort
+    from sps_jax.simulation.cohort import Cohort
 
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(40, 2)), generator.normal(size=40)
@@ -212,7 +212,7 @@ def test_metrics_of_a_bfloat16_network_are_summed_in_float32():
         return (x.astype(jnp.bfloat16) @ w.astype(jnp.bfloat16)).astype(jnp.bfloat16)
 
     options = {"model": (lambda key: 4 * jnp.eye(2, dtype=jnp.float32), apply), "test": (x, y), "precision": "float32"}
-    problem = Problem.from_arrays(x, y, np.arange(85) % 5, loss="softmax", **options)
+    problem = from_arrays(x, y, np.arange(85) % 5, loss="softmax", **options)
     seen, right = evaluated(problem), np.log1p(np.exp(-4))
     np.testing.assert_allclose(seen["test_accuracy"], 82 / 85, rtol=1e-6)
     np.testing.assert_allclose(seen["test_loss"], right + 3 * 4 / 85, rtol=1e-6)
@@ -227,7 +227,7 @@ def test_own_losses_in_bfloat16_are_summed_in_float32():
         return (outputs[:, 0].astype(jnp.bfloat16) * y.astype(jnp.bfloat16)).astype(jnp.bfloat16)
 
     model = (lambda key: jnp.ones((1, 1), jnp.float32), lambda w, x: x @ w)
-    problem = Problem.from_arrays(x, y, np.arange(85) % 5, model=model, loss=loss, test=(x, y), precision="float32")
+    problem = from_arrays(x, y, np.arange(85) % 5, model=model, loss=loss, test=(x, y), precision="float32")
     seen = evaluated(problem)
     np.testing.assert_allclose(seen["test_loss"], (82 + 9) / 85, rtol=1e-6)
     np.testing.assert_allclose(seen["train_loss"], (82 + 9) / 85, rtol=1e-6)

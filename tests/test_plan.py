@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sps_jax.plan import VMAP, Plan, over_clients
+from sps_jax.layout import VMAP, Plan, over_clients
 
 
 def weighted(shared, x, i):
@@ -65,8 +65,8 @@ jax.config.update("jax_enable_x64", {x64})
 import numpy as np
 from problems import METHODS, IDS, hyper, least_squares
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.plan import Plan, VMAP, clients_mesh
-from sps_jax.simulation import simulate
+from sps_jax.layout import Plan, VMAP, clients_mesh
+from sps_jax.simulation.simulate import simulate
 problem = least_squares(clients=6, batch_size=2, dtype=np.{dtype})
 both, seen = clients_mesh(jax.devices()), {{}}
 for (name, options), title in [m for m in zip(METHODS, IDS) if m[1] in {some} or not {some}]:

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import pytest
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.hyperparameters import prepare
-from sps_jax.plan import VMAP, Plan
-from sps_jax.planning import choose, describe, footprint, shapes
+from sps_jax.layout import VMAP, Plan
 from sps_jax.problems import digits
-from sps_jax.simulation import run_rounds, start_rounds
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.placement import choose, describe, footprint, shapes
+from sps_jax.simulation.simulate import run_rounds, start_rounds
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +111,8 @@ RESIDENT = """
 import gc, sys, threading, time
 import jax, psutil
 import sps_jax as sps
-from sps_jax.plan import Plan
-from sps_jax.planning import footprint
+from sps_jax.layout import Plan
+from sps_jax.simulation.placement import footprint
 from sps_jax.problems import synthetic_logistic
 
 clients, cohort = int(sys.argv[1]), int(sys.argv[2]) or None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sps_jax import plotting
+from sps_jax.results import plots
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def drawn():
     def draw(methods, against="uplink_bits"):
         records = [{"uplink_bits": 10.0**k, "round": k, "test_accuracy": k / 10} for k in range(1, 9)]
         runs = {f"method {i}": [records] for i in range(methods)}
-        return plotting.curves(runs, "test_accuracy", against, "title").axes[0]
+        return plots.curves(runs, "test_accuracy", against, "title").axes[0]
 
     return draw
 

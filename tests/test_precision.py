@@ -7,17 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax import simulation, streaming
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.hyperparameters import MATMUL_PRECISIONS, prepare
+from sps_jax.layout import VMAP
 from sps_jax.models import resnet
-from sps_jax.participation import Participants, taking_part
-from sps_jax.plan import VMAP
-from sps_jax.problem import Problem
 from sps_jax.problems import digits
-from sps_jax.schedule import split_key
-from sps_jax.simulation import iterate, simulate
-from sps_jax.sweeping import sweep
+from sps_jax.problems.arrays import from_arrays
+from sps_jax.simulation import simulate as simulation
+from sps_jax.simulation import stream as streaming
+from sps_jax.simulation.method import MATMUL_PRECISIONS, prepare
+from sps_jax.simulation.participation import Participants, taking_part
+from sps_jax.simulation.schedule import split_key
+from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.sweep import sweep
 
 KEY = jax.random.key(0)
 SAID = {"float32": {"HIGHEST"}, "tensorfloat32": {"HIGH"}, "bfloat16": {"DEFAULT"}}
@@ -58,7 +59,7 @@ def test_float32_is_the_default_everywhere():
     steps = jax.jit(lambda *args: simulation._scan_steps(setup, *args, None, 1))
     assert precisions(steps, problem, hyper, schedule, KEY) == {"HIGHEST"}
     images, model = np.ones((4, 8, 8, 3), np.float32), resnet((1,), 2, width=2, side=8)
-    deep = Problem.from_arrays(images, [0, 1, 0, 1], [0, 0, 1, 1], model=model)
+    deep = from_arrays(images, [0, 1, 0, 1], [0, 0, 1, 1], model=model)
     setup, hyper, schedule = chosen()
     state = simulation.start_rounds(setup, deep, hyper, KEY)
     run = jax.jit(lambda *args: simulation.run_rounds(setup, VMAP, *args))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sps_jax.problem import Problem
-from sps_jax.stacking import stack_clients
+from sps_jax.simulation.stacking import stack_clients
 
 objective = jax.jit(Problem.objective)  # compiled with the problem as an argument, as the package uses it
 evaluate = jax.jit(Problem.evaluate)

@@ -157,7 +157,7 @@ def test_a_run_whose_process_is_killed_ends_and_goes_on_with_other_processes(who
 
 MEET = """
 import sys, time
-from sps_jax import processes
+from sps_jax.runs import processes
 processes.join("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
 print("met", flush=True)
 time.sleep(100)

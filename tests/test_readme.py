@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sps_jax.list_command import summaries
+from sps_jax.cli.list import summaries
 
 PATH = Path(__file__).parents[1] / "README.md"
 README = PATH.read_text(encoding="utf-8")

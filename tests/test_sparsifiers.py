@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 from sps_jax.algorithms import ALGORITHMS, Turn, fedavg, proxskip, pruned, ramped, scaffold
 from sps_jax.algorithms.ramped import cubic
-from sps_jax.communication import FLOATS, KNOWN, SHARED_POSITIONS, message_bits
-from sps_jax.files import read_jsonl
-from sps_jax.hyperparameters import prepare
-from sps_jax.option_checks import check_names, refuse_strangers
-from sps_jax.options import Run
+from sps_jax.cli.option_checks import check_names, refuse_strangers
+from sps_jax.cli.options import Run
+from sps_jax.cli.sweep_options import points, sweep_type
+from sps_jax.compression import CRITERIA, Sparsifier, make_topk, topk
+from sps_jax.compression.bits import FLOATS, KNOWN, SHARED_POSITIONS, message_bits
+from sps_jax.compression.criteria import random
+from sps_jax.compression.structures import Groups, Tiles, structure
 from sps_jax.problems import digits
-from sps_jax.simulation import iterate, run_rounds, simulate
-from sps_jax.sparsify import CRITERIA, Sparsifier, make_topk, topk
-from sps_jax.sparsify.criteria import random
-from sps_jax.sparsify.structures import Groups, Tiles, structure
-from sps_jax.sweep_options import points, sweep_type
-from sps_jax.sweeping import grid, sweep
+from sps_jax.results.files import read_jsonl
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.simulate import iterate, run_rounds, simulate
+from sps_jax.simulation.sweep import grid, sweep
 
 KEY = jax.random.key(3)
 SHAPES = {"a": (5, 7), "c": (2, 1, 3, 4), "d": (6, 2)}

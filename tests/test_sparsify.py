@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from sps_jax.sparsify import (
+from sps_jax.compression import (
     SCOPES,
     erk_densities,
     kept,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sps_jax.files import read_jsonl
+from sps_jax.results.files import read_jsonl
 
 SMALL = ["--algorithm", "sparse_proxskip", "gd", "--stepsize", "0.1", "0.5", "--sparsity", "0.5", "0.9"]
 SMALL += ["--local-steps", "3", "--seeds", "2", "--clients", "4", "--rounds", "4", "--evaluate-every", "2"]

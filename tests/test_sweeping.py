@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.problems import digits
-from sps_jax.simulation import run_points, simulate
-from sps_jax.sweeping import _lanes, grid, sweep
+from sps_jax.simulation.simulate import run_points, simulate
+from sps_jax.simulation.sweep import _lanes, grid, sweep
 
 SETTINGS = {"rounds": 6, "evaluate_every": 2}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sps_jax.algorithms import fedavg, proxskip
-from sps_jax.communication import FLOATS, Code, Count
-from sps_jax.testing import check_algorithm
+from sps_jax.compression.bits import FLOATS, Code, Count
+from sps_jax.simulation.contract import check_algorithm
 
 
 def halved(params):

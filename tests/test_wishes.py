@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sps_jax import checkpoint, datasets, plotting, results
+from sps_jax import datasets, results
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.datasets.libsvm import published
 from sps_jax.datasets.prepare import unix_text
 from sps_jax.problems import quadratic
-from sps_jax.sweeping import grid, sweep
+from sps_jax.results import plots
+from sps_jax.runs import checkpoint
+from sps_jax.simulation.sweep import grid, sweep
 
 SMALL = ("--problem", "quadratic", "--clients", 2, "--rounds", 2, "--algorithm", "gd", "--quiet")
 RECORDS = {"gd": [[{"round": r, "uplink_bits": 8 * r, "test_accuracy": r / 4} for r in (1, 2)]]}
@@ -80,8 +82,8 @@ def test_a_picture_has_the_format_of_its_suffix(name, begins, tmp_path):
     path = tmp_path / name
     written = path if path.suffix else path.with_suffix(".png")
     for draw in (
-        lambda: plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", path),
-        lambda: plotting.heat_map(np.ones((1, 2)), ("a", [1]), ("b", [1, 2]), "title", path),
+        lambda: plots.curves(RECORDS, "test_accuracy", "uplink_bits", "title", path),
+        lambda: plots.heat_map(np.ones((1, 2)), ("a", [1]), ("b", [1, 2]), "title", path),
     ):
         draw()
         assert written.read_bytes().startswith(begins)
@@ -92,7 +94,7 @@ def test_the_same_records_are_the_same_picture(name, tmp_path):
     """Without a date, and with the same names of shapes."""
     pictures = []
     for _ in range(2):
-        plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", str(tmp_path / name))
+        plots.curves(RECORDS, "test_accuracy", "uplink_bits", "title", str(tmp_path / name))
         pictures.append((tmp_path / name).read_bytes())
     assert pictures[0] == pictures[1] and b"Date" not in pictures[0] and b"<dc:date>" not in pictures[0]
 
@@ -100,7 +102,7 @@ def test_the_same_records_are_the_same_picture(name, tmp_path):
 @pytest.mark.parametrize("name", ["fig.pgf", "fig.raw", "fig.rgba", "fig."])
 def test_what_no_viewer_opens_is_no_picture(name, tmp_path):
     with pytest.raises(ValueError, match=rf"unknown format of the picture {name}"):
-        plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", tmp_path / name)
+        plots.curves(RECORDS, "test_accuracy", "uplink_bits", "title", tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
@@ -108,7 +110,7 @@ def test_a_format_that_is_none_is_refused_before_anything_is_read_or_drawn(comma
     with pytest.raises(
         ValueError, match=r"unknown format of the picture fig\.pgn, its suffix 'pgn': did you mean 'png'"
     ):
-        plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", tmp_path / "fig.pgn")
+        plots.curves(RECORDS, "test_accuracy", "uplink_bits", "title", tmp_path / "fig.pgn")
     refused = command("plot", "nowhere", "--out", "fig.pdff")
     assert refused.returncode == 2 and "did you mean 'pdf'" in refused.stderr and not list(tmp_path.iterdir())
 
@@ -249,7 +251,7 @@ def test_a_libsvm_text_is_the_same_whoever_wrote_it(change):
     [
         lambda path: results.load(path),
         lambda path: checkpoint.save(path, 1, {"x": 1}),
-        lambda path: plotting.curves(RECORDS, "test_accuracy", "uplink_bits", "title", path),
+        lambda path: plots.curves(RECORDS, "test_accuracy", "uplink_bits", "title", path),
         lambda path: datasets.libsvm("a9a", manual_dir=path, data_dir=path),
     ],
 )

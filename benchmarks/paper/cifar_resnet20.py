@@ -23,8 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sps_jax import cli, files, journal, report, results
+from sps_jax import results
 from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cli.main import command
+from sps_jax.results import files, report
+from sps_jax.runs import journal
 
 METHODS = ("sparse_proxskip", "fedavg_client_pruning", "server_pruning", "proxskip", "sparse_proxskip_local")
 METHODS += ("fedavg_server_pruning", "fedavg", "mask_proxskip", "scafcom")  # those that there are
@@ -194,7 +197,7 @@ def main() -> int:
         if run is None:
             return 0
         print(f"cifar_resnet20: {run.folder.relative_to(options.out)}", file=sys.stderr, flush=True)
-        code = cli.command(arguments(run, data))
+        code = command(arguments(run, data))
     if code not in (0, 3) or not ended(run.folder):  # 3: it diverged, which is a result
         return code or 1
     sys.stdout.flush()

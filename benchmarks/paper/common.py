@@ -18,8 +18,8 @@ import jax
 import numpy as np
 
 import sps_jax as sps
-from sps_jax.files import append_jsonl, read_jsonl
 from sps_jax.problem import Problem
+from sps_jax.results.files import append_jsonl, read_jsonl
 
 RESULTS = Path("benchmarks/results/paper")
 PRUNED = (

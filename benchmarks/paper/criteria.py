@@ -17,7 +17,7 @@ from common import Record
 import sps_jax as sps
 from sps_jax.problem import Problem
 from sps_jax.problems import digits
-from sps_jax.results import human
+from sps_jax.results.reading import human
 
 SPARSIFIERS = {
     "entries": sps.Sparsifier(),

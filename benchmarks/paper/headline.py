@@ -19,10 +19,10 @@ import tables
 from common import DENSE, PRUNED, Record
 
 import sps_jax as sps
-from sps_jax.plotting import curves
 from sps_jax.problem import Problem
 from sps_jax.problems import blog_feedback, femnist
-from sps_jax.results import human
+from sps_jax.results.plots import curves
+from sps_jax.results.reading import human
 
 BASELINES = ("server_pruning", "fedavg_server_pruning", "fedavg_client_pruning")
 

@@ -19,10 +19,10 @@ from common import DENSE, PRUNED, Record
 from matplotlib import pyplot as plt
 
 import sps_jax as sps
-from sps_jax.plotting import COLOURS
 from sps_jax.problem import Problem
 from sps_jax.problems import femnist
-from sps_jax.results import human
+from sps_jax.results.plots import COLOURS
+from sps_jax.results.reading import human
 
 LEVELS = {
     "dirichlet 0.05": {"partition": "dirichlet", "dirichlet_alpha": 0.05},

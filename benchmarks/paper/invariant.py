@@ -13,8 +13,8 @@ import common
 import tables
 from common import Record
 
-from sps_jax.files import read_jsonl
 from sps_jax.problems import blog_feedback, digits, femnist
+from sps_jax.results.files import read_jsonl
 
 OTHERS = (
     "scaffold",

@@ -18,9 +18,9 @@ import tables
 from matplotlib import pyplot as plt
 
 import sps_jax as sps
-from sps_jax.plotting import heat_map
 from sps_jax.problem import Problem
 from sps_jax.problems import digits, libsvm
+from sps_jax.results.plots import heat_map
 
 METHODS = ("sparse_proxskip", "server_pruning", "fedavg_client_pruning")
 LOCAL_STEPS = (1, 2, 5, 10, 20, 40)

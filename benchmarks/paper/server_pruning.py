@@ -17,11 +17,11 @@ import tables
 from server_pruning_bases import over_bases
 
 import sps_jax as sps
-from sps_jax.files import append_jsonl, read_jsonl
-from sps_jax.plotting import heat_map
 from sps_jax.problem import Problem
 from sps_jax.problems import blog_feedback
 from sps_jax.problems.supervised import linear_problem
+from sps_jax.results.files import append_jsonl, read_jsonl
+from sps_jax.results.plots import heat_map
 
 METHODS = ("server_pruning", "server_pruning_modified", "sparse_proxskip")
 LOCAL_STEPS = (1, 2, 5, 10, 20)

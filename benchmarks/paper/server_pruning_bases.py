@@ -8,9 +8,9 @@ import common
 import tables
 
 import sps_jax as sps
-from sps_jax.plotting import curves
 from sps_jax.problem import Problem
 from sps_jax.problems import digits
+from sps_jax.results.plots import curves
 
 BASES = ("proxskip", "scaffold", "feddyn", "fedavg", "fednova")  # those that there are
 PLACES = {

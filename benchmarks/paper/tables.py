@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from common import Record, end, rows
 
-from sps_jax.files import write_text
-from sps_jax.results import bits_to_target, human, table
+from sps_jax.results.files import write_text
+from sps_jax.results.reading import bits_to_target, human, table
 
 
 def described(values: Sequence[float], digits: int = 4) -> str:

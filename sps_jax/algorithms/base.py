@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import jax
 
-from sps_jax.communication import FLOATS, Code
+from sps_jax.compression.bits import FLOATS, Code
 from sps_jax.tree import Tree
 
 Scalar = jax.Array | float
@@ -82,8 +82,8 @@ class Algorithm(NamedTuple):
       model: ``server -> params``, what is evaluated and shipped.
       with_model: ``server, params -> server``, with another model in it.
       control: ``h, server -> tree``, the control variates that should sum to zero over clients; ``()`` if there are
-        none. It decides how a cohort's messages are averaged, see :class:`sps_jax.cohort.Cohort`.
-      uplink: how m is written, a :class:`sps_jax.communication.Code`; nonzeros of 32 bits where nothing else is said.
+        none. It decides how a cohort's messages are averaged, see :class:`sps_jax.Cohort`.
+      uplink: how m is written, a :class:`sps_jax.Code`; nonzeros of 32 bits where nothing else is said.
       downlink: how b is written.
       weighted: whether clients may have unequal weights.
       divides: whether ``serve`` divides one part of the mean by another, so that weights need not add up to one.

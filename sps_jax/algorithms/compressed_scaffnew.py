@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn
 from sps_jax.algorithms.proxskip import proxskip
-from sps_jax.communication import FLOATS, KNOWN, Code, Count
+from sps_jax.compression.bits import FLOATS, KNOWN, Code, Count
 from sps_jax.tree import Tree
 
 

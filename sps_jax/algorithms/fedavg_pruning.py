@@ -3,7 +3,7 @@
 from sps_jax.algorithms.base import Algorithm, Prune, Scalar
 from sps_jax.algorithms.fedavg import fedavg
 from sps_jax.algorithms.pruning import pruned
-from sps_jax.sparsify import topk
+from sps_jax.compression import topk
 
 
 def fedavg_server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:

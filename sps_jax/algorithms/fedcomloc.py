@@ -1,6 +1,6 @@
 """FedComLoc: ProxSkip with a compressor at one of three places.
 
-C is TopK, the stochastic quantiser Q_r of :func:`sps_jax.quantize.quantize`, or the second after the first: with
+C is TopK, the stochastic quantiser Q_r of :func:`sps_jax.quantize`, or the second after the first: with
 ``sparsity`` 0 it is Q_r alone, without ``quantize_bits`` TopK alone.
 """
 
@@ -10,9 +10,9 @@ import jax
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.algorithms.proxskip import proxskip
-from sps_jax.communication import FLOATS, Code
-from sps_jax.quantize import quantize, quantized
-from sps_jax.sparsify import topk
+from sps_jax.compression import topk
+from sps_jax.compression.bits import FLOATS, Code
+from sps_jax.compression.quantize import quantize, quantized
 from sps_jax.tree import Tree
 
 

@@ -8,9 +8,9 @@ from jax import lax
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm, Follow, Gradient, Prune, Scalar, Turn
-from sps_jax.communication import FLOATS, KNOWN, Code, Count
-from sps_jax.schedule import random_key
-from sps_jax.sparsify import topk
+from sps_jax.compression import topk
+from sps_jax.compression.bits import FLOATS, KNOWN, Code, Count
+from sps_jax.layout import random_key
 from sps_jax.tree import Tree
 
 

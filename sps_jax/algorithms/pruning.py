@@ -1,7 +1,7 @@
 """Where a method prunes: four switches over any method."""
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
-from sps_jax.communication import FLOATS
+from sps_jax.compression.bits import FLOATS
 from sps_jax.errors import unknown
 from sps_jax.tree import Tree
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Turn
-from sps_jax.communication import Code
+from sps_jax.compression.bits import Code
 from sps_jax.tree import Tree
 
 

@@ -19,7 +19,7 @@ server_pruning_modified                                     modified
 from sps_jax.algorithms.base import Algorithm, Prune, Scalar
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.algorithms.pruning import pruned
-from sps_jax.sparsify import topk
+from sps_jax.compression import topk
 
 
 def sparse_proxskip(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:

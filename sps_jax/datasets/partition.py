@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sps_jax.containers import as_labels
+from sps_jax.datasets.containers import as_labels
 
 Parts = list[np.ndarray]
 

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import tqdm_utils
 
 from sps_jax.datasets.sources import Source
-from sps_jax.files import at_home
+from sps_jax.results.files import at_home
 
 PATIENCE = 5.0  # seconds to wait for an address to answer before saying that it does not
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sps_jax.plan import by_client
+from sps_jax.layout import by_client
 from sps_jax.problem import Problem
 from sps_jax.tree import Tree
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.errors import unknown
+from sps_jax.layout import by_client
 from sps_jax.models import Model, linear, storage
-from sps_jax.plan import by_client
 from sps_jax.problem import Problem
 from sps_jax.problems.losses import loss_named, loss_of, metrics_of, of_moments
-from sps_jax.stacking import stack_clients
+from sps_jax.simulation.stacking import stack_clients
 
 WEIGHTS = ("equal", "size")
 PRECISIONS = ("float32", "float64", "bfloat16")

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from sps_jax.layout import by_client
 from sps_jax.models import linear
-from sps_jax.plan import by_client
 from sps_jax.problem import Problem
 from sps_jax.problems.losses import LOSSES, loss_of, metrics_of
 from sps_jax.problems.supervised import held_in

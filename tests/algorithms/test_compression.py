@@ -14,9 +14,9 @@ from problems import least_squares, matrix
 
 from sps_jax.algorithms import compressed_scaffnew, fedcomloc_com, fedcomloc_global, fedcomloc_local, tamuna
 from sps_jax.algorithms.base import Turn
-from sps_jax.hyperparameters import prepare
-from sps_jax.quantize import quantize
-from sps_jax.simulation import iterate, simulate
+from sps_jax.compression.quantize import quantize
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.simulate import iterate, simulate
 
 KEY = jax.random.key(0)
 N = 4

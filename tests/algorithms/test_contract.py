@@ -15,11 +15,11 @@ from problems import IDS, KEEP_SUM, METHODS, OUTPUTS, PRUNED, SAMPLE, hyper, ini
 
 from sps_jax import tree
 from sps_jax.algorithms import ALGORITHMS, proxskip
-from sps_jax.engine import State, start
-from sps_jax.hyperparameters import prepare
-from sps_jax.plan import VMAP
-from sps_jax.simulation import iterate, run_rounds, simulate
-from sps_jax.testing import check_algorithm
+from sps_jax.layout import VMAP
+from sps_jax.simulation.contract import check_algorithm
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.round import State, start
+from sps_jax.simulation.simulate import iterate, run_rounds, simulate
 
 KEY = jax.random.key(5)
 each_method = pytest.mark.parametrize(("name", "options"), METHODS, ids=IDS)

@@ -17,10 +17,10 @@ from problems import PRUNED, hyper
 
 from sps_jax import tree
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.engine import one_round, start
-from sps_jax.hyperparameters import prepare
+from sps_jax.compression import Sparsifier
 from sps_jax.problem import Problem
-from sps_jax.sparsify import Sparsifier
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.round import one_round, start
 
 KEY = jax.random.key(2)
 SHAPES = {"first": (6, 8), "last": (8, 4), "bias": (4,)}

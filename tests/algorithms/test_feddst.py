@@ -11,10 +11,10 @@ from problems import least_squares, matrix
 
 from sps_jax.algorithms import ALGORITHMS, Turn, feddst
 from sps_jax.algorithms.feddst import half_the_steps
-from sps_jax.engine import one_round, start
-from sps_jax.hyperparameters import prepare
-from sps_jax.simulation import simulate
-from sps_jax.sparsify import Sparsifier
+from sps_jax.compression import Sparsifier
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.round import one_round, start
+from sps_jax.simulation.simulate import simulate
 
 KEY = jax.random.key(0)
 K = 4

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.cohort import Cohort
-from sps_jax.engine import one_round, start
-from sps_jax.hyperparameters import prepare
 from sps_jax.problem import Problem
-from sps_jax.schedule import Schedule
-from sps_jax.simulation import simulate
+from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.round import one_round, start
+from sps_jax.simulation.schedule import Schedule
+from sps_jax.simulation.simulate import simulate
 
 KEY = jax.random.key(3)
 x64 = pytest.mark.usefixtures("x64")

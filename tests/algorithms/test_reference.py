@@ -7,8 +7,8 @@ import reference
 from problems import IDS, METHODS, PRUNED, hyper, least_squares, matrix
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.schedule import split_key
-from sps_jax.simulation import iterate, prepare
+from sps_jax.simulation.schedule import split_key
+from sps_jax.simulation.simulate import iterate, prepare
 
 pytestmark = pytest.mark.usefixtures("x64")
 ITERATIONS, KEEP = 200, 4

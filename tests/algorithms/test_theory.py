@@ -17,12 +17,12 @@ from sklearn.linear_model import Lasso
 from sps_jax import datasets
 from sps_jax.algorithms import ALGORITHMS, gd, proxskip, randprox_l1, randprox_server
 from sps_jax.datasets.partition import by_label
-from sps_jax.engine import begin, one_round, start, step
-from sps_jax.hyperparameters import prepare
 from sps_jax.problem import Problem
-from sps_jax.schedule import Schedule
-from sps_jax.simulation import iterate, simulate
-from sps_jax.stacking import stack_clients
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.round import begin, one_round, start, step
+from sps_jax.simulation.schedule import Schedule
+from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.stacking import stack_clients
 
 KEY = jax.random.key(0)
 x64 = pytest.mark.usefixtures("x64")

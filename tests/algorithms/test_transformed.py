@@ -10,9 +10,9 @@ import pytest
 from problems import hyper, least_squares, matrix
 
 from sps_jax.algorithms import ALGORITHMS, Algorithm, Follow, descend, transformed
-from sps_jax.hyperparameters import prepare
-from sps_jax.simulation import iterate, simulate
-from sps_jax.sweeping import sweep
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.sweep import sweep
 
 KEY = jax.random.key(0)
 PARAMS = {"first": {"w": jnp.ones((6, 5)), "b": jnp.zeros(5)}, "last": jnp.ones((2, 1, 3, 4)), "scale": jnp.ones(())}

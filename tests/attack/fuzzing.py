@@ -113,7 +113,7 @@ def case(seed: int, table: dict[str, list[Option]], wrong: float) -> list[str]:
 def takes(job: dict[str, list[str]]) -> set[str]:
     """The names of the options that a job has a use for."""
     from sps_jax.algorithms import ALGORITHMS
-    from sps_jax.options import Run
+    from sps_jax.cli.options import Run
     from sps_jax.problems import PROBLEMS
 
     of = [inspect.signature(make).parameters for make in (PROBLEMS[job["problem"][0]], ALGORITHMS[job["algorithm"][0]])]
@@ -121,8 +121,8 @@ def takes(job: dict[str, list[str]]) -> set[str]:
 
 
 def tables() -> dict[str, list[Option]]:
-    from sps_jax.options import command_type
-    from sps_jax.sweep_options import sweep_type
+    from sps_jax.cli.options import command_type
+    from sps_jax.cli.sweep_options import sweep_type
 
     return {"run": options_of(command_type()), "sweep": options_of(sweep_type())}
 
@@ -154,7 +154,7 @@ def obey(line: list[str], folder: Path, status: int | None = None) -> str:
     Args:
       status: that it should end with, None for any.
     """
-    from sps_jax.cli import command
+    from sps_jax.cli.main import command
 
     folder.mkdir()
     (folder / "file").write_text("mine")

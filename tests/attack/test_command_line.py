@@ -9,7 +9,7 @@ import fuzzing
 import jax
 import pytest
 
-from sps_jax.cli import command
+from sps_jax.cli.main import command
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sps_jax import checkpoint, datasets
+from sps_jax import datasets
+from sps_jax.runs import checkpoint
 
 PACKAGE = Path(datasets.__file__).parents[1]
 cifar10, femnist, libsvm = (

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import sps_jax as sps
-from sps_jax import cli, tree
-from sps_jax.hyperparameters import prepare
-from sps_jax.option_checks import check
-from sps_jax.options import command_type
+from sps_jax import tree
+from sps_jax.cli import main
+from sps_jax.cli.option_checks import check
+from sps_jax.cli.options import command_type
 from sps_jax.problems import digits, quadratic
 from sps_jax.problems.supervised import linear_problem
-from sps_jax.stacking import stack_clients
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.stacking import stack_clients
 
 KEY = jax.random.key(0)
 GENERATOR = np.random.default_rng(0)
@@ -196,7 +197,7 @@ def test_the_largest_of_nothing_is_zero():
 )
 def test_memory_that_runs_out_is_said(need, capsys):
     """What the prediction lets pass, because other programs take memory meanwhile."""
-    assert cli.status_of(need) == 2
+    assert main.status_of(need) == 2
     seen = capsys.readouterr().err
     assert "needs more memory than there is" in seen and "--chunk" in seen and seen.count("\n") == 1
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sps_jax as sps
-from sps_jax.communication import KNOWN, Count, Size, message_bits, total_bits
+from sps_jax.compression.bits import KNOWN, Count, Size, message_bits, total_bits
 from sps_jax.datasets import partition
 from sps_jax.problems.supervised import linear_problem
 

@@ -15,8 +15,10 @@ import jax
 import pytest
 from test_files import damaged
 
-from sps_jax import cli, files, results
-from sps_jax.files import read_jsonl
+from sps_jax import results
+from sps_jax.cli import main
+from sps_jax.results import files
+from sps_jax.results.files import read_jsonl
 
 RUN = [
     "run",
@@ -40,7 +42,7 @@ def command(*line):
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            status = cli.command([str(word) for word in line])
+            status = main.command([str(word) for word in line])
         except SystemExit as end:
             status = end.code
     return status, said.getvalue()

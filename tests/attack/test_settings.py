@@ -11,8 +11,8 @@ import pandas
 import pytest
 
 import sps_jax as sps
-from sps_jax.history import asked_rounds
 from sps_jax.problems import quadratic
+from sps_jax.simulation.history import asked_rounds
 
 KEY = jax.random.key(0)
 X, Y, IDS = np.eye(6), np.array([0, 1] * 3), np.array([0] * 3 + [1] * 3)

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.cohort import Cohort
-from sps_jax.plan import Plan
+from sps_jax.layout import Plan
 from sps_jax.problem import Problem
-from sps_jax.simulation import simulate
+from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.simulate import simulate
 
 FEATURES, KEY = 2, jax.random.key(0)
 SHAPES = {  # of x (b, d) > 0: defined and smooth there, not at 0

@@ -196,4 +196,4 @@ def test_partition_needs_numpy_and_what_reads_containers():
     module = importlib.import_module("sps_jax.datasets.partition")
     imports = [line for line in Path(module.__file__).read_text().splitlines() if line.startswith(("import ", "from "))]
     allowed = {"heapq", "math", "operator", "collections", "numpy"}
-    assert {line.split()[1].split(".")[0] for line in imports if "sps_jax.containers" not in line} <= allowed
+    assert {line.split()[1].split(".")[0] for line in imports if "sps_jax.datasets.containers" not in line} <= allowed

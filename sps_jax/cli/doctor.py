@@ -1,0 +1,117 @@
+"""``sps-jax doctor``: what this installation has, and whether it works."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import psutil
+from packaging.requirements import Requirement
+
+from sps_jax.cli.data import about, megabytes
+from sps_jax.cli.job import compiled_folder
+from sps_jax.datasets import SETS
+from sps_jax.datasets.prepare import root_of
+from sps_jax.runs.processes import no_devices
+
+IMPORT = """
+import contextlib, time
+began = time.perf_counter()
+import jax, sps_jax
+print(time.perf_counter() - began, flush=True)
+with contextlib.suppress(Exception):  # it is said by the process that asks
+    jax.devices()
+"""
+"""A program that XLA may end, for a flag that it does not know or a driver that crashes."""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """What this installation has, and whether it works.
+
+    Attributes:
+      json: one JSON document instead of text. The status is 1 where something is broken.
+    """
+
+    json: bool = False
+
+
+def doctor(options: Doctor) -> int:
+    """Look, and say what is found while looking; returns the exit status."""
+    found: dict[str, Any] = {}
+    broken: list[str] = []
+    for name, value, wrong in looks():
+        found[name] = value
+        broken += wrong
+        if not options.json:
+            print(f"{name:12}{value}", flush=True)
+    if options.json:
+        print(json.dumps(found | {"broken": broken}, indent=2))
+    for sentence in broken:
+        print(f"sps-jax: broken: {sentence}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def looks() -> Iterator[tuple[str, Any, list[str]]]:
+    """Name, what is found, and what is broken of it, one after the other."""
+    version = importlib.metadata.version
+    yield "sps_jax", f"{version('sps_jax')} in {os.path.dirname(__file__)}", []
+    yield "python", f"{platform.python_version()} on {platform.platform()}", []
+    installed, wrong = packages(importlib.metadata.requires("sps_jax") or [])
+    yield "packages", ", ".join(f"{name} {number}" for name, number in installed.items()), wrong
+    child = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
+    seconds = child.stdout
+    yield "import", f"{float(seconds):.2f} s" if seconds else "-", [] if seconds else ["import sps_jax does not work"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = psutil.virtual_memory()
+    yield "machine", f"{cores} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB of memory free", []
+    ended = child.returncode != 0 and seconds != ""
+    yield "devices", *(("none", [f"XLA ends the process: {last(child.stderr)}"]) if ended else devices())
+    cache = compiled_folder()
+    yield "compiled", f"{megabytes(cache):.1f} MB in {cache}", []
+    there = [name for name in SETS if about(name)["prepared"]]
+    yield "data", f"{', '.join(there) or 'none'} in {root_of()}", []
+
+
+def last(text: str) -> str:
+    """The last line that says something."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "it does not say why")
+
+
+def packages(requirements: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The versions of what is required, extras apart, and a sentence for each that is missing or of another version."""
+    installed, wrong = {}, []
+    for wanted in map(Requirement, requirements):
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            installed[wanted.name] = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{wanted.name} is not installed")
+            continue
+        if not wanted.specifier.contains(installed[wanted.name], prereleases=True):
+            wrong.append(f"{wanted.name} is {installed[wanted.name]}, sps_jax needs {wanted.specifier}")
+    return installed, wrong
+
+
+def devices() -> tuple[str, list[str]]:
+    """The devices that JAX has, with their memory where they tell it, and whether they compute."""
+    if sentence := no_devices():
+        return "none", [sentence]
+    try:
+        right = all(float(jnp.ones(8, device=device) @ jnp.ones(8, device=device)) == 8 for device in jax.devices())
+    except RuntimeError as error:
+        return "none", [f"JAX does not compute: {str(error).splitlines()[0]}"]
+    kinds = []
+    for device in jax.devices():
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        kinds.append(f"{device.device_kind}" + (f" ({limit / 1e9:.1f} GB)" if limit else ""))
+    said = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
+    return said, [] if right else ["a device computes 1 + ... + 1 wrongly"]

@@ -1,0 +1,134 @@
+"""What the options stand for: devices, the problem, hyperparameters, a sparsifier, a transform of the direction."""
+
+import inspect
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+import optax
+
+from sps_jax import tree
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cli.options import Run, number
+from sps_jax.compression import Sparsifier
+from sps_jax.compression.leaves import names
+from sps_jax.problem import Problem
+from sps_jax.problems import PROBLEMS
+from sps_jax.runs import processes
+from sps_jax.simulation.stream import on_host
+
+HUNDRED_DAYS = 100 * 24 * 3600
+"""In seconds."""
+
+
+def use_devices(options: Run) -> int | None:
+    """Tell JAX how many devices to make of a CPU; returns how many are asked for, None for auto.
+
+    To be called before anything is computed. Of several processes, which meet here, all devices are asked for.
+    """
+    asked = number("devices", options.devices, int, "auto")
+    count = None if asked == "auto" else asked
+    if count is not None and count < 1:
+        raise ValueError(f"devices must be at least 1, or 'auto', not {count}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", count or cores)
+    wait_for_late_devices()
+    if processes.join(options.coordinator, options.num_processes, options.process_id):
+        return jax.device_count()
+    return count
+
+
+def wait_for_late_devices() -> None:
+    """Let a CPU device wait for another as long as it takes: XLA ends the process when that is a minute late.
+
+    One is late where the machine has other work, more so with a low priority, or where its clients take more steps. To
+    be called before anything is computed; a limit that ``XLA_FLAGS`` has already is left.
+    """
+    flags, limit = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_collective_call_terminate_timeout_seconds"
+    if limit not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {limit}={HUNDRED_DAYS}".strip()
+
+
+def build_problem(options: Run) -> Problem:
+    """The problem that the options describe."""
+    make = PROBLEMS[options.problem]
+    chosen = given(options, make)
+    if "batch_size" in chosen:
+        size = number("batch-size", chosen["batch_size"], int, "full")
+        chosen["batch_size"] = None if size == "full" else size
+    if not options.stream:
+        return make(**chosen)
+    with jax.default_device(jax.devices("cpu")[0]):
+        return on_host(make(**chosen))
+
+
+def given(options: Run, make: Callable) -> dict[str, Any]:
+    """The options that ``make`` takes and the user gave."""
+    takes = inspect.signature(make).parameters
+    return {name: v for name in takes if (v := getattr(options, name, None)) is not None}
+
+
+def hyperparameters(options: Run, name: str, problem: Problem) -> dict[str, Any]:
+    """The keyword arguments of algorithm ``name``."""
+    make = ALGORITHMS[name]
+    hyper = given(options, make)
+    stepsize = number("stepsize", options.stepsize, float, "auto")
+    if stepsize == "auto":
+        stepsize = 0.1 if problem.smoothness is None else _reciprocal(float(problem.smoothness.max()))
+    hyper["stepsize"] = stepsize
+    takes = inspect.signature(make).parameters
+    if "prob" in takes and options.prob is None and options.local_steps is None:
+        hyper["prob"] = 0.1
+    if "prune" in takes:
+        hyper["prune"] = sparsifier(options)
+    if "sparsity" in takes and options.sparsity_rounds is not None:
+        hyper["sparsity_rounds"] = options.sparsity_rounds
+    return hyper
+
+
+def _reciprocal(smoothness: float) -> float:
+    """1/L, or a ``ValueError`` where L is zero: every step size is as good."""
+    if smoothness <= 0:
+        raise ValueError(f"--stepsize auto is 1/L, but L is {smoothness:g}; give a number")
+    return 1 / smoothness
+
+
+def sparsifier(options: Run) -> Sparsifier:
+    """What the options prune by."""
+    return Sparsifier(options.criterion, options.structure, options.scope, prunable(options))
+
+
+def prunable(options: Run) -> tuple[str, ...] | None:
+    """Which leaves are pruned, as :class:`sps_jax.compression.Sparsifier` asks for."""
+    ends = () if options.prune_ends else ("!first", "!last")
+    return (*options.prune_leaves, *ends) or None
+
+
+def pruned_leaves(options: Run, problem: Problem) -> dict[str, Any]:
+    """What of the model is pruned: the names of its leaves, and their and all entries.
+
+    Raises:
+      ValueError: where that is none, a pattern fits none, or first and last layer are to stay dense and are all there
+        is.
+    """
+    params = jax.eval_shape(problem.init, jax.random.key(0))
+    if not options.prune_ends and not any({"first", "last"} & set(name.split("/")) for name in names(params)):
+        raise ValueError(f"--no-prune-ends is for networks of several layers; {options.problem} has one")
+    found = sparsifier(options).leaves(params)
+    return {"leaves": list(found), "entries": sum(found.values()), "of": tree.size(params)}
+
+
+def clip(options: Run, problem: Problem) -> optax.GradientTransformation | None:
+    """The transform of the local direction."""
+    norm = number("clip-norm", options.clip_norm, float, "none", "auto")
+    if norm == "auto":
+        norm = 1.0 if problem.smoothness is None else "none"
+    return None if norm == "none" else _clip_at(norm)
+
+
+@cache
+def _clip_at(norm: float) -> optax.GradientTransformation:
+    """The same object for the same norm: part of what a compiled program is found again by."""
+    return optax.clip_by_global_norm(norm)

@@ -1,0 +1,139 @@
+"""A run that can begin: options checked, the problem loaded, algorithms prepared and laid out; nothing is written."""
+
+import dataclasses
+import gc
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cli.from_options import build_problem, clip, hyperparameters, pruned_leaves, use_devices
+from sps_jax.cli.option_checks import check, local_steps, refuse_strangers
+from sps_jax.cli.options import Run, number
+from sps_jax.layout import Plan
+from sps_jax.problem import Problem
+from sps_jax.runs import console, processes
+from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.method import Choices, prepare
+from sps_jax.simulation.placement import choose, describe, footprint, shapes
+from sps_jax.simulation.simulate import placed
+from sps_jax.simulation.stream import cohort_plan
+
+TALK = ("json", "quiet")
+"""Options that say how a run is told, not what it is."""
+MANY = 10_000_000
+"""Local steps of a client that a run says it takes, for it can be long."""
+
+
+class Job(NamedTuple):
+    """A run that can begin.
+
+    Attributes:
+      options: what the user wants.
+      problem: what is simulated.
+      pruned: what of the model is pruned.
+      prepared: of each algorithm, by name, see :func:`prepare_algorithm`.
+      plans: how each is laid out.
+    """
+
+    options: Run
+    problem: Problem
+    pruned: dict[str, Any]
+    prepared: dict[str, Choices]
+    plans: dict[str, Plan]
+
+
+def get_ready(options: Run) -> Job:
+    """Check, meet the other processes, load and lay out; nothing is written."""
+    devices = join(options)
+    job = processes.agree(lambda: load(options, devices))
+    own = ("process_id", "coordinator", "out", "manual_dir", "data_dir", *TALK)
+    settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in own}
+    processes.refuse_others(settings | {"layout": layout(job)})
+    return job
+
+
+def join(options: Run) -> int | None:
+    """Check the options and meet the other processes; returns how many devices are asked for, None for auto."""
+    check(options)
+    refuse_strangers(options)
+    jax.config.update("jax_enable_x64", options.precision == "float64")
+    keep_compiled()
+    return use_devices(options)
+
+
+def load(options: Run, devices: int | None) -> Job:
+    """The problem, and the algorithms laid out."""
+    console.doing(f"loading {options.problem}")
+    problem = build_problem(options)
+    pruned = pruned_leaves(options, problem)
+    prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
+    plans = {name: lay_out_run(prepared[name], problem, devices, options) for name in prepared}
+    if not options.stream:  # all have the same devices; no copy is left elsewhere
+        problem = jax.block_until_ready(placed(next(iter(plans.values())), problem))
+    gc.collect()  # JAX holds NumPy's copy of what it was given until then
+    return Job(options, problem, pruned, prepared, plans)
+
+
+def layout(job: Job) -> dict[str, str]:
+    """How each algorithm is laid out, in words."""
+    return {name: f"{plan.devices} devices, chunk {plan.chunk or 'all'}" for name, plan in job.plans.items()}
+
+
+def prepare_algorithm(options: Run, name: str, problem: Problem) -> Choices:
+    """Algorithm ``name`` as the options want it, see :func:`sps_jax.prepare`."""
+    return prepare(
+        ALGORITHMS[name],
+        hyperparameters(options, name, problem),
+        problem.ridge.dtype,
+        local_steps=options.local_steps,
+        transform=clip(options, problem),
+        cohort=None if options.cohort is None else Cohort(options.cohort, options.cohort_by, options.cohort_estimate),
+        matmul_precision=options.matmul_precision,
+    )
+
+
+def lay_out_run(prepared: Choices, problem: Problem, devices: int | None, options: Run) -> Plan:
+    """The layout of a run, said on standard error."""
+    setup, hyper, _ = prepared
+    of = shapes(setup, hyper, problem)
+    choices = {"devices": devices, "chunk": number("chunk", options.chunk, int, "all", "auto")}
+    plan = cohort_plan(prepared, problem, **choices) if options.stream else choose(of, problem, **choices)
+    need = footprint(of, problem, plan)
+    if processes.first():
+        if "prob" in hyper and local_steps(options) >= MANY:
+            console.say(f"sps-jax: about {local_steps(options):.2g} local steps of each client (rounds / prob)")
+        console.say(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}")
+    return plan
+
+
+def compiled_folder() -> Path:
+    """Where compiled programs are kept."""
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # options are made at import
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(chosen or home / "sps_jax" / "compiled")
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs on disk for the next run, where the user's JAX settings say nothing else."""
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # as above
+        jax.config.update("jax_compilation_cache_dir", str(compiled_folder()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def configuration(options: Run) -> dict[str, Any]:
+    """Every setting, the versions and the device."""
+    settings = {
+        k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items() if k not in TALK
+    }
+    packages = {name: version(name) for name in ("sps_jax", "jax", "jaxlib", "flax", "optax", "numpy")}
+    device = jax.devices()[0]
+    return {
+        "settings": settings,
+        "versions": {"python": platform.python_version(), **packages},
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+    }

@@ -1,0 +1,164 @@
+"""``sps-jax run``: problems and algorithms in, a table, a picture and result files out."""
+
+import contextlib
+import datetime
+import itertools
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from tqdm import tqdm
+
+from sps_jax import results
+from sps_jax.cli.job import Job, configuration, get_ready, layout
+from sps_jax.cli.options import Run
+from sps_jax.layout import random_key
+from sps_jax.results import files, report
+from sps_jax.runs import console, journal, processes
+from sps_jax.runs.blocks import compile_blocks, go_on, start_run, summarise
+from sps_jax.runs.shared_journal import Agreed, SharedJournal
+from sps_jax.runs.signals import Stopped, Wish, wishes
+from sps_jax.simulation.method import recorded
+
+
+def run(options: Run) -> int:
+    """Run what the options say; returns the exit status."""
+    job = get_ready(options)
+    config = configuration(options) | {"pruned": job.pruned}
+    out = processes.agree(lambda: begin(job, config))
+    if options.checkpoint_every is not None:
+        return complete_with_checkpoints(job, out, journal.begun(out) if processes.first() else config)
+    return conclude(options, run_all(job, journal.Whole(out) if processes.first() else journal.Nothing()), out)
+
+
+def begin(job: Job, config: dict[str, Any]) -> Path:
+    """The folder of the run, made, and what is begun noted in it, by the first process."""
+    out = folder_named(job.options)
+    if processes.first():
+        files.new_folder(out)
+        if job.options.checkpoint_every is not None:
+            journal.begin(out, config | {"layout": layout(job)})
+        files.write_json(out / "config.json", config)
+    return out
+
+
+def complete_with_checkpoints(job: Job, out: Path, begun: Mapping[str, Any], ended: list | None = None) -> int:
+    """Run what is not there yet, in a way that can be taken up; returns the exit status.
+
+    Args:
+      begun: what :func:`begin` noted in ``out``, or :func:`sps_jax.runs.journal.begun` found there.
+      ended: where it is taken up, the summaries of the runs that have ended.
+    """
+    how = f"go on with: sps-jax resume {shlex.quote(str(out))}"
+    first = "sps-jax: finishing the round and saving; Ctrl-C again stops at once"
+    try:
+        with contextlib.ExitStack() as stack:
+            processes.agree(lambda: stack.enter_context(journal.alone(out)) if processes.first() else None)
+            wish = stack.enter_context(wishes(first, f"sps-jax: stopped at once; {how}"))
+            with keeper_of(job.options, out, begun, wish, ended) as keeper:
+                summaries = run_all(job, keeper)
+            return conclude(job.options, summaries, out)
+    except Stopped as stopped:
+        processes.part()
+        print(f"sps-jax: stopped by {stopped}, all is saved; {how}", file=sys.stderr)
+        return stopped.status
+    except OSError as error:
+        print(f"sps-jax: error: {error}; what was saved before is whole. Then {how}", file=sys.stderr)
+        return 1
+
+
+def keeper_of(
+    options: Run, out: Path, begun: Mapping[str, Any], wish: Wish, ended: list | None
+) -> journal.Journal | SharedJournal:
+    """The journal of the run, see :func:`complete_with_checkpoints`; of several processes, the one they share."""
+    again = ended is not None
+    if not processes.several():
+        return journal.Journal(out, begun, wish, again)
+    agreed = Agreed(wish)
+    own = journal.Journal(out, begun, agreed, again) if processes.first() else None
+    every = cast(int, options.checkpoint_every)  # given, else there is no journal
+    return SharedJournal(own, ended or [], options.rounds, every, agreed)
+
+
+def conclude(options: Run, summaries: list[report.Record], out: Path) -> int:
+    """The processes part, the first compares the runs whose records are in ``out``; returns the exit status."""
+    processes.part()
+    if processes.first():
+        compare(options, summaries, out)
+    return 3 if report.divergences(summaries) else 0
+
+
+def compare(options: Run, summaries: list[report.Record], out: Path) -> None:
+    """Table, picture and warnings of the runs whose records are in ``out``."""
+    runs: dict[tuple[str, int], list[report.Record]] = {(s["algorithm"], s["seed"]): [] for s in summaries}
+    for record in results.read_records(out):
+        run = record["algorithm"], record["seed"]
+        if run not in runs:
+            raise ValueError(f"{out / 'metrics.jsonl'} is damaged: it has a record of {run[0]} (seed {run[1]})")
+        runs[run].append(record)
+    summaries = report.compare(runs, summaries, options.target)
+    console.doing("drawing")
+    report.write(runs, summaries, f"{options.problem}, sparsity {options.sparsity:g}", out)
+    console.doing("")
+    if options.json:
+        print(json.dumps({"results": str(out), "summaries": summaries}, indent=2, allow_nan=False))
+    else:
+        print(report.table(summaries))
+        metric = summaries[0]["target_metric"]
+        print(f"\n{metric} after equal rounds; uplink and downlink are totals over all clients. Results: {out}")
+    for sentence in report.divergences(summaries):
+        print(sentence, file=sys.stderr)
+
+
+def fresh_folder(options: Run) -> Path:
+    """The folder that the options name, or one of its own under ``runs/``, empty."""
+    return files.new_folder(folder_named(options))
+
+
+def folder_named(options: Run) -> Path:
+    """The folder that the options name, or one of its own under ``runs/``."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    return options.out or Path("runs") / f"{stamp}-{options.problem}"
+
+
+def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -> list[report.Record]:
+    """Every algorithm with every seed but those that ``keeper`` has, one compilation an algorithm.
+
+    Returns:
+      A summary of each run; the records are on disk.
+    """
+    options = job.options
+    settings = {name: getattr(options, name) for name in ("rounds", "evaluate_every")}
+    runs = ((name, options.seed + i) for name in job.prepared for i in range(options.seeds))
+    left = itertools.islice(runs, len(keeper.finished), None)
+    done = options.rounds * len(keeper.finished)
+    console.doing("")
+    hidden = None if processes.first() and not console.quiet() else True  # None: where standard error is no terminal
+    total = options.rounds * options.seeds * len(job.prepared)
+    with tqdm(total=total, initial=done, unit="round", disable=hidden, leave=False) as bar:
+        for name, group in itertools.groupby(left, key=lambda run: run[0]):
+            bar.set_description(f"{name}: compiling")
+            choice, key = job.prepared[name], random_key(options.seed)
+            block = compile_blocks(
+                choice,
+                job.plans[name],
+                job.problem,
+                key,
+                **settings,
+                checkpoint_every=options.checkpoint_every,
+                streamed=options.stream,
+            )
+            bar.set_description(name)
+            for _, seed in group:
+                names, hyper = {"algorithm": name, "problem": options.problem, "seed": seed}, recorded(*choice[1:])
+                key = random_key(seed)
+                start = keeper.standing(names, start_run(choice, block, key))
+                bar.update(start.past.rounds)
+                for at, rows in go_on(choice, block, key, start, **settings, encoding=options.encoding):
+                    keeper.add(names, [names | row | hyper for row in rows], at)
+                    bar.update(block.length)
+                keeper.finish(names | hyper | summarise(block, at))
+    return keeper.finished

@@ -1,0 +1,135 @@
+"""``sps-jax sweep``: every combination of hyperparameters and seeds, into a folder that can be taken up again."""
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from sps_jax import results
+from sps_jax.cli.from_options import build_problem, pruned_leaves, use_devices
+from sps_jax.cli.job import configuration, keep_compiled, prepare_algorithm
+from sps_jax.cli.option_checks import check, refuse_strangers
+from sps_jax.cli.options import Run, number
+from sps_jax.cli.run import fresh_folder
+from sps_jax.cli.sweep_options import completed, points
+from sps_jax.results import files
+from sps_jax.runs import console
+from sps_jax.simulation.method import recorded
+from sps_jax.simulation.sweep import Outcome, Prepared, sweep_prepared
+
+LAYOUT = ("points_chunk", "out", "manual_dir", "data_dir")
+"""Settings that may differ when a sweep is taken up: they do not change a number."""
+
+
+def sweep(options: Any) -> int:
+    """Run what the options say, or what is left of it; returns the exit status."""
+    options = completed(options)
+    runs = points(options)
+    for _, one in runs:
+        check(one)
+    refuse_strangers(dataclasses.replace(runs[0][1], algorithm=options.algorithm))
+    size = number("points-chunk", options.points_chunk, int, "auto")
+    jax.config.update("jax_enable_x64", options.precision == "float64")
+    use_devices(options)
+    keep_compiled()
+    console.doing(f"loading {options.problem}")
+    problem = build_problem(runs[0][1])
+    prepared = [Prepared(*prepare_algorithm(one, name, problem), one.seed) for name, one in runs]
+    config = configuration(options) | {"pruned": pruned_leaves(runs[0][1], problem)}
+    with contextlib.ExitStack() as stack:
+        begun = options.out is not None and (options.out / "config.json").is_file()
+        if begun:
+            stack.enter_context(_alone(options.out))
+        done = _finished(options.out, config, len(runs)) if begun else set()
+        left = [i for i in range(len(runs)) if i not in done]
+        outcomes = sweep_prepared(
+            problem,
+            [prepared[i] for i in left],
+            rounds=options.rounds,
+            evaluate_every=options.evaluate_every,
+            encoding=options.encoding,
+            points_chunk=None if size == "auto" else size,
+        )
+        out = _taken_up(options.out, done) if begun else _begin(options, config)
+        if not begun:
+            stack.enter_context(_alone(out))
+        hidden = True if console.quiet() else None  # None: where standard error is no terminal
+        console.doing("")
+        with tqdm(
+            total=len(runs), initial=len(done), unit="point", disable=hidden, leave=False, desc="compiling"
+        ) as bar:
+            for outcome in outcomes:
+                number_of = left[outcome.point]
+                _append(out, _names(number_of, runs[number_of], prepared[number_of]), outcome)
+                bar.set_description(runs[number_of][0], refresh=False)
+                bar.update()
+        summaries = files.read_jsonl(out / "summary.jsonl")
+    diverged = sum(summary["diverged_at_round"] is not None for summary in summaries)
+    if options.json:
+        print(json.dumps({"results": str(out), "summaries": summaries}, indent=2, allow_nan=False))
+    console.say(f"{len(runs)} points, of which {diverged} diverged. Results: {out}")
+    return 0
+
+
+def _alone(out: Path) -> contextlib.AbstractContextManager[None]:
+    return files.alone(out, out / "config.json")
+
+
+def _names(number_of: int, run: tuple[str, Run], prepared: Prepared) -> dict[str, Any]:
+    """What a record of a point begins with."""
+    name, one = run
+    names = {"point": number_of, "algorithm": name, "problem": one.problem, "seed": one.seed}
+    return names | recorded(prepared.hyper, prepared.schedule)
+
+
+def _append(out: Path, names: dict[str, Any], outcome: Outcome) -> None:
+    """The records of a point, then its summary: a point without a summary is not there."""
+    files.append_jsonl(out / "metrics.jsonl", [names | record for record in results.records(outcome.history)])
+    files.append_jsonl(out / "summary.jsonl", [names | {"diverged_at_round": outcome.diverged_at_round}])
+
+
+def _begin(options: Any, config: dict[str, Any]) -> Path:
+    out = fresh_folder(options)
+    files.write_json(out / "config.json", config)
+    return out
+
+
+def _finished(out: Path, config: dict[str, Any], points: int) -> set[int]:
+    """The points, of so many, that a folder with a part of this sweep has, with their records to the end.
+
+    Raises:
+      ValueError: where it holds another sweep, or is damaged.
+    """
+    before = files.read_config(out / "config.json")["settings"]
+    now = json.loads(json.dumps(config["settings"]))
+    other = [name for name in now if name not in LAYOUT and before.get(name) != now[name]]
+    if other:
+        name = other[0]
+        raise ValueError(
+            f"the folder {out} holds a sweep with other settings: {name} was {before.get(name)!r}, now {now[name]!r}; "
+            "give another --out"
+        )
+    summaries = files.read_jsonl(out / "summary.jsonl", ("point", "diverged_at_round"))
+    done = [summary["point"] for summary in summaries]
+    if len(set(map(str, done))) < len(done) or not all(type(point) is int and 0 <= point < points for point in done):
+        raise ValueError(f"{out / 'summary.jsonl'} is damaged: its points are not {points} different ones at most")
+    ends = {row["point"] for row in _records(out) if row["round"] == now["rounds"]}
+    return {one["point"] for one in summaries if one["diverged_at_round"] is not None or one["point"] in ends}
+
+
+def _records(out: Path) -> list[dict[str, Any]]:
+    return files.read_jsonl(out / "metrics.jsonl", ("point", "round"))
+
+
+def _taken_up(out: Path, done: set[int]) -> Path:
+    """The folder, cleared of a point that was cut off while it was written."""
+    for path, rows in (
+        (out / "summary.jsonl", files.read_jsonl(out / "summary.jsonl")),
+        (out / "metrics.jsonl", _records(out)),
+    ):
+        files.write_jsonl(path, [row for row in rows if row["point"] in done])
+    return out

@@ -1,0 +1,122 @@
+"""The options of ``sps-jax sweep``, and the single runs that they stand for."""
+
+import dataclasses
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from tyro.conf import Suppress
+
+from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cli.option_checks import check_names, check_seeds
+from sps_jax.cli.options import MAKERS, Run, command_type, own_options, with_fields
+from sps_jax.problems import PROBLEMS
+
+SPACES: dict[str, Callable[..., np.ndarray]] = {"logspace": np.geomspace, "linspace": np.linspace}
+VALIDATION = 0.1
+MOST = 1_000_000
+"""Points of a sweep, and values of an option."""
+
+
+def lists() -> dict[str, type]:
+    """The options that take several values in a sweep, and what each is: the schedule and numbers of algorithms."""
+    own = {name: kind for name, (kind, _) in own_options(tuple(ALGORITHMS.values())).items() if kind is float}
+    return {"stepsize": str, "prob": float, "local_steps": int, "sparsity": float} | own
+
+
+def sweep_type() -> type:
+    """:class:`Run` with lists of numbers, ``logspace:1e-3:1:7`` or ``linspace:0:1:3`` for hyperparameters."""
+    own = own_options(MAKERS)
+    several = [(name, tuple[str, ...], ("auto",) if name == "stepsize" else ()) for name in lists()]
+    single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in lists()]
+    others: list[tuple[str, Any, Any]] = [("points_chunk", str, "auto")]
+    others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto")]
+    others += [("stream", Suppress[bool], False)]
+    alone = ("target", "checkpoint_every", "coordinator", "num_processes", "process_id")
+    others += [(name, Suppress[None], None) for name in alone]  # type: ignore[misc]  # an alias of Annotated
+    helps = own | {
+        "points_chunk": (str, "points that a device computes at once: a number or auto."),
+        "validation": (float, f"fraction of each client's examples kept apart, to choose points by. [{VALIDATION}]"),
+    }
+    made = with_fields("Sweep", Run, helps, [*several, *single, *others])
+    made.__doc__ = (made.__doc__ or "").replace(
+        "Compare algorithms on a problem: a table, a picture, files.",
+        "Run all combinations of settings and seeds, or what is left.",
+    )
+    return made
+
+
+def completed(options: Any) -> Any:
+    """The options with validation data, where the problem can have them and nothing was said.
+
+    Raises:
+      ValueError: for a name that is in no table, or no seed.
+    """
+    check_names(options)
+    check_seeds(options)
+    if options.validation is None and "validation" in inspect.signature(PROBLEMS[options.problem]).parameters:
+        return dataclasses.replace(options, validation=VALIDATION)
+    return options
+
+
+def points(options: Any) -> list[tuple[str, Run]]:
+    """The single runs of a sweep: an algorithm and its options each, for one seed.
+
+    Raises:
+      ValueError: for a value that is no number, several values of what the problem has, or values of an option
+        that neither the problem nor any of the algorithms has; for more than :data:`MOST` points.
+    """
+    made, of_problem = command_type(), set(inspect.signature(PROBLEMS[options.problem]).parameters)
+    takes = {name: _taken_by(name) | of_problem for name in options.algorithm}
+    several = {option: values(option, getattr(options, option), kind) for option, kind in lists().items()}
+    for option, chosen in several.items():
+        if option in of_problem and len(chosen) > 1:
+            raise ValueError(f"--{option} is an option of the problem {options.problem}: give one value")
+        if chosen and not any(option in each for each in takes.values()):
+            raise ValueError(
+                f"--{option.replace('_', '-')} is an option of none of {', '.join([options.problem, *takes])}"
+            )
+    defaults = {field.name: field.default for field in dataclasses.fields(made)}
+    common = {name: getattr(options, name) for name in defaults}
+    found = []
+    most = options.seeds * math.prod(len(chosen) or 1 for chosen in several.values())
+    if most > MOST:
+        raise ValueError(f"a sweep has at most {MOST:,} points an algorithm, not {most:,}")
+    for name in options.algorithm:
+        grid = [(option in takes[name] and chosen) or [defaults[option]] for option, chosen in several.items()]
+        for *point, seed in itertools.product(*grid, range(options.seed, options.seed + options.seeds)):
+            own = dict(zip(several, point, strict=True)) | {"algorithm": (name,), "seed": seed, "seeds": 1}
+            found.append((name, made(**common | own)))
+    return found
+
+
+def _taken_by(name: str) -> set[str]:
+    """The options that an algorithm has; one that takes no ``prob`` communicates after every step."""
+    takes = set(inspect.signature(ALGORITHMS[name]).parameters)
+    return takes | {"local_steps"} if "prob" in takes else takes
+
+
+def values(option: str, texts: Iterable[str], kind: type) -> list[Any]:
+    """The values that ``texts`` name, in order: numbers, ``logspace:first:last:how many`` and ``linspace:...``.
+
+    Raises:
+      ValueError: for anything else.
+    """
+    found = []
+    for text in texts:
+        way, *ends = text.split(":")
+        try:
+            if way in SPACES and ends:
+                first, last, count = float(ends[0]), float(ends[1]), int(ends[2])
+                if not (1 <= count <= MOST and math.isfinite(first) and math.isfinite(last)):
+                    raise ValueError
+                found += [kind(float(v)) for v in SPACES[way](first, last, count)]
+            else:
+                found.append(text if kind is str else kind(text))
+        except (ValueError, IndexError):
+            ways = " or ".join(f"{way}:first:last:count" for way in SPACES)
+            raise ValueError(f"--{option.replace('_', '-')} must be numbers or {ways}, not {text!r}") from None
+    return found

@@ -1,0 +1,216 @@
+"""A sparsifier: what is ranked, which entries stay together, and among which of them the ranking is."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sps_jax.compression import structures
+from sps_jax.compression.bits import SHARED_POSITIONS, Code
+from sps_jax.compression.criteria import CRITERIA, Criterion
+from sps_jax.compression.leaves import Prunable, chosen, names, nothing, patterns_of, refuse_strangers
+from sps_jax.compression.scopes import SCOPES, as_scalar, erk_densities, kept
+from sps_jax.compression.structures import Entries
+from sps_jax.compression.threshold import topk_mask
+from sps_jax.errors import unknown
+from sps_jax.tree import Tree
+
+
+@dataclass(frozen=True)
+class Sparsifier:
+    r"""Keep the blocks of entries with the largest scores, set the others to zero: ``prune(params, sparsity)``.
+
+    :math:`K = \max(1, \mathrm{round}((1 - s) d))` of the d blocks of the prunable leaves are kept, exactly, ties in
+    favour of the lowest index (leaf order of the pytree, then row-major). Equal options give equal sparsifiers, so
+    that a jitted program is found again.
+
+    Attributes:
+      criterion: what ranks, a name of :data:`CRITERIA` or a function of one's own, see
+        :mod:`sps_jax.compression.criteria`.
+      structure: what is kept or dropped together, a name of :data:`STRUCTURES`: ``"entries"``, ``"rows"``,
+        ``"filters"``, ``"blocks:4x4"``, ``"groups:4"``, ``"2:4"``; see :mod:`sps_jax.compression.structures`.
+      scope: ``"global"`` ranks the blocks of all prunable leaves together, ``"layerwise"`` those of each leaf by
+        itself, ``"erk"`` too, with the densities of :func:`erk_densities`, so that K is the sum of the leaves' own,
+        each rounded. Groups and N:M rank in each group, whatever the scope.
+      prunable: which leaves are pruned; the others pass unchanged. None for the weights: leaves of two axes or more
+        but biases, scales and norms, which are known by their names; in a model without any, vectors but these. Or
+        patterns over the leaves' paths, ``"kernel"`` or ``("!first", "!last")``, or a function of key path and leaf
+        that says so; see :func:`sps_jax.compression.leaves.chosen`.
+
+    A leaf is a layer: layers that are stacked along a first axis, as by ``flax.linen.scan``, are ranked as one by
+    ``"layerwise"`` and ``"erk"``, and a filter of theirs is that of all layers.
+
+    Raises:
+      ValueError: for a name of no criterion, structure or scope, what is no pattern, or ``"erk"`` with groups.
+
+    >>> import jax.numpy as jnp
+    >>> Sparsifier(structure="rows")(jnp.array([[1.0, -1.0], [0.0, 3.0]]), 0.5).tolist()
+    [[0.0, 0.0], [0.0, 3.0]]
+    """
+
+    criterion: str | Criterion = "magnitude"
+    structure: str | Entries = "entries"
+    scope: str = "global"
+    prunable: Prunable = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.criterion, str):
+            if self.criterion not in CRITERIA:
+                raise unknown("criterion", self.criterion, CRITERIA)
+            object.__setattr__(self, "criterion", CRITERIA[self.criterion])
+        if isinstance(self.structure, str):
+            object.__setattr__(self, "structure", structures.structure(self.structure))
+        if self.scope not in SCOPES:
+            raise unknown("scope", self.scope, SCOPES)
+        object.__setattr__(self, "prunable", _hashable(self.prunable))
+        self._blocks.check(self.scope)
+
+    @property
+    def _score(self) -> Criterion:
+        return cast(Criterion, self.criterion)  # no name any more
+
+    @property
+    def _blocks(self) -> Entries:
+        return cast(Entries, self.structure)  # no name any more
+
+    @property
+    def wants_gradient(self) -> bool:
+        """Whether the criterion uses a gradient where there is one."""
+        return getattr(self.criterion, "wants_gradient", False)
+
+    @property
+    def code(self) -> Code:
+        """How messages with such zeros are written, any pytrees with leaves that are pruned or not."""
+        return SHARED_POSITIONS if getattr(self.criterion, "shared", False) else self._blocks.code(self.prunable)
+
+    def agree(self, sparsity: float) -> None:
+        """Raise a ``ValueError`` where N:M was spelled and another N follows from ``sparsity``."""
+        self._blocks.agree(sparsity)
+
+    def leaves(self, params: Tree) -> dict[str, int]:
+        """The names of the leaves of ``params``, or of their shapes, that are pruned, and how many entries each has.
+
+        Raises:
+          ValueError: where that is none, or a pattern fits none.
+
+        Example:
+          >>> Sparsifier().leaves({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
+          {'kernel': 6}
+        """
+        pruned = self._chosen(params)
+        if not any(pruned):
+            raise nothing(params, self.prunable)
+        each = zip(names(params), jax.tree.leaves(params), pruned, strict=True)
+        return {name: leaf.size for name, leaf, yes in each if yes}
+
+    def _chosen(self, params: Tree) -> list[bool]:
+        refuse_strangers(params, self.prunable)
+        return chosen(params, self.prunable)
+
+    def __call__(self, params: Tree, sparsity: jax.Array | float, gradient: Tree | None = None) -> Tree:
+        """``params`` with zeros.
+
+        Args:
+          params: pytree of floating arrays of ONE model.
+          sparsity: s in [0, 1), of the blocks; may be traced.
+          gradient: a pytree like ``params``, or None.
+
+        Returns:
+          A pytree of the same structure, shapes and dtypes.
+
+        Raises:
+          ValueError: for a Python number that is out of range or that N:M does not agree with; where nothing is
+            pruned of a model, or all of it is one block, unless the sparsity is known to be 0; for a pattern that fits
+            no leaf.
+        """
+        if isinstance(sparsity, float | int):
+            if not 0 <= sparsity < 1:
+                raise ValueError(f"sparsity must be in [0, 1), not {sparsity}")
+            self.agree(sparsity)
+        leaves, treedef = jax.tree.flatten(params)
+        chosen = [i for i, yes in enumerate(self._chosen(params)) if yes]
+        if not chosen:
+            if any(leaf.size for leaf in leaves) and not _is_zero(sparsity):
+                raise nothing(params, self.prunable)
+            return params
+        slopes = None if gradient is None else jax.tree.leaves(gradient)
+        scores = self._score([leaves[i] for i in chosen], slopes and [slopes[i] for i in chosen])
+        for i, mask in zip(chosen, self._masks(scores, as_scalar(sparsity)), strict=True):
+            leaves[i] = jnp.where(mask, leaves[i], jnp.zeros_like(leaves[i]))
+        return jax.tree.unflatten(treedef, leaves)
+
+    def _masks(self, scores: list[jax.Array], sparsity: jax.Array) -> list[jax.Array]:
+        """Of each leaf with these scores, which entries are kept."""
+        shapes = [score.shape for score in scores]
+        ranked = [self._blocks.ranked(score) for score in scores]
+        together = [sum(map(len, ranked))] if self.scope == "global" else list(map(len, ranked))
+        if isinstance(self.structure, structures.Tiles) and max(together) == 1 and not _is_zero(sparsity):
+            raise ValueError(
+                f"all that is pruned together is one block of {self.structure}, of which at least one is kept, so "
+                "nothing would be pruned; take another structure, such as entries or filters"
+            )
+        if self.scope == "global" and not isinstance(self.structure, structures.Groups):
+            ends = np.cumsum([len(each) for each in ranked])
+            mask = topk_mask(jnp.concatenate(ranked), kept(sparsity, int(ends[-1])))
+            masks = jnp.split(mask, ends[:-1])
+        else:
+            sparsities = [sparsity] * len(shapes)
+            if self.scope == "erk":
+                sparsities = [1 - density for density in erk_densities(shapes, 1 - sparsity)]
+            masks = [self._blocks.choose(each, s) for each, s in zip(ranked, sparsities, strict=True)]
+        return [self._blocks.spread(mask, shape) for mask, shape in zip(masks, shapes, strict=True)]
+
+
+def topk(
+    params: Tree,
+    sparsity: jax.Array | float,
+    *,
+    scope: str = "global",
+    prunable: Prunable = None,
+) -> Tree:
+    """Keep the entries of largest magnitude of ``params``, set the others to zero: the plain :class:`Sparsifier`.
+
+    Args:
+      params: pytree of floating arrays of ONE model.
+      sparsity: s in [0, 1); may be traced.
+      scope, prunable: see :class:`Sparsifier`.
+
+    Returns:
+      A pytree of the same structure, shapes and dtypes.
+
+    Raises:
+      ValueError: for an unknown scope, and as for a :class:`Sparsifier`.
+
+    Example:
+      >>> topk({"w": jnp.array([[1.0, -3.0], [0.5, 2.0]]), "bias": jnp.array([0.1])}, 0.5)["w"].tolist()
+      [[0.0, -3.0], [0.0, 2.0]]
+    """
+    return Sparsifier(scope=scope, prunable=prunable)(params, sparsity)
+
+
+def make_topk(scope: str = "global", prunable: Prunable = None) -> Sparsifier:
+    """:func:`topk` with its options fixed. Equal options give the same object.
+
+    Example:
+      >>> make_topk("layerwise") is make_topk("layerwise")
+      True
+    """
+    return _make_topk(scope, _hashable(prunable))
+
+
+@cache
+def _make_topk(scope: str, prunable: Prunable) -> Sparsifier:
+    return Sparsifier(scope=scope, prunable=prunable)
+
+
+def _hashable(prunable: Prunable) -> Prunable:
+    """Equal for patterns that are spelled alike, as one or as a list of them."""
+    return prunable if prunable is None or callable(prunable) else patterns_of(prunable)
+
+
+def _is_zero(sparsity: jax.Array | float) -> bool:
+    """Whether it is known to be; a traced one is not."""
+    return not isinstance(sparsity, jax.core.Tracer) and float(sparsity) == 0

@@ -1,0 +1,242 @@
+"""Which entries of a leaf are kept or dropped together, and how a message with such zeros is written.
+
+A structure is seen by :class:`sps_jax.Sparsifier` as three functions of one leaf: ``ranked`` makes one score per block
+of the entries' scores, ``choose`` keeps some of them, ``spread`` makes of that a mask of entries. A leaf is taken as a
+matrix, its last axis against all others, row-major: a convolution kernel (h, w, c, features) as (h w c, features), a
+vector as one row.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sps_jax import tree
+from sps_jax.compression.bits import FLOATS, Code, Count, Size, value_bits
+from sps_jax.compression.leaves import Prunable, chosen
+from sps_jax.compression.scopes import kept
+from sps_jax.compression.threshold import magnitude_bits, topk_mask
+from sps_jax.errors import unknown
+
+COMPARED = 32
+"""Entries of a group, at most, that are ranked by comparing all pairs: M comparisons an entry. A search takes more
+passes than that, each over all groups."""
+
+
+def parted(message: Any, prunable: Prunable) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The leaves of any pytree, those that are pruned and the others."""
+    pruned: list[jax.Array] = []
+    others: list[jax.Array] = []
+    for leaf, yes in zip(jax.tree.leaves(message), chosen(message, prunable), strict=True):
+        (pruned if yes else others).append(leaf)
+    return pruned, others
+
+
+@dataclass(frozen=True)
+class Entries:
+    """No structure: every entry by itself, the nonzeros of a message at positions of their own."""
+
+    def check(self, scope: str) -> None:
+        """Raise a ``ValueError`` for a scope that does not go with this structure."""
+
+    def agree(self, sparsity: float) -> None:
+        """Raise a ``ValueError`` for a sparsity that contradicts this structure."""
+
+    def ranked(self, scores: jax.Array) -> jax.Array:
+        """(blocks,) scores whose magnitude ranks the blocks of a leaf with these ``scores``."""
+        return scores.ravel()
+
+    def choose(self, ranked: jax.Array, sparsity: jax.Array) -> jax.Array:
+        """(blocks,) booleans: the ``kept(sparsity, blocks)`` largest."""
+        return topk_mask(ranked, kept(sparsity, ranked.size))
+
+    def spread(self, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """The mask of the entries of a leaf of this ``shape``."""
+        return mask.reshape(shape)
+
+    def code(self, prunable: Prunable) -> Code:
+        """How messages are written whose ``prunable`` leaves have such zeros."""
+        return FLOATS
+
+
+@dataclass(frozen=True)
+class Tiles(Entries):
+    """Tiles of ``rows`` x ``columns`` of the matrix, None for all there are; smaller ones where it does not divide.
+
+    A tile's score is the mean magnitude of its entries' scores, so that tiles of different size compare fairly; by
+    magnitude the l1 norm that Li et al. (2017, arXiv 1608.08710) rank filters by. The sparsity is that of tiles.
+
+    A message sends every number of the tiles that have a nonzero, at one position a tile; entries of leaves that are
+    not pruned at positions of their own, where they are not zero.
+    """
+
+    rows: int | None
+    columns: int | None
+
+    def ranked(self, scores: jax.Array) -> jax.Array:
+        total = jnp.sum(jnp.abs(self._tiled(scores)), axis=(1, 3))
+        return (total / self._sizes(scores.shape).astype(total.dtype)).ravel()
+
+    def spread(self, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        (height, width), (rows, columns), (r, c) = self._grid(shape)
+        tiles = jnp.broadcast_to(mask.reshape(rows, 1, columns, 1), (rows, r, columns, c))
+        return tiles.reshape(rows * r, columns * c)[:height, :width].reshape(shape)
+
+    def code(self, prunable: Prunable) -> Code:
+        def count(message: Any, turn: Any) -> Count:
+            pruned, others = parted(message, prunable)
+            values = positions = tree.nonzeros(others)
+            for leaf in pruned:
+                used = jnp.any(self._tiled(leaf) != 0, axis=(1, 3))
+                values += jnp.sum(jnp.where(used, self._sizes(leaf.shape), 0), dtype=jnp.int32)
+                positions += jnp.sum(used, dtype=jnp.int32)
+            return Count(values, positions)
+
+        def size(message: Any) -> Size:
+            pruned, others = parted(message, prunable)
+            tiles = sum(math.prod(self._grid(leaf.shape)[1]) for leaf in pruned)
+            return Size(tree.size(message), tree.size(others) + tiles, value_bits(message))
+
+        return Code(count, size)
+
+    def _grid(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """The matrix of a leaf of this shape, how many tiles there are along its axes, and one tile."""
+        width = shape[-1] if shape else 1
+        height = math.prod(shape) // width
+        tile = self.rows or height, self.columns or width
+        return (height, width), (-(-height // tile[0]), -(-width // tile[1])), tile
+
+    def _tiled(self, x: jax.Array) -> jax.Array:
+        """(rows of tiles, r, columns of tiles, c), zeros where the matrix has ended."""
+        (height, width), (rows, columns), (r, c) = self._grid(x.shape)
+        padding = (0, rows * r - height), (0, columns * c - width)
+        return jnp.pad(x.reshape(height, width), padding).reshape(rows, r, columns, c)
+
+    def _sizes(self, shape: tuple[int, ...]) -> np.ndarray:
+        """(rows of tiles, columns of tiles) numbers of entries, int32."""
+        matrix, tiles, tile = self._grid(shape)
+        down, across = (np.minimum(t, m - t * np.arange(n)) for m, n, t in zip(matrix, tiles, tile, strict=True))
+        return np.outer(down, across).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Groups(Entries):
+    """N:M (Zhou et al. 2021, arXiv 2102.04010): of every ``size`` consecutive entries the same number is kept.
+
+    N = kept(sparsity, M) largest of each M = ``size``, ties to the lowest index, of a last group with fewer entries
+    all up to N. So the sparsity decides, and may be traced; ``keep`` is the N that was spelled, or None, and what a
+    sparsity has to :meth:`agree` with.
+
+    A message sends as many positions in each group as its fullest group has nonzeros, ceil(log2 M) bits each; a group
+    with fewer tells its last one again, one without any sends a zero. Leaves that are not pruned are sent whole. Under
+    ``entropy`` the positions cost too little where groups differ, as in the mean of clients' different masks.
+    """
+
+    size: int
+    keep: int | None = None
+
+    def check(self, scope: str) -> None:
+        if scope == "erk":
+            raise ValueError(
+                f"groups of {self.size} keep equally many in every layer: scope 'global' or 'layerwise', not 'erk'"
+            )
+
+    def agree(self, sparsity: float) -> None:
+        if self.keep not in (None, max(1, round((1 - sparsity) * self.size))):
+            wanted = 1 - self.keep / self.size
+            raise ValueError(f"structure {self.keep}:{self.size} has sparsity {wanted:g}, not {sparsity:g}")
+
+    def choose(self, ranked: jax.Array, sparsity: jax.Array) -> jax.Array:
+        n = kept(sparsity, self.size)
+        if self.size > COMPARED:
+            return jax.vmap(topk_mask, in_axes=(0, None))(self._grouped(ranked, 0), n).ravel()[: ranked.size]
+        bits = self._grouped(magnitude_bits(ranked), -1)
+        one, other = bits[:, :, None], bits[:, None, :]
+        index = np.arange(self.size)
+        earlier = jnp.asarray(index[None, None, :] < index[None, :, None])
+        before = (other > one) | ((other == one) & earlier)  # (groups, entry, another entry)
+        mask = jnp.sum(before, axis=2, dtype=jnp.int32) < n
+        return mask.ravel()[: ranked.size]
+
+    def code(self, prunable: Prunable) -> Code:
+        def count(message: Any, turn: Any) -> Count:
+            pruned, others = parted(message, prunable)
+            held = [jnp.sum(self._grouped(leaf.ravel(), 0) != 0, axis=1, dtype=jnp.int32) for leaf in pruned]
+            all_held = jnp.concatenate([*held, jnp.zeros(1, jnp.int32)])  # the last is nobody's
+            fullest = jnp.max(all_held)
+            values = jnp.sum(jnp.clip(all_held[:-1], jnp.minimum(1, fullest)), dtype=jnp.int32)
+            return Count(values + tree.size(others), fullest * (all_held.size - 1))
+
+        def size(message: Any) -> Size:
+            groups = sum(-(-leaf.size // self.size) for leaf in parted(message, prunable)[0])
+            return Size(tree.size(message), self.size, value_bits(message), groups=max(1, groups))
+
+        return Code(count, size)
+
+    def _grouped(self, vector: jax.Array, padding: int) -> jax.Array:
+        """(groups, size), ``padding`` behind the end."""
+        return jnp.pad(vector, (0, -vector.size % self.size), constant_values=padding).reshape(-1, self.size)
+
+
+def entries() -> Entries:
+    """Every weight by itself; a position a weight is sent."""
+    return Entries()
+
+
+def rows() -> Tiles:
+    """Rows of the matrix, such as all weights of an output of a linear model; a position a row."""
+    return Tiles(1, None)
+
+
+def filters() -> Tiles:
+    """Columns: output channels of a convolution, inputs of a linear model; a position a column."""
+    return Tiles(None, 1)
+
+
+def blocks(height: int, width: int) -> Tiles:
+    """Blocks of R x C weights, as in blocks:4x4, the last ones smaller; a position a block."""
+    return Tiles(height, width)
+
+
+def groups(size: int) -> Groups:
+    """Of each M consecutive weights the same number is kept; a position of ceil(log2 M) bits a weight."""
+    return Groups(size)
+
+
+def n_of_m(keep: int, size: int) -> Groups:
+    """N of each M consecutive weights, as in 2:4; the sparsity must be 1 - N/M."""
+    return Groups(size, keep)
+
+
+STRUCTURES: dict[str, Callable[..., Entries]] = {
+    "entries": entries,
+    "rows": rows,
+    "filters": filters,
+    "blocks:RxC": blocks,
+    "groups:M": groups,
+    "N:M": n_of_m,
+}
+"""The one table of structures; a capital letter stands for a number."""
+
+
+def structure(spelled: str) -> Entries:
+    """The structure that is spelled ``"rows"``, ``"blocks:4x4"``, ``"2:4"``, ...
+
+    Raises:
+      ValueError: for a name of no structure, or numbers that make none.
+
+    >>> structure("blocks:2x8"), structure("2:4")
+    (Tiles(rows=2, columns=8), Groups(size=4, keep=2))
+    """
+    make = {re.sub("[A-Z]", "0", name): make for name, make in STRUCTURES.items()}.get(re.sub(r"\d+", "0", spelled))
+    if make is None:
+        raise unknown("structure", spelled, STRUCTURES)
+    made = make(*map(int, re.findall(r"\d+", spelled)))
+    if re.search(r"(?<!\d)0+(?!\d)", spelled) or (isinstance(made, Groups) and (made.keep or 1) > made.size):
+        raise ValueError(f"structure {spelled!r} needs numbers of at least 1, and N:M an N of at most M")
+    return made

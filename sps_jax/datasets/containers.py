@@ -1,0 +1,245 @@
+"""What users keep their numbers in, as NumPy arrays: the one place that reads it.
+
+``np.asarray`` forgets a mask, takes a sparse matrix for one object, and makes NaN of what a data frame lacks. Here such
+containers are read as they mean it, or refused in one sentence. Libraries are known by the names of their modules, and
+none is imported.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import psutil
+
+from sps_jax.errors import SCALARS, described, is_missing
+
+ADVICE = {  # by the kind of a dtype
+    "c": "give their real and imaginary parts",
+    "M": "subtract a date and divide by np.timedelta64(1, 's')",
+    "m": "divide by np.timedelta64(1, 's')",
+    "V": "np.lib.recfunctions.structured_to_unstructured makes numbers of records",
+}
+NAMES = "np.unique(names, return_inverse=True)[1] numbers classes"
+
+
+def as_array(name: str, values: Any) -> np.ndarray:
+    """The real numbers that ``values`` hold, of NumPy's dtypes or ``ml_dtypes``'.
+
+    NumPy's and JAX's arrays, masked arrays without a masked entry, pandas' frames and columns with all their values,
+    SciPy's sparse matrices, ranges, lists of all of these, and whatever has ``__array__`` or ``__dlpack__``.
+
+    Raises:
+      ValueError: for anything else, and for a missing entry; the sentence begins with ``name``.
+
+    >>> as_array("x", [np.arange(2), (5, 7.5)]).tolist()
+    [[0.0, 1.0], [5.0, 7.5]]
+    """
+    if isinstance(values, list | tuple):
+        a = _of_list(name, values)
+    elif _comes_from(values, "pandas") and hasattr(values, "columns"):
+        a = _of_frame(name, values)
+    elif _comes_from(values, "scipy.sparse"):
+        a = _of_sparse(name, values)
+    else:
+        if getattr(getattr(values, "dtype", None), "name", None) == "category":
+            raise ValueError(f"{name} holds categories, not real numbers: give their codes, or astype(float) of them")
+        a = as_labels(name, values)
+    return as_array(name, a.tolist()) if a.dtype == object else _real(name, a)
+
+
+def as_numbers(name: str, values: Any, held: str) -> np.ndarray:
+    """:func:`as_array`, finite floats of the dtype ``held`` or integers of 32 bits or less, an example at least.
+
+    >>> as_numbers("x", [1, 2.5], "float32").dtype, as_numbers("y", [True, False], "float32").dtype
+    (dtype('float32'), dtype('bool'))
+    """
+    a = as_array(name, values)
+    if a.ndim < 1 or not a.size:
+        raise ValueError(f"{name} has shape {a.shape}: there must be examples, (N, ...), of at least one number each")
+    if a.dtype.kind in "bui":
+        small = a if a.dtype.itemsize < 4 else a.astype(np.int32)
+        if small.dtype == np.int32 and (small != a).any():
+            raise ValueError(f"{name} has integers beyond 32 bits, such as {a[small != a][0]}")
+        return small
+    with np.errstate(over="ignore"):
+        floats = a.astype(held)
+    if not np.isfinite(floats).all():
+        row = tuple(np.argwhere(~np.isfinite(floats))[0].tolist())
+        raise ValueError(f"{name} must be finite in {held}; entry {row} is {a[row]}")
+    return floats
+
+
+def as_labels(name: str, values: Any) -> np.ndarray:
+    """``values`` as an array of any dtype, strings and objects too, with no entry masked or missing.
+
+    Raises:
+      ValueError: where an entry is missing or there is no array; a NaN among floats is one of the labels.
+
+    >>> as_labels("y", np.ma.array(["a", "b"], mask=[False, False])).tolist()
+    ['a', 'b']
+    """
+    a = _read(name, values)
+    if a.dtype == object:
+        for row, value in np.ndenumerate(a):
+            if is_missing(value):
+                raise ValueError(f"{name} has no value{_at(row)}: {value}")
+    return a
+
+
+def as_list(name: str, values: Any) -> list:
+    """``values`` (N,) as Python's own objects, ids say. None and NaN stay among them; masked ones are refused.
+
+    Raises:
+      ValueError: for what is not one value after another, in order.
+
+    >>> as_list("client_ids", range(3)), as_list("client_ids", np.array(["a", "b"]))
+    ([0, 1, 2], ['a', 'b'])
+    """
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or _comes_from(values, "scipy.sparse"):
+        raise ValueError(f"{name} must be an array or a list of one value an example, not {described(values)}")
+    if hasattr(values, "__array__"):
+        a = _read(name, values)
+        if a.ndim != 1:
+            raise ValueError(f"{name} must be one hashable value an example, (N,), not {described(values)}")
+        return a.tolist()
+    try:
+        several = list(values)
+    except TypeError:
+        raise ValueError(f"{name} must be one hashable value an example, not {described(values)}") from None
+    strange = [kind for kind in set(map(type, several)) if hasattr(kind, "__array__")]
+    return [_item(f"{name}[{i}]", value) for i, value in enumerate(several)] if strange else several
+
+
+def _comes_from(values: Any, package: str) -> bool:
+    return any(f"{base.__module__}.".startswith(f"{package}.") for base in type(values).__mro__)
+
+
+def _item(name: str, value: Any) -> Any:
+    """The number that a library's scalar is: two tensors of one number have different hashes."""
+    if isinstance(value, np.generic) or value is np.ma.masked or not hasattr(value, "__array__"):
+        return value
+    a = _read(name, value)
+    if a.ndim:
+        raise ValueError(f"{name} is {described(value)}, not one hashable value")
+    return a.item()
+
+
+def _at(row: tuple[int, ...]) -> str:
+    return f" at entry {row}" if row else ""
+
+
+def _of_list(name: str, values: list | tuple) -> np.ndarray:
+    """Lists of scalars at once; others, and ragged ones, entry by entry, so that the wrong one is named."""
+    kinds = _leaf_types(values)
+    if all(issubclass(kind, SCALARS) for kind in kinds):
+        try:
+            a = np.asarray(values)
+        except OverflowError:
+            raise ValueError(f"{name} has integers beyond 64 bits") from None
+        except ValueError:
+            pass  # ragged
+        else:
+            if kinds and kinds <= {bool, int} and a.dtype.kind in "fO":
+                raise ValueError(f"{name} has integers beyond 64 bits")
+            if a.dtype != object:  # of kinds that have no dtype in common
+                return a
+    parts = [as_array(f"{name}[{i}]", value) for i, value in enumerate(values)]
+    for i, part in enumerate(parts):
+        if part.shape != parts[0].shape:
+            raise ValueError(f"{name} is ragged: {name}[0] has shape {parts[0].shape}, {name}[{i}] {part.shape}")
+    try:
+        return np.stack(parts)
+    except TypeError:  # bfloat16 beside integers
+        raise ValueError(f"{name} mixes {' and '.join(sorted({part.dtype.name for part in parts}))}") from None
+
+
+def _leaf_types(values: list | tuple) -> set[type]:
+    kinds = set(map(type, values))
+    if kinds and kinds <= {list, tuple}:
+        return set().union(*map(_leaf_types, values))
+    return kinds
+
+
+def _of_frame(name: str, frame: Any) -> np.ndarray:
+    """Column by column, because a frame of whole numbers and booleans is one of objects to NumPy."""
+    dtypes = set(frame.dtypes)
+    if len(dtypes) == 1 and isinstance(dtypes.copy().pop(), np.dtype) and dtypes != {np.dtype(object)}:
+        return frame.to_numpy()
+    columns = [as_array(f"{name} column {label!r}", frame.iloc[:, j]) for j, label in enumerate(frame.columns)]
+    dtype = np.result_type(np.bool_, *{column.dtype for column in columns})
+    _refuse_beyond_memory(name, frame.shape, dtype)
+    a = np.empty(frame.shape, dtype)
+    for j, column in enumerate(columns):
+        if column.ndim > 1:
+            raise ValueError(f"{name} column {frame.columns[j]!r} holds arrays: give it alone, as {name}")
+        a[:, j] = column
+    return a
+
+
+def _of_sparse(name: str, values: Any) -> np.ndarray:
+    _refuse_beyond_memory(name, values.shape, values.dtype)
+    return values.toarray()
+
+
+def _read(name: str, values: Any) -> np.ndarray:
+    """An array of any dtype, none of its entries masked, or missing by a dtype of pandas."""
+    if isinstance(values, np.ma.MaskedArray):
+        _refuse_masked(name, values)
+    if _comes_from(values, "scipy.sparse"):
+        raise ValueError(f"{name} is {described(values)}: its toarray() is an array")
+    if _comes_from(values, "pandas") and hasattr(values, "isna") and not hasattr(values, "columns"):
+        _refuse_missing(name, values)
+        values = values.to_numpy()
+    a = _by_protocol(name, values)
+    if a.dtype == object and not a.ndim:
+        raise ValueError(f"{name} is {described(values)}, which is no number, array, data frame or list of them")
+    return a
+
+
+def _by_protocol(name: str, values: Any) -> np.ndarray:
+    """Through ``__array__`` or ``__dlpack__``; what these refuse is said in their words: a device, a gradient."""
+    try:
+        if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
+            return np.from_dlpack(values)
+        return np.asarray(values)
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ValueError(f"{name} is {described(values)} that NumPy cannot read ({reason})") from None
+
+
+def _real(name: str, a: np.ndarray) -> np.ndarray:
+    if a.dtype.kind in "biuf" or jnp.issubdtype(a.dtype, np.floating):
+        return a.astype(a.dtype.newbyteorder("="), copy=False)  # JAX knows no other order of bytes
+    if a.dtype.kind == "V" and jnp.issubdtype(a.dtype, np.integer):  # of 4 bits or 2
+        return a.astype(np.int8)
+    raise ValueError(f"{name} holds {a.dtype}, not real numbers; {ADVICE.get(a.dtype.kind, NAMES)}")
+
+
+def _refuse_masked(name: str, values: np.ma.MaskedArray) -> None:
+    mask = np.ma.getmaskarray(values)
+    if mask.dtype.names:  # records: which fields of each
+        mask = mask.view(bool).reshape(*mask.shape, len(mask.dtype.names))
+    if mask.any():
+        where = tuple(np.argwhere(mask)[0][: values.ndim].tolist())
+        raise ValueError(f"{name} is masked{_at(where)}: fill it, or leave such examples out")
+
+
+def _refuse_missing(name: str, column: Any) -> None:
+    """Raise a ``ValueError`` for what pandas' own dtypes lack; NumPy's hold NaN instead."""
+    if isinstance(column.dtype, np.dtype):
+        return
+    missing = np.asarray(column.isna())
+    if missing.any():
+        raise ValueError(f"{name} has no value in row {missing.argmax()}: fill it, or leave such examples out")
+
+
+def _refuse_beyond_memory(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    need, free = math.prod(map(int, shape)) * dtype.itemsize, psutil.virtual_memory().available
+    if need > free:
+        raise ValueError(
+            f"{name} as a dense array of shape {tuple(shape)} needs {need / 1e9:.3g} GB; {free / 1e9:.3g} GB are free"
+        )

@@ -1,0 +1,237 @@
+"""How the clients are laid out on the machine; never what is computed.
+
+A function of ONE client is mapped over all of them by :func:`over_clients`, the only place that knows the layout:
+
+========================  =====================================================================================
+``Plan()``                all clients at once, ``vmap``
+``Plan(chunk=1)``         client by client, in a loop
+``Plan(chunk=c)``         c clients at once, in a loop over chunks
+``Plan(chunk, mesh)``     any of these on each device of a mesh with the axis ``"clients"``, n/D clients a device
+========================  =====================================================================================
+
+What is averaged over clients is summed while they run, with the rounding errors carried along: n messages are never
+stacked, and the layouts agree to the last bits.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from sps_jax import tree
+from sps_jax.tree import Tree
+
+AXIS = "clients"
+
+THREEFRY = "threefry2x32"
+"""The generator of a simulation, whatever JAX's default is: of the others, rbg for one, what a client draws depends on
+which clients are mapped over together, and so on the layout."""
+
+
+def random_key(seed: jax.Array | np.ndarray | int) -> jax.Array:
+    """The key of a seed, of threefry.
+
+    Example:
+      >>> random_key(0) == jax.random.key(0, impl="threefry2x32")
+      Array(True, dtype=bool)
+    """
+    return jax.random.key(seed, impl=THREEFRY)
+
+
+class Plan(NamedTuple):
+    """A layout; hashable, a static argument of the compiled program.
+
+    Attributes:
+      chunk: how many clients of a device are computed at once, None for all.
+      mesh: of devices, with the one axis ``"clients"``, or None for one device.
+
+    Example:
+      >>> Plan(chunk=10)
+      Plan(chunk=10, mesh=None)
+      >>> Plan(mesh=clients_mesh(jax.devices()[:1])).devices
+      1
+    """
+
+    chunk: int | None = None
+    mesh: Mesh | None = None
+
+    @property
+    def devices(self) -> int:
+        """D."""
+        return 1 if self.mesh is None else self.mesh.size
+
+
+VMAP = Plan()
+
+
+def clients_mesh(devices: list[jax.Device]) -> Mesh:
+    """The mesh of these devices that :class:`Plan` asks for.
+
+    Example:
+      >>> clients_mesh(jax.devices()[:1]).axis_names
+      ('clients',)
+    """
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def by_client(clients: int, rows: Callable[[slice], Tree]) -> Tree:
+    """Arrays (n, ...) of which a process makes and holds the rows of its own clients, those of its devices.
+
+    Args:
+      clients: n. Where all devices cannot have equally many, and in a process that is alone, all rows are its own.
+      rows: the arrays' rows of consecutive clients.
+
+    Example:
+      >>> import numpy as np
+      >>> by_client(3, lambda some: np.arange(5.0, 8.0, dtype=np.float32)[some]).tolist()
+      [5.0, 6.0, 7.0]
+    """
+    if jax.process_count() == 1 or clients % jax.device_count():
+        return jax.tree.map(jnp.asarray, rows(slice(0, clients)))
+    sharding = _split(clients_mesh(jax.devices()))
+    places = sharding.addressable_devices_indices_map((clients,))
+    own = [jax.device_put(rows(slice(*at[0].indices(clients)[:2])), device) for device, at in places.items() if at]
+    whole = jax.make_array_from_single_device_arrays
+    return jax.tree.map(lambda *a: whole((clients, *a[0].shape[1:]), sharding, a), *own)
+
+
+def _split(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def place(plan: Plan, stacked: Tree) -> Tree:
+    """``stacked``, arrays (n, ...), with n/D clients on each device of the plan.
+
+    Example:
+      >>> plan = Plan(mesh=clients_mesh(jax.devices()[:1]))
+      >>> tuple(place(plan, jnp.ones((4, 2))).sharding.spec)
+      ('clients',)
+    """
+    if plan.mesh is None:
+        return stacked
+    sharding = _split(plan.mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(stacked, sharding)
+
+    def own_rows(a: jax.Array) -> jax.Array:  # every process has all of them, and puts those of its devices there
+        return (
+            a
+            if not a.is_fully_addressable
+            else jax.make_array_from_callback(a.shape, sharding, np.asarray(a).__getitem__)
+        )
+
+    return jax.tree.map(own_rows, jax.tree.map(jnp.asarray, stacked))
+
+
+def shared_out(plan: Plan, stacked: Tree) -> Tree:
+    """:func:`place` under jit: no device computes what others hold.
+
+    Example:
+      >>> shared_out(Plan(), jnp.ones(2)).tolist()
+      [1.0, 1.0]
+    """
+    return stacked if plan.mesh is None else lax.with_sharding_constraint(stacked, _split(plan.mesh))
+
+
+def everywhere(plan: Plan, values: Tree) -> Tree:
+    """``values`` on every device of the plan, so that every process can read them; under jit.
+
+    Example:
+      >>> everywhere(Plan(), jnp.ones(2)).tolist()
+      [1.0, 1.0]
+    """
+    if plan.mesh is None:
+        return values
+    return lax.with_sharding_constraint(values, NamedSharding(plan.mesh, PartitionSpec()))
+
+
+def over_clients(
+    plan: Plan, one: Callable, weights: jax.Array | None, shared: Any, *stacked: Any, update: bool = False
+) -> tuple[Tree, Any]:
+    r"""Map a function of one client over all of them.
+
+    Args:
+      plan: the layout.
+      one: ``one(shared, *own) -> message, kept`` for one client; both any pytrees of arrays.
+      weights: (n,) of the clients, summing to one, or None for equal ones.
+      shared: what all clients get.
+      stacked: pytrees of arrays (n, ...), of which a client gets its own row.
+      update: whether ``kept`` takes the place of the first of ``stacked``, in its memory, instead of new arrays.
+
+    Returns:
+      :math:`\sum_i w_i\, \mathrm{message}_i`, accurate to the last bits, and ``kept`` stacked, (n, ...).
+
+    Example:
+      >>> one = lambda shared, row: (shared * row, row + 1)
+      >>> mean, kept = over_clients(Plan(), one, None, jnp.float32(2), jnp.array([1.0, 3.0]))
+      >>> float(mean), kept.tolist()
+      (4.0, [2.0, 4.0])
+    """
+    if plan.chunk is not None and plan.chunk < 1:
+        raise ValueError(f"a plan's chunk must be at least 1, or None for all, not {plan.chunk}")
+    clients = len(jax.tree.leaves(stacked)[0])
+    if plan.mesh is None:
+        return _on_one_device(plan.chunk, one, clients, update, shared, weights, *stacked)
+
+    def on_each_device(shared: Any, own: Any) -> tuple[Tree, Any]:
+        mean, kept = _on_one_device(plan.chunk, one, clients, update, shared, *own)
+        return lax.psum(mean, AXIS), kept
+
+    everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
+    specs = (everywhere, split)
+    mapped = jax.shard_map(on_each_device, mesh=plan.mesh, check_vma=False, in_specs=specs, out_specs=specs)
+    return mapped(shared, (weights, *stacked))
+
+
+def _on_one_device(
+    chunk: int | None, one: Callable, clients: int, update: bool, shared: Any, weights: jax.Array | None, *stacked: Any
+) -> tuple[Tree, Any]:
+    """The share of this device's clients in the mean, and what they keep."""
+    here = len(jax.tree.leaves(stacked)[0])
+    if chunk is None or chunk >= here:
+        share, mean, kept = _chunk(one, clients, shared, weights, *stacked)
+        return _scaled(share, mean), kept
+
+    row = jax.tree.map(lambda a: a[0], stacked)
+    message, kept = jax.eval_shape(one, shared, *row)
+    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), message)
+    kept = stacked[0] if update else jax.tree.map(lambda a: lax.empty((here, *a.shape), a.dtype), kept)
+    read = stacked[1:] if update else stacked
+
+    def some(first: jax.Array | int, size: int, carry: Tree) -> Tree:
+        total, kept = carry
+        rows = (weights, kept, *read) if update else (weights, *read)  # a row is read before it is overwritten
+        own = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), rows)
+        share, mean, new = _chunk(one, clients, shared, *own)
+        kept = jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, first, 0), kept, new)
+        return tree.add_exactly(total, _scaled(share, mean)), kept
+
+    carry = lax.fori_loop(0, here // chunk, lambda j, carry: some(j * chunk, chunk, carry), ((zero, zero), kept))
+    if here % chunk:
+        carry = some(here - here % chunk, here % chunk, carry)
+    total, kept = carry
+    return jax.tree.map(jnp.add, *total), kept
+
+
+def _scaled(share: jax.Array, mean: Tree) -> Tree:
+    return jax.tree.map(lambda m: share.astype(m.dtype) * m, mean)
+
+
+def _chunk(
+    one: Callable, clients: int, shared: Any, weights: jax.Array | None, *stacked: Any
+) -> tuple[jax.Array, Tree, Any]:
+    """Some clients at once: their share of all weight, the mean of their messages, what they keep."""
+    size = len(jax.tree.leaves(stacked)[0])
+    if size == 1:  # no vmap: a batch of one matrix product is slower than the product
+        message, kept = one(shared, *jax.tree.map(lambda a: a[0], stacked))
+        share = jnp.asarray(1 / clients) if weights is None else weights[0]
+        return share, message, jax.tree.map(lambda a: a[None], kept)
+    messages, kept = jax.vmap(lambda *own: one(shared, *own))(*stacked)
+    if weights is None:
+        return jnp.asarray(size / clients), tree.mean(messages, None), kept
+    share = jnp.sum(weights)
+    return share, tree.mean(messages, weights / jnp.where(share > 0, share, 1)), kept

@@ -1,0 +1,128 @@
+"""What is in the files of results: the records of evaluations, and what people read of them."""
+
+import math
+import os
+import tempfile  # noqa: F401 (of the examples)
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sps_jax.results.files import (
+    at_home,
+    write_jsonl,  # noqa: F401 (of the examples)
+)
+from sps_jax.results.files import read_jsonl as read_jsonl
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def records(history: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A history's columns (NumPy arrays) as one record an evaluation; ``control_sum`` is None where there is none.
+
+    Example:
+      >>> import numpy as np
+      >>> records({"round": np.array([1, 2]), "train_loss": np.array([0.5, 0.25])})[1]
+      {'control_sum': None, 'round': 2, 'train_loss': 0.25}
+    """
+    rows = zip(*(column.tolist() for column in history.values()), strict=True)
+    return [{"control_sum": None} | dict(zip(history, row, strict=True)) for row in rows]
+
+
+NUMBERS = ("seed", "round", "uplink_bits", "downlink_bits", "train_loss")
+"""What each record of an evaluation has, beside its names and the ``control_sum`` that may be None."""
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The records of the evaluations of a run or sweep.
+
+    Raises:
+      ValueError: naming file and line, where one is damaged.
+
+    Example:
+      >>> folder = tempfile.TemporaryDirectory()
+      >>> record = {"algorithm": "gd", "problem": "digits", "control_sum": None} | dict.fromkeys(NUMBERS, 1)
+      >>> write_jsonl(Path(folder.name) / "metrics.jsonl", [record])
+      >>> len(read_records(Path(folder.name)))
+      1
+      >>> folder.cleanup()
+    """
+    path = folder / "metrics.jsonl"
+    found = read_jsonl(path, ("algorithm", "problem", "control_sum", *NUMBERS))
+    for number, record in enumerate(found, start=1):
+        names = ("algorithm", "problem")
+        odd = [name for name, value in record.items() if isinstance(value, str) != (name in names)]
+        odd += [name for name in NUMBERS if type(record[name]) not in (int, float)]
+        if odd:
+            raise ValueError(f"{path} is damaged in line {number}: {odd[0]} is {record[odd[0]]!r}")
+    return found
+
+
+def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
+    """The records of runs and sweeps as a pandas data frame, a row an evaluation.
+
+    Columns: ``folder``, ``algorithm``, ``problem``, ``seed``, of a sweep ``point``, the hyperparameters, what was seen.
+
+    Raises:
+      ValueError: for a folder without results, or with damaged ones.
+
+    Example:
+      >>> folder = tempfile.TemporaryDirectory()
+      >>> path = Path(folder.name) / "file"
+      >>> names, bits = {"algorithm": "gd", "problem": "digits", "seed": 0}, {"uplink_bits": 8, "downlink_bits": 8}
+      >>> seen = {"round": 1, "train_loss": 0.5, "control_sum": None}
+      >>> write_jsonl(Path(folder.name) / "metrics.jsonl", [names | seen | bits])
+      >>> load(folder.name)[["round", "train_loss"]].to_dict("records")
+      [{'round': 1, 'train_loss': 0.5}]
+      >>> folder.cleanup()
+    """
+    import pandas  # heavy
+
+    rows = []
+    for folder in map(at_home, folders):
+        own = read_records(folder)
+        if not own:
+            raise ValueError(f"{folder} holds no results: there are no records in a metrics.jsonl")
+        rows += [{"folder": str(folder)} | row for row in own]
+    return pandas.DataFrame(rows)
+
+
+def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool) -> float | None:
+    """Uplink bits of the first record whose ``metric`` reaches ``target``, None if none does.
+
+    Example:
+      >>> seen = [{"accuracy": 0.5, "uplink_bits": 100}, {"accuracy": 0.9, "uplink_bits": 200}]
+      >>> bits_to_target(seen, "accuracy", 0.8, largest=True), bits_to_target(seen, "accuracy", 0.95, largest=True)
+      (200, None)
+    """
+    for record in records:
+        if record[metric] >= target if largest else record[metric] <= target:
+            return record["uplink_bits"]
+    return None
+
+
+def human(bits: float | None) -> str:
+    """Bits for people.
+
+    >>> human(3564000), human(None)
+    ('3.56 Mbit', '-')
+    """
+    if bits is None:
+        return "-"
+    power = min(int(math.log10(max(bits, 1)) // 3), 5)
+    return f"{bits / 1000**power:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}bit"
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Rows of equal keys as aligned text.
+
+    Example:
+      >>> print(table([{"method": "gd", "uplink": "3 kbit"}, {"method": "fedavg", "uplink": "1 kbit"}]))
+      method  uplink
+      ------  ------
+      gd      3 kbit
+      fedavg  1 kbit
+    """
+    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
+    lines = [{key: key for key in widths}, {key: "-" * width for key, width in widths.items()}, *rows]
+    return "\n".join("  ".join(line[key].ljust(width) for key, width in widths.items()).rstrip() for line in lines)

@@ -1,0 +1,231 @@
+"""Checkpoints: the last few pytrees of arrays in a folder, a record beside each, written by orbax.
+
+They are written in the background, and each is there whole or not at all. Reading one gives back the same bits, or
+says that it cannot: the format has no checksum of large arrays, so each checkpoint carries one.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from sps_jax.runs.checkpoint_leaves import Tree, checksum, generators, given_back, like_stored, named, stored
+from sps_jax.results.files import at_home
+
+
+class Unreadable(ValueError):
+    """A checkpoint that is damaged, or not what was asked for."""
+
+
+class Checkpoints:
+    """The last ``keep`` checkpoints of a folder, which is made; for a ``with``, whose end waits for the last one.
+
+    Args:
+      folder: whose subfolders with a number for a name are the checkpoints; others are left alone.
+      keep: how many.
+      read_only: never write, not even clear away what an earlier process was about to write.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 3, read_only: bool = False) -> None:
+        self.folder = at_home(folder).resolve()
+        if read_only and not self.folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {self.folder}")
+        import orbax.checkpoint as ocp  # heavy
+        from orbax.checkpoint.checkpoint_managers import preservation_policy
+        from orbax.checkpoint.options import MultiprocessingOptions
+
+        own = None if jax.process_count() == 1 else {jax.process_index()}  # no other process has a say
+        if not read_only:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.LatestN(keep),
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            create=False,
+            multiprocessing_options=MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes=own, barrier_sync_key_prefix="first"
+            ),
+        )
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_quiet())
+            self._args, self._manager = ocp.args, ocp.CheckpointManager(self.folder, options=options)
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """Wait, then close; after an error nothing new is raised."""
+        with self._open:
+            try:
+                self._manager.close()
+            except Exception as failure:
+                if kind is None:
+                    raise self._not_saved(failure) from None
+
+    def steps(self) -> list[int]:
+        """The numbers of the checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, tree: Tree, about: Mapping[str, Any] | None = None) -> None:
+        """Begin to write ``tree``, copied before this returns, and ``about``, of JSON's types.
+
+        Leaves are arrays, JAX random keys of any generator, or Python's numbers.
+
+        Raises:
+          OSError: where this one, or the one before, could not be written; those before that are as they were.
+          ValueError: where there is a checkpoint of this step or a later one, or for a leaf that is something else.
+        """
+        if any(step <= before for before in self.steps()):
+            raise ValueError(f"{self.folder} has a checkpoint {step} already, or a later one")
+        leaves = {name: stored(name, leaf) for name, leaf in named(tree).items()}
+        sums = {name: checksum(leaf) for name, leaf in leaves.items()}
+        record = {"about": dict(about or {}), "checksums": sums, "generators": generators(tree)}
+        items = {
+            "state": self._args.StandardSave({n: leaf for n, leaf in leaves.items() if leaf.size} or EMPTY),
+            "about": self._args.JsonSave(record | {"record": _record_checksum(record)}),
+        }
+        try:
+            self._manager.save(step, args=self._args.Composite(**items), force=True)
+        except Exception as failure:
+            raise self._not_saved(failure) from None
+
+    def wait(self) -> None:
+        """Wait until all is written; raises as :meth:`save`."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as failure:
+            raise self._not_saved(failure) from None
+
+    def about(self, step: int) -> dict[str, Any]:
+        """The record beside a checkpoint; raises :class:`Unreadable`."""
+        return self._record(step)["about"]
+
+    def restore(self, step: int, like: Tree) -> Tree:
+        """The tree of a checkpoint: NumPy arrays, and random keys and Python's numbers where ``like`` has them.
+
+        Args:
+          step: its number.
+          like: a tree of the same structure whose leaves have the shapes and dtypes, arrays or abstract ones, or are
+            Python's numbers.
+
+        Raises:
+          Unreadable: for one that is damaged or has another structure, shapes or dtypes.
+        """
+        record = self._record(step)
+        sums = record["checksums"]
+        found = self._read(step, "state", self._args.StandardRestore())
+        wanted = named(like)
+        if sums.keys() != wanted.keys():
+            odd = sorted(sums.keys() ^ wanted.keys())[0]
+            raise self._unreadable(step, f"its arrays are others than asked for, {odd} first")
+        kept, asked = record["generators"], generators(like)
+        for name in sums if kept is not None else ():
+            if kept.get(name) != asked.get(name):
+                was, wish = (f"a key of {g[name]}" if name in g else "no random key" for g in (kept, asked))
+                raise self._unreadable(step, f"{name} is {was}, but {wish} was asked for")
+        leaves = []
+        for name, one in wanted.items():
+            want = like_stored(name, one)
+            leaf = np.asarray(found.get(name, np.zeros(want.shape, want.dtype)))
+            if (leaf.shape, leaf.dtype) != (want.shape, want.dtype):
+                raise self._unreadable(
+                    step, f"{name} is {leaf.dtype}{leaf.shape}, not {np.dtype(want.dtype)}{want.shape}"
+                )
+            if checksum(leaf) != sums[name]:
+                raise self._unreadable(step, f"the numbers of {name} are not those that were written")
+            leaves.append(given_back(leaf, one))
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+    def set_aside(self, step: int) -> None:
+        """Call a checkpoint ``unreadable-STEP``, which is none, so that another can take its place."""
+        aside = self.folder / f"unreadable-{step}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.folder / str(step)).rename(aside)
+        self._manager.reload()
+
+    def _record(self, step: int) -> dict[str, Any]:
+        record = self._read(step, "about", self._args.JsonRestore())
+        parts = {"about", "checksums"}
+        if not isinstance(record, dict) or not all(isinstance(record.get(part), dict) for part in parts):
+            raise self._unreadable(step, "it was not written by sps_jax")
+        sum_of_it = record.pop("record", None)  # None: written before there was one, or generators
+        if record.keys() - {"generators"} != parts or sum_of_it not in (None, _record_checksum(record)):
+            raise self._unreadable(step, "its record is not what was written")
+        return {"generators": None} | record
+
+    def _read(self, step: int, item: str, how: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=self._args.Composite(**{item: how}))[item]
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._unreadable(step, (str(error).strip() or type(error).__name__).splitlines()[0][:200]) from None
+
+    def _unreadable(self, step: int, why: str) -> Unreadable:
+        return Unreadable(f"checkpoint {self.folder / str(step)} cannot be used: {why}")
+
+    def _not_saved(self, failure: Exception) -> OSError:
+        full = os.strerror(errno.ENOSPC)
+        why = full if full in str(failure) else (str(failure) or type(failure).__name__).splitlines()[0][:200]
+        return OSError(f"cannot save a checkpoint to {self.folder}: {why}")
+
+
+def save(
+    folder: str | os.PathLike[str], step: int, tree: Tree, about: Mapping[str, Any] | None = None, keep: int = 3
+) -> None:
+    """Write one checkpoint and wait for it; see :class:`Checkpoints` to write in the background."""
+    with Checkpoints(folder, keep) as checkpoints:
+        checkpoints.save(step, tree, about)
+
+
+def restore(folder: str | os.PathLike[str], like: Tree, step: int | None = None) -> Tree:
+    """The tree of one checkpoint, the newest where none is named; see :meth:`Checkpoints.restore`.
+
+    Raises:
+      FileNotFoundError: where there is none.
+      Unreadable: where it is damaged or another tree's.
+    """
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        if step not in steps and (step is not None or not steps):
+            raise FileNotFoundError(f"there is no checkpoint{'' if step is None else f' {step}'} in {folder}")
+        return checkpoints.restore(steps[-1] if step is None else step, like)
+
+
+EMPTY = {"nothing": np.zeros(1, np.uint8)}
+"""What stands for a tree without a number: orbax writes no empty ones."""
+
+
+def _record_checksum(record: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from standard error what orbax logs of errors that it raises too, and what its closed event loop says."""
+    log, before = logging.getLogger("absl"), sys.unraisablehook
+
+    def foreign(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+    def hook(seen: Any) -> None:
+        if not (isinstance(seen.exc_value, RuntimeError) and "Event loop is closed" in str(seen.exc_value)):
+            before(seen)
+
+    log.addFilter(foreign)
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        log.removeFilter(foreign)

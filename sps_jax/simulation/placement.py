@@ -1,0 +1,272 @@
+"""Choosing a layout: which devices, how many clients at once, and whether it fits in memory."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import psutil
+
+from sps_jax import tree
+from sps_jax.compression.bits import Size
+from sps_jax.errors import unknown
+from sps_jax.layout import Plan, clients_mesh
+from sps_jax.problem import Problem
+from sps_jax.simulation.method import Setup
+from sps_jax.simulation.participation import taking_part
+from sps_jax.simulation.round import Client, Round, refuse_weights
+from sps_jax.simulation.schedule import split_key
+from sps_jax.tree import Tree
+
+ONE_BY_ONE = 500_000
+"""Multiply-adds of a client's forward product from which XLA:CPU is faster client by client.
+
+Below, calls dominate and ``vmap`` shares them; above, a batch of small matrix products is slower than its products.
+"""
+CACHE = 8 * 2**20
+"""Bytes that the clients computed at once on a CPU device may touch: more than these spill the cache."""
+
+
+class Footprint(NamedTuple):
+    """Predicted bytes of a simulation, all devices together.
+
+    Attributes:
+      data: the problem.
+      state: what the server and each client keep between rounds.
+      messages: what of iterates and messages is kept until the server has answered.
+      work: what the clients computed at once need beside: iterate, gradient and what the gradient's forward pass saves
+        (a network's activations), and where there are chunks a copy of what is theirs and of what they leave; and a
+        copy of the data and memory of a cohort.
+    """
+
+    data: int
+    state: int
+    messages: int
+    work: int
+
+    @property
+    def total(self) -> int:
+        """Their sum."""
+        return sum(self)
+
+
+class Shapes(NamedTuple):
+    """What one client and the server hold, as pytrees of shapes.
+
+    Attributes:
+      memory: what a client keeps between rounds.
+      server: what the server keeps.
+      broadcast: what goes down.
+      iterate: x.
+      message: what a client sends.
+      awaiting: what of iterate and message a client needs when the answer comes.
+      answer: what of the broadcast a client needs when the answer comes, beside starting from it.
+      up: how a message is written.
+      down: how a broadcast is written.
+      saved: what the forward pass of a local gradient computes and keeps for the backward pass.
+      cohort: how many take part in a round, None for all.
+    """
+
+    memory: Any
+    server: Any
+    broadcast: Any
+    iterate: Any
+    message: Any
+    awaiting: Any
+    answer: Any
+    up: Size
+    down: Size
+    saved: Any = None
+    cohort: int | None = None
+
+
+def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
+    """Traced, not computed; and once for equal choices on problems of equal shapes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem = quadratic(clients=4, dimension=8)
+      >>> setup, hyper, _ = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
+      >>> shapes(setup, hyper, problem).up.entries
+      8
+    """
+    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (hyper, problem))
+    leaves, structure = jax.tree.flatten(abstract)
+    return _shapes(setup, structure, tuple(leaves))
+
+
+@lru_cache(maxsize=100)
+def _shapes(setup: Setup, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
+    hyper, problem = structure.unflatten(leaves)
+
+    def trace(hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
+        algorithm, keys, t = setup.build(hyper), split_key(jax.random.key(0)), jax.numpy.int32(0)
+        refuse_weights(algorithm, problem)
+        h, server = algorithm.init(problem.init(keys.init))
+        b = algorithm.broadcast(server)
+        this = Round(algorithm, taking_part(problem, setup.cohort, keys, t), problem.clients, keys)
+        x, turn = algorithm.start(b, h), this.turns(t, 1)
+        first: Client = jax.tree.map(lambda a: a[0], this.members)
+        m = this.send(turn, t, b, x, h, first)
+        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn(first.who)), (x, m))
+        answer = _read(lambda b: algorithm.receive(x, h, m, b, turn(first.who)), b)
+        return Shapes(h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b))
+
+    cohort = None if setup.cohort is None else setup.cohort.size
+    return jax.eval_shape(trace, hyper, problem)._replace(saved=_saved(problem), cohort=cohort)
+
+
+def _saved(problem: Problem) -> list[Any]:
+    """The residuals of a local gradient that are neither parameters nor data.
+
+    The compiler keeps most of them and computes some again, in transformers most.
+    """
+
+    def residuals(
+        params: Tree, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array
+    ) -> list[jax.Array]:
+        return jax.tree.leaves(jax.vjp(problem.local_loss(data, count, t, key), params)[1])
+
+    data, count = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (problem.data, problem.counts))
+    t, key = jax.eval_shape(lambda: (jax.numpy.int32(0), jax.random.key(0)))
+    params = jax.eval_shape(problem.init, key)
+    program = jax.make_jaxpr(residuals)(params, data, count, t, key).jaxpr
+    given = {id(v) for v in program.invars}
+    kept = {id(v): v.aval for v in program.outvars if id(v) not in given}
+    return [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in kept.values()]
+
+
+def _read(function: Callable, argument: Any) -> list[jax.Array]:
+    """The leaves of ``argument`` that what ``function`` returns depends on: the compiler keeps no others."""
+    program = jax.make_jaxpr(function)(argument).jaxpr
+    read = {id(v) for v in program.outvars}
+    for equation in reversed(program.eqns):
+        if any(id(v) in read for v in equation.outvars):
+            read |= {id(v) for v in equation.invars}
+    return [leaf for leaf, v in zip(jax.tree.leaves(argument), program.invars, strict=True) if id(v) in read]
+
+
+def batch_rows(problem: Problem) -> int:
+    """Examples of a local gradient, padding included."""
+    return problem.batch_size or problem.data[0].shape[1]
+
+
+def at_work(of: Shapes, problem: Problem) -> int:
+    """Bytes that a client of a chunk needs: full batches are a copy of its data, others are among what is saved."""
+    data = 0 if problem.batch_size else tree.bytes(problem.data) // problem.clients
+    return 4 * tree.bytes(of.iterate) + tree.bytes(of.saved) + data
+
+
+def footprint(of: Shapes, problem: Problem, plan: Plan) -> Footprint:
+    """What a simulation with these shapes on ``problem``, laid out by ``plan``, needs."""
+    n, part = problem.clients, of.cohort or problem.clients
+    if plan.chunk is None:  # where full batches are the data
+        work = n * (2 * tree.bytes(of.iterate) + tree.bytes(of.saved))
+    else:
+        work = min(part, plan.chunk * plan.devices) * at_work(of, problem)
+    if of.cohort is not None:
+        work += part * (tree.bytes(problem.data) // n + tree.bytes(of.memory))
+    state = tree.bytes(of.server) + n * tree.bytes(of.memory)
+    return Footprint(tree.bytes(problem), state, part * tree.bytes(of.awaiting), work)
+
+
+def choose(
+    of: Shapes,
+    problem: Problem,
+    *,
+    devices: int | None = None,
+    chunk: int | str = "auto",
+    memory: int | None = None,
+) -> Plan:
+    """A layout for these shapes on this machine.
+
+    Args:
+      of: from :func:`shapes`.
+      problem: what is simulated.
+      devices: how many to use, of those JAX sees and dividing n; None for as many as possible.
+      chunk: clients at once on a device, ``"all"``, or ``"auto"``.
+      memory: bytes there are for this process; None asks the machine.
+
+    Raises:
+      ValueError: for more devices than there are or that do not divide n, a chunk out of range, or a layout that does
+        not fit in memory; it names the largest chunk that would.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> problem = quadratic(clients=4, dimension=8)
+      >>> setup, hyper, _ = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
+      >>> choose(shapes(setup, hyper, problem), problem, devices=1, chunk=2)
+      Plan(chunk=2, mesh=None)
+    """
+    n, part, available = problem.clients, of.cohort or problem.clients, jax.devices()
+    fitting = [d for d in range(1, min(part, len(available)) + 1) if n % d == part % d == 0]
+    if devices is not None and devices not in fitting:
+        allowed = ", ".join(map(str, fitting))
+        clients = f"{n} clients" if n == part else f"{n} clients and the {part} of a cohort"
+        shared = f" ({jax.process_count()} processes use all they have)" if jax.process_count() > 1 else ""
+        raise ValueError(f"devices must divide the {clients} and be here: {allowed}; not {devices}{shared}")
+    count = devices or fitting[-1]
+    mesh = clients_mesh(available[:count]) if count > 1 else None
+    here = part // count
+    if isinstance(chunk, int) and not 1 <= chunk <= here:
+        raise ValueError(f"chunk must be between 1 and the {here} clients of a device, not {chunk}")
+    on_cpu = available[0].platform == "cpu"
+    named = {"all": here, "auto": _by_cache(of, problem, here) if on_cpu else here}
+    if isinstance(chunk, str) and chunk not in named:
+        raise unknown("chunk", chunk, named)
+    wanted = named[chunk] if isinstance(chunk, str) else chunk
+    memory = free_memory() if memory is None else memory
+
+    def needed(plan: Plan) -> int:
+        return footprint(of, problem, plan).total // jax.process_count()
+
+    all_at_once = here if of.cohort is None else None  # not with a cohort: evaluations go through all clients
+    plans = [Plan(None if size == all_at_once else size, mesh) for size in range(wanted, 0, -1)]
+    if memory is None or needed(plans[0]) <= memory:
+        return plans[0]
+    fits = next((plan for plan in plans if needed(plan) <= memory), None)
+    if chunk == "auto" and fits:
+        return fits
+    hint = f"a chunk of {fits.chunk} would fit" if fits else "no chunk would fit: take fewer clients"
+    raise ValueError(f"this needs {_bytes(needed(plans[0]))} of memory where {_bytes(memory)} are free; {hint}")
+
+
+def _by_cache(of: Shapes, problem: Problem, here: int) -> int:
+    if batch_rows(problem) * tree.size(of.iterate) >= ONE_BY_ONE:
+        return 1
+    return _divisor(here, CACHE // at_work(of, problem))
+
+
+def _divisor(n: int, most: int) -> int:
+    """The largest divisor of ``n`` that is at most ``most``, 1 if there is none: a remainder is compiled twice."""
+    return max((d for d in range(1, n + 1) if n % d == 0 and d <= most), default=1)
+
+
+def free_memory() -> int | None:
+    """Bytes available on the first device (of the host for CPU devices), None where it does not say."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return psutil.virtual_memory().available
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
+
+
+def describe(plan: Plan, need: Footprint, clients: int) -> str:
+    """The layout in words, ``clients`` taking part in a round."""
+    here = clients // plan.devices
+    how = f"{plan.chunk or here} of {here} clients at once"
+    where = "1 device" if plan.devices == 1 else f"{plan.devices} devices, on each"
+    return f"{where}: {how}; {_bytes(need.total)} predicted"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
+def summary(plan: Plan, need: Footprint) -> dict[str, Any]:
+    """The layout for a record."""
+    return {"devices": plan.devices, "chunk": plan.chunk or "all", "predicted_bytes": need.total}

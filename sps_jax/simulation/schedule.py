@@ -1,0 +1,87 @@
+"""When clients communicate, and the keys that all randomness of a simulation comes from."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.random import fold_in
+
+from sps_jax.layout import THREEFRY
+
+
+class Schedule(NamedTuple):
+    """When the clients communicate: after a step with probability ``prob``, or after every ``local_steps`` steps.
+
+    Attributes:
+      prob: p in (0, 1], a scalar.
+      local_steps: k >= 1, an int32 scalar, or None for the coin.
+
+    Example:
+      >>> every_second = Schedule(prob=jnp.float32(0.5), local_steps=jnp.int32(2))
+      >>> [bool(coin(every_second, jax.random.key(0), jnp.int32(t))) for t in range(4)]
+      [False, True, False, True]
+    """
+
+    prob: jax.Array
+    local_steps: jax.Array | None = None
+
+
+class Keys(NamedTuple):
+    """One key a purpose, all from the key of the simulation."""
+
+    init: jax.Array
+    clients: jax.Array
+    coin: jax.Array
+    common: jax.Array
+
+
+def threefry(key: jax.Array) -> jax.Array:
+    """``key`` as one of threefry; a key of rbg gives that of the same seed.
+
+    Args:
+      key: a JAX random key of any generator, or the array of its two or four words.
+
+    Raises:
+      ValueError: for what is no key.
+
+    Example:
+      >>> threefry(jax.random.key(7, impl="rbg")) == random_key(7)
+      Array(True, dtype=bool)
+    """
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed and shape == ()) and not (dtype == jnp.uint32 and shape in ((2,), (4,))):
+        what = "of several" if typed else f"of dtype {dtype} and shape {shape}" if dtype is not None else repr(key)
+        raise ValueError(f"key must be one JAX random key, such as jax.random.key(0), not {what}")
+    words = jax.random.key_data(key) if typed else key
+    first = jax.random.wrap_key_data(words[:2], impl=THREEFRY)
+    if words.shape == (2,):
+        return first
+    differ = words[:2] ^ words[2:]  # zero in keys that are made from seeds, split or folded
+    other = jax.random.key_data(fold_in(fold_in(first, differ[0]), differ[1]))
+    return jax.random.wrap_key_data(jnp.where(jnp.any(differ != 0), other, words[:2]), impl=THREEFRY)
+
+
+def split_key(key: jax.Array) -> Keys:
+    """The keys of a simulation; client i at iteration t draws from ``fold_in(fold_in(clients, t), i)``.
+
+    Raises:
+      ValueError: for what is no key.
+    """
+    return Keys(*jax.random.split(threefry(key), len(Keys._fields)))
+
+
+def coin(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
+    """Whether iteration ``t`` (from 0) ends with a communication; one coin for all clients."""
+    if schedule.local_steps is None:
+        return jax.random.bernoulli(fold_in(key, t), schedule.prob)
+    return (t + 1) % schedule.local_steps == 0
+
+
+def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
+    """Local steps from iteration ``t`` to the next communication, an int32 >= 1."""
+    if schedule.local_steps is not None:
+        return schedule.local_steps
+    tails = lax.while_loop(lambda j: ~coin(schedule, key, t + j), lambda j: j + 1, jnp.int32(0))
+    return tails + 1

@@ -1,0 +1,249 @@
+"""Sweeps: many simulations that differ in hyperparameters and seeds, as few compiled programs.
+
+Points share a program where their static choices are the same. A device computes some of them at once, under ``vmap``,
+if they also share what decides when clients communicate: the number of local steps, or the probability and, because
+the coin is drawn from it, the seed. So each point is what it would be alone, and no step is computed in vain.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from sps_jax.algorithms.base import Algorithm
+from sps_jax.errors import described, whole
+from sps_jax.layout import Plan, random_key
+from sps_jax.problem import Problem
+from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.history import asked_rounds, healthy_history
+from sps_jax.simulation.method import Setup, prepare
+from sps_jax.simulation.placement import CACHE, Shapes, at_work, choose, footprint, free_memory, shapes
+from sps_jax.simulation.schedule import Schedule
+from sps_jax.simulation.simulate import own_padding, run_points
+
+
+class Outcome(NamedTuple):
+    """What became of a point.
+
+    Attributes:
+      point: the hyperparameters and seed it was asked for with.
+      history: as from :func:`sps_jax.simulate`, up to the round before it diverged.
+      diverged_at_round: that round, or None.
+    """
+
+    point: Any
+    history: dict[str, np.ndarray]
+    diverged_at_round: int | None
+
+
+class Prepared(NamedTuple):
+    """A point that :func:`sps_jax.prepare` has checked."""
+
+    setup: Setup
+    hyper: dict[str, jax.Array]
+    schedule: Schedule
+    seed: int
+
+    @property
+    def one_coin(self) -> bool:
+        """Whether the coin decides when the clients communicate."""
+        return self.schedule.local_steps is None
+
+    @property
+    def lockstep(self) -> tuple:
+        """What points under one ``vmap`` must have in common."""
+        if self.schedule.local_steps is None:
+            return float(self.schedule.prob), self.seed
+        return (int(self.schedule.local_steps), float(self.schedule.prob))
+
+
+def grid(**values: Any) -> list[dict[str, Any]]:
+    """All combinations of hyperparameters, as points for :func:`sweep`; the last name varies fastest.
+
+    >>> grid(stepsize=[0.1, 0.2], local_steps=10, seed=range(2))[1]
+    {'stepsize': 0.1, 'local_steps': 10, 'seed': 1}
+
+    Raises:
+      ValueError: for a hyperparameter without a value.
+    """
+    several = [_several(name, value) for name, value in values.items()]
+    return [dict(zip(values, point, strict=True)) for point in itertools.product(*several)]
+
+
+def _several(name: str, value: Any) -> list:
+    if isinstance(value, Mapping | set | frozenset) or hasattr(value, "columns"):  # which would give their keys
+        raise ValueError(f"{name} must be a value, or several in a list, not {described(value)}")
+    several = list(value) if np.iterable(value) and not isinstance(value, str | bytes) else [value]
+    if not several:
+        raise ValueError(f"{name} has no value, so the grid has no points")
+    return several
+
+
+def sweep(
+    make: Callable[..., Algorithm],
+    problem: Problem,
+    points: Sequence[Mapping[str, Any]],
+    *,
+    rounds: int,
+    evaluate_every: int = 1,
+    transform: optax.GradientTransformation | None = None,
+    transform_on: str = "direction",
+    cohort: int | Cohort | None = None,
+    matmul_precision: str | None = None,
+    encoding: str = "cheapest",
+    points_chunk: int | None = None,
+) -> Iterator[Outcome]:
+    """Simulate an algorithm at many points, on all devices, each point as :func:`sps_jax.simulate` would.
+
+    Args:
+      make: the algorithm, a function of the table ``ALGORITHMS`` or one's own.
+      problem: the same for all points.
+      points: keyword arguments of the algorithm each, and with them ``seed`` (0 where it is not given) and, in place
+        of ``prob``, ``local_steps``; see :func:`grid`.
+      points_chunk: how many a device computes at once; None chooses by cache and memory.
+      rounds, evaluate_every, transform, transform_on, cohort, matmul_precision, encoding: as for
+        :func:`sps_jax.simulate`.
+
+    Yields:
+      An :class:`Outcome` for each point as soon as it is there; in the order of ``points`` where these are of one kind.
+
+    Raises:
+      ValueError: for a hyperparameter that is unknown, missing or out of range, before anything is computed.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> from sps_jax.problems import quadratic
+      >>> points = grid(stepsize=[0.25, 0.5], local_steps=2)
+      >>> for point, history, diverged_at in sweep(sps.proxskip, quadratic(clients=2, dimension=1), points, rounds=2):
+      ...     print(point["stepsize"], history["iteration"].tolist(), diverged_at)
+      0.25 [2, 4] None
+      0.5 [2, 4] None
+    """
+    points = _points(points)
+    common: dict[str, Any] = {"transform": transform, "transform_on": transform_on, "cohort": cohort}
+    common["matmul_precision"] = matmul_precision
+    prepared = [_prepare(make, point, problem, **common) for point in points]
+    settings: dict[str, Any] = {
+        "rounds": rounds,
+        "evaluate_every": evaluate_every,
+        "encoding": encoding,
+        "points_chunk": points_chunk,
+    }
+    outcomes = sweep_prepared(problem, prepared, **settings)
+    return (outcome._replace(point=points[outcome.point]) for outcome in outcomes)
+
+
+def _points(points: Any) -> list[Mapping[str, Any]]:
+    """Points one after another, mappings each; a data frame or one point alone is refused."""
+    listed = list(points) if np.iterable(points) and not hasattr(points, "keys") else [points]
+    if not listed:
+        raise ValueError("there are no points to sweep over")
+    strange = [point for point in listed if point is points or not hasattr(point, "keys")]
+    if strange:
+        allowed = "a list of dicts, as from grid, or from a data frame by to_dict('records')"
+        raise ValueError(f"points must be {allowed}, not {described(strange[0])}")
+    return listed
+
+
+def _prepare(make: Callable[..., Algorithm], point: Mapping[str, Any], problem: Problem, **options: Any) -> Prepared:
+    hyper = dict(point)
+    seed, local_steps = hyper.pop("seed", 0), hyper.pop("local_steps", None)
+    number = whole(seed)
+    if number is None or not 0 <= number < 2**32:
+        raise ValueError(
+            f"seed must be an integer from 0 to 2**32 - 1, for keys are made of 32 bits, not {described(seed)}"
+        )
+    return Prepared(*prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), number)
+
+
+def sweep_prepared(
+    problem: Problem,
+    points: Sequence[Prepared],
+    *,
+    rounds: int,
+    evaluate_every: int,
+    encoding: str = "cheapest",
+    points_chunk: int | None = None,
+) -> Iterator[Outcome]:
+    """:func:`sweep` of points that are prepared, of any algorithms; an outcome's ``point`` is its place among them."""
+    mesh = jax.make_mesh((jax.device_count(),), ("points",), axis_types=(AxisType.Auto,))
+    problem = own_padding(jax.device_put(problem, NamedSharding(mesh, PartitionSpec())))
+    asked, groups = asked_rounds(rounds, evaluate_every), []
+    for (setup, one_coin), numbers in _grouped(range(len(points)), lambda i: (points[i].setup, points[i].one_coin)):
+        of = shapes(setup, points[numbers[0]].hyper, problem)
+        plan, most = _lay_out(of, problem, mesh.size, points_chunk)
+        groups.append((setup, one_coin, of, plan, _lanes(numbers, lambda i: points[i].lockstep, most)))
+    return _run(groups, problem, points, mesh, asked, encoding)
+
+
+def _run(
+    groups: list[tuple], problem: Problem, points: Sequence[Prepared], mesh: Mesh, asked: np.ndarray, encoding: str
+) -> Iterator[Outcome]:
+    for setup, one_coin, of, plan, lanes in groups:
+        width = max(map(len, lanes))
+        for some in (lanes[i : i + mesh.size] for i in range(0, len(lanes), mesh.size)):
+            own = _stacked([[points[i] for i in lane] for lane in some], mesh.size, width, one_coin)
+            seen = run_points(setup, plan, mesh, one_coin, problem, *own, jnp.asarray(asked))
+            seen = jax.tree.map(np.asarray, seen)
+            for d, lane in enumerate(some):
+                for c, number in enumerate(lane):
+                    one = {name: values[d, c] for name, values in seen.items()}
+                    yield Outcome(number, *healthy_history(one, asked, of, encoding))
+
+
+def _grouped(numbers: Sequence[int], key: Callable[[int], Any]) -> list[tuple[Any, list[int]]]:
+    """Numbers with the same key, in the order of first appearance."""
+    groups: dict[Any, list[int]] = {}
+    for number in numbers:
+        groups.setdefault(key(number), []).append(number)
+    return list(groups.items())
+
+
+def _lanes(numbers: Sequence[int], lockstep: Callable[[int], Any], most: int) -> list[list[int]]:
+    """Points that a device computes at once, ``most`` at most: in lockstep, and shared out evenly."""
+    lanes = []
+    for _, group in _grouped(numbers, lockstep):
+        parts = np.array_split(group, -(-len(group) // most))
+        lanes += [part.tolist() for part in parts]
+    return lanes
+
+
+def _lay_out(of: Shapes, problem: Problem, devices: int, points_chunk: int | None) -> tuple[Plan, int]:
+    """How a device computes the clients of a point, and how many points at once."""
+    if points_chunk is not None and points_chunk < 1:
+        raise ValueError(f"points_chunk must be at least 1, not {points_chunk}")
+    plan, memory = choose(of, problem, devices=1), free_memory()
+    need = footprint(of, problem, plan)
+    fitting = None if memory is None else (memory // devices - need.data) // (need.total - need.data)
+    if points_chunk is not None:
+        if fitting is not None and points_chunk > max(1, fitting):
+            raise ValueError(f"{points_chunk} points at once do not fit in memory; {max(1, fitting)} would")
+        return plan, points_chunk
+    most = 2**31 if fitting is None else max(1, fitting)
+    if jax.devices()[0].platform == "cpu":
+        most = min(most, 1 if plan.chunk else max(1, CACHE // ((of.cohort or problem.clients) * at_work(of, problem))))
+    return plan, most
+
+
+def _stacked(
+    lanes: list[list[Prepared]], devices: int, width: int, one_coin: bool
+) -> tuple[dict[str, np.ndarray], Schedule, jax.Array]:
+    """``hyper``, ``schedule`` and ``key`` for :func:`run_points`, filled up by repeating the last point and lane."""
+    lanes = [lane + lane[-1:] * (width - len(lane)) for lane in lanes]
+    lanes += lanes[-1:] * (devices - len(lanes))
+    firsts = [lane[0] for lane in lanes]
+    hyper = {
+        name: np.stack([p.hyper[name] for p in firsts])
+        if name == "prob"
+        else np.stack([np.stack([p.hyper[name] for p in lane]) for lane in lanes])
+        for name in firsts[0].hyper
+    }
+    schedule = jax.tree.map(lambda *a: np.stack(a), *(p.schedule for p in firsts))
+    seeds = np.array([[p.seed for p in lane] for lane in lanes])
+    key = jax.vmap(random_key)(seeds[:, 0]) if one_coin else jax.vmap(jax.vmap(random_key))(seeds)
+    return hyper, schedule, key
