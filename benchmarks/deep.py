@@ -44,27 +44,27 @@ def ours(job: str, conv: str, rounds: int, repeats: int, precision: str = "float
     import jax.numpy as jnp
 
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if conv == "Conv" else 1)
-    _, problem, setup, hyper, schedule, key = build(job, conv, precision)
+    _, problem, method, key = build(job, conv, precision)
     from sps_jax import Plan, choose, shapes
     from sps_jax.simulation.simulate import placed, run_rounds, start_rounds
 
-    plan = choose(shapes(setup, hyper, problem), problem) if conv == "Conv" else Plan()
+    plan = choose(shapes(method, problem), problem) if conv == "Conv" else Plan()
     asked = jnp.zeros(rounds, bool)
 
     def begin():
-        return placed(plan, problem), start_rounds(setup, problem, hyper, key, plan=plan)
+        return placed(plan, problem), start_rounds(method, problem, key, plan=plan)
 
     own, state = begin()
     begun = time.perf_counter()
-    run = run_rounds.lower(setup, plan, own, hyper, schedule, state, key, asked).compile()
+    run = run_rounds.lower(method, plan, own, state, key, asked).compile()
     compiled, seconds = time.perf_counter() - begun, []
     for _ in range(repeats):
         own, state = jax.block_until_ready(begin())
         begun = time.perf_counter()
-        state, _ = jax.block_until_ready(run(own, hyper, schedule, state, key, asked))
+        state, _ = jax.block_until_ready(run(method, own, state, key, asked))
         seconds.append(time.perf_counter() - begun)
     images, labels = data()
-    params = setup.build(hyper).broadcast(state.server)
+    params = method.algorithm().broadcast(state.server)
     one = jax.jit(problem.loss)
     loss = float(np.mean([np.mean(one(params, x, y)) for x, y in zip(images, labels, strict=True)]))
     done = rounds * JOBS[job]["local_steps"] * CLIENTS * BATCH
@@ -100,7 +100,7 @@ def build(job: str, conv: str, precision: str = "float32"):
     hyper = {"stepsize": STEPSIZE} | ({"sparsity": SPARSITY} if job == "sparse" else {})
     make = ALGORITHMS[JOBS[job]["method"]]
     chosen = prepare(make, hyper, jnp.float32, local_steps=JOBS[job]["local_steps"])
-    return model, problem, *chosen, jax.random.key(0)
+    return model, problem, chosen, jax.random.key(0)
 
 
 def torchs(job: str, python: str, rounds: int, repeats: int) -> dict:

@@ -49,14 +49,14 @@ def main() -> None:
     parser.add_argument("--job", choices=list(JOBS), default="dense-scaffnew")
     job = make_job(parser.parse_args().job, ROUNDS)
     problem, hyper = problem_and_hyper(job)
-    setup, hyper, schedule = prepare(METHODS[job.method], hyper, jnp.float32, local_steps=job.local_steps)
-    plan = Plan(choose(shapes(setup, hyper, problem), problem).chunk)
+    method = prepare(METHODS[job.method], hyper, jnp.float32, local_steps=job.local_steps)
+    plan = Plan(choose(shapes(method, problem), problem).chunk)
     key, asked = jax.random.key(0), jnp.zeros(ROUNDS, bool)
 
     def run():
-        state = jax.block_until_ready(start_rounds(setup, problem, hyper, key))
+        state = jax.block_until_ready(start_rounds(method, problem, key))
         begun = time.perf_counter()
-        jax.block_until_ready(run_rounds(setup, plan, problem, hyper, schedule, state, key, asked))
+        jax.block_until_ready(run_rounds(method, plan, problem, state, key, asked))
         return time.perf_counter() - begun
 
     steps = problem.clients * job.local_steps * ROUNDS

@@ -154,7 +154,7 @@ def cost(method: str, n: int, cohort: int) -> Record:
         "microseconds_per_client_step": 1e6 * seconds / (rounds * STEPS * part),
         "resident_bytes": psutil.Process().memory_info().rss - before,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10,
-        "predicted_bytes": footprint(sps.shapes(*prepared[:2], problem), problem, plan).total,
+        "predicted_bytes": footprint(sps.shapes(prepared, problem), problem, plan).total,
     }
 
 

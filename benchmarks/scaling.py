@@ -25,6 +25,7 @@ from speed import roofline
 from sps_jax import Plan, Problem, placed, prepare, proxskip
 from sps_jax.models import linear
 from sps_jax.problems.losses import loss_of
+from sps_jax.simulation.method import Method
 from sps_jax.simulation.placement import footprint, shapes
 from sps_jax.simulation.simulate import run_rounds, start_rounds
 
@@ -35,17 +36,16 @@ FEATURES, EXAMPLES, BATCH, STEPS, CHUNK = 64, 16, 8, 10, 10
 CLIENTS, CLASSES = (10, 100, 1_000, 10_000), (2, 16, 128, 1_024)
 
 
-def timed(prepared: tuple, plan: Plan, problem: Problem, rounds: int):
+def timed(method: Method, plan: Plan, problem: Problem, rounds: int):
     """The compiled program of so many rounds without an evaluation, and the seconds of its fastest run of three."""
-    setup, hyper, schedule = prepared
     problem, key, asked = placed(plan, problem), jax.random.key(0), jnp.zeros(rounds, bool)
-    state = start_rounds(setup, problem, hyper, key, plan=plan)
-    run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
+    state = start_rounds(method, problem, key, plan=plan)
+    run = run_rounds.lower(method, plan, problem, state, key, asked).compile()
     seconds = []
     for _ in range(4):
-        state = jax.block_until_ready(start_rounds(setup, problem, hyper, key, plan=plan))
+        state = jax.block_until_ready(start_rounds(method, problem, key, plan=plan))
         begun = time.perf_counter()
-        jax.block_until_ready(run(problem, hyper, schedule, state, key, asked))
+        jax.block_until_ready(run(method, problem, state, key, asked))
         seconds.append(time.perf_counter() - begun)
     return run, min(seconds[1:])
 
@@ -74,7 +74,7 @@ def point(n: int, classes: int) -> dict:
     prepared = prepare(proxskip, {"stepsize": 0.1}, jnp.float32, local_steps=STEPS)
     rounds, plan = max(4, 4_000 // n), Plan(min(CHUNK, n))
     run, seconds = timed(prepared, plan, problem, rounds)
-    memory, need = run.memory_analysis(), footprint(shapes(*prepared[:2], problem), problem, plan)
+    memory, need = run.memory_analysis(), footprint(shapes(prepared, problem), problem, plan)
     step = seconds / (rounds * STEPS * n)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     moved = need.data + 2 * need.state + need.messages  # a round reads all, and writes state and messages once

@@ -75,8 +75,8 @@ def whole() -> list[dict]:
     settings = {"local_steps": LOCAL_STEPS, "rounds": ROUNDS, "evaluate_every": 10, "plan": plan}
 
     def inside():
-        state = start_rounds(prepared[0], problem, prepared[1], key)
-        return run_rounds(prepared[0], plan, problem, *prepared[1:], state, key, asked)[1]["train_loss"]
+        state = start_rounds(prepared, problem, key)
+        return run_rounds(prepared, plan, problem, state, key, asked)[1]["train_loss"]
 
     ways = {
         "simulate": lambda: sps.simulate(sps.sparse_proxskip, problem, HYPER, key, **settings)[0].t,

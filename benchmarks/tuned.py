@@ -25,7 +25,6 @@ from sps_jax.cli.option_checks import check, refuse_strangers
 from sps_jax.cli.options import Run, command_type
 from sps_jax.results import files, report
 from sps_jax.runs.blocks import compile_blocks, run_blocks
-from sps_jax.simulation.method import recorded
 from sps_jax.simulation.schedule import random_key
 
 
@@ -36,12 +35,12 @@ def compile_rounds(options: Run, name: str, problem, devices: int | None, test: 
 
     def run(stepsize, rounds, evaluate_every):
         nonlocal block
-        prepared = prepare_algorithm(dataclasses.replace(options, stepsize=str(stepsize)), name, problem)
+        method = prepare_algorithm(dataclasses.replace(options, stepsize=str(stepsize)), name, problem)
         if block is None:  # of one round, it serves runs of any length
-            block = compile_blocks(prepared, lay_out_run(prepared, problem, devices, options), problem, key, 1, 1)
+            block = compile_blocks(method, lay_out_run(method, problem, devices, options), problem, key, 1, 1)
         print(f"{name}, step size {stepsize:g}: {rounds} rounds", file=sys.stderr, flush=True)
         settings = {"rounds": rounds, "evaluate_every": evaluate_every, "encoding": options.encoding}
-        return recorded(*prepared[1:]), *run_blocks(prepared, block, key, **settings)
+        return method.recorded(), *run_blocks(method, block, key, **settings)
 
     return run
 

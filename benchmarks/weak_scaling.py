@@ -46,15 +46,14 @@ def point(devices: int, classes: int, steps: int, quick: bool) -> dict:
 
     here = 4 if quick else 20 if classes > 500 else 200
     problem = made(here * devices, classes)
-    prepared = prepare(proxskip, {"stepsize": 0.1}, jnp.float32, local_steps=steps)
+    method = prepare(proxskip, {"stepsize": 0.1}, jnp.float32, local_steps=steps)
     plan = Plan(min(here, 10), clients_mesh(jax.devices()) if devices > 1 else None)
     rounds = 2 if quick else max(4, 40_000_000 // (here * steps * classes * (FEATURES + 1)))
-    _, seconds = timed(prepared, plan, problem, rounds)
+    _, seconds = timed(method, plan, problem, rounds)
 
-    setup, hyper, schedule = prepared
     key, own = jax.random.key(0), placed(plan, problem)
-    state = start_rounds(setup, own, hyper, key, plan=plan)
-    one = jax.jit(lambda own, state: one_round(setup.build(hyper), own, schedule, state, key, plan)[0])
+    state = start_rounds(method, own, key, plan=plan)
+    one = jax.jit(lambda own, state: one_round(method.algorithm(), own, method.schedule, state, key, plan)[0])
     return {
         "devices": devices,
         "clients": here * devices,

@@ -51,7 +51,7 @@ from sps_jax.layout import Plan, clients_mesh
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.contract import check_algorithm
-from sps_jax.simulation.method import prepare
+from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose, shapes
 from sps_jax.simulation.round import State, StepState, begin, step
 from sps_jax.simulation.schedule import Schedule
@@ -73,6 +73,7 @@ __all__ = [
     "Cohort",
     "Count",
     "Follow",
+    "Method",
     "Plan",
     "Problem",
     "Schedule",

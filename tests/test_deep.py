@@ -80,8 +80,8 @@ def test_every_method_trains_every_network(name, network):
         plan=Plan(1),
     )
     begun = jax.eval_shape(problem.init, jax.random.key(0))
-    setup, hyper, _ = prepare(ALGORITHMS[name], chosen(name), jnp.float32, local_steps=None if name == "gd" else 2)
-    model = jax.jit(setup.build(hyper).model)(state.server)
+    method = prepare(ALGORITHMS[name], chosen(name), jnp.float32, local_steps=None if name == "gd" else 2)
+    model = jax.jit(method.algorithm().model)(state.server)
     assert jax.tree.map(jnp.shape, model) == jax.tree.map(jnp.shape, begun)
     assert all(np.isfinite(column).all() for column in history.values())
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model))
@@ -128,13 +128,13 @@ def test_clipping_keeps_a_residual_network_finite():
 def test_predicted_memory_counts_activations(network, model):
     """Near what XLA reserves, and rather above: it computes some of what is saved again, in transformers most."""
     problem = problem_of(network, model=model(), batch_size=16)
-    setup, hyper, schedule = prepare(ALGORITHMS["proxskip"], {"stepsize": 0.1}, jnp.float32, local_steps=2)
+    method = prepare(ALGORITHMS["proxskip"], {"stepsize": 0.1}, jnp.float32, local_steps=2)
     key = jax.random.key(0)
-    state = start_rounds(setup, problem, hyper, key)
-    run = run_rounds.lower(setup, Plan(1), problem, hyper, schedule, state, key, jnp.zeros(1, bool)).compile()
+    state = start_rounds(method, problem, key)
+    run = run_rounds.lower(method, Plan(1), problem, state, key, jnp.zeros(1, bool)).compile()
     seen = run.memory_analysis()
     real = seen.argument_size_in_bytes + seen.temp_size_in_bytes + seen.output_size_in_bytes - seen.alias_size_in_bytes
-    assert 0.8 < footprint(shapes(setup, hyper, problem), problem, Plan(1)).total / real < 1.5
+    assert 0.8 < footprint(shapes(method, problem), problem, Plan(1)).total / real < 1.5
 
 
 @plain

@@ -32,44 +32,44 @@ def prepared(name, **hyper):
 )
 def test_prediction_is_what_the_compiler_says(problem, name, plan):
     """Within 20 % of what XLA reserves: arguments, results and temporary memory."""
-    setup, hyper, schedule = prepared(name, **({"sparsity": 0.9} if name == "sparse_proxskip" else {}))
+    method = prepared(name, **({"sparsity": 0.9} if name == "sparse_proxskip" else {}))
     key = jax.random.key(0)
-    state = start_rounds(setup, problem, hyper, key)
-    run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, jnp.zeros(3, bool)).compile()
+    state = start_rounds(method, problem, key)
+    run = run_rounds.lower(method, plan, problem, state, key, jnp.zeros(3, bool)).compile()
     seen = run.memory_analysis()
     real = seen.argument_size_in_bytes + seen.temp_size_in_bytes
     real += seen.output_size_in_bytes - seen.alias_size_in_bytes
-    assert footprint(shapes(setup, hyper, problem), problem, plan).total == pytest.approx(real, rel=0.2)
+    assert footprint(shapes(method, problem), problem, plan).total == pytest.approx(real, rel=0.2)
 
 
 def test_memory_of_the_work_is_proportional_to_the_chunk(problem):
-    setup, hyper, _ = prepared("proxskip")
-    one, ten = (footprint(shapes(setup, hyper, problem), problem, Plan(chunk)) for chunk in (1, 10))
+    method = prepared("proxskip")
+    one, ten = (footprint(shapes(method, problem), problem, Plan(chunk)) for chunk in (1, 10))
     assert ten.work == 10 * one.work and ten._replace(work=0) == one._replace(work=0)
 
 
 def test_small_work_is_done_all_at_once_and_large_one_by_one(problem):
-    setup, hyper, _ = prepared("fedavg")
-    assert choose(shapes(setup, hyper, problem), problem) == VMAP
+    method = prepared("fedavg")
+    assert choose(shapes(method, problem), problem) == VMAP
     heavy = digits(clients=1)  # full gradients of 1,438 examples
-    assert choose(shapes(setup, hyper, heavy), heavy).chunk is None  # all there are
+    assert choose(shapes(method, heavy), heavy).chunk is None  # all there are
     heavy = digits(clients=2, partition="iid", batch_size=1000)
-    assert choose(shapes(setup, hyper, heavy), heavy).chunk == 1
+    assert choose(shapes(method, heavy), heavy).chunk == 1
 
 
 def test_auto_takes_a_smaller_chunk_where_memory_is_short(problem):
-    setup, hyper, _ = prepared("fedavg")
-    room = footprint(shapes(setup, hyper, problem), problem, Plan(7)).total
-    assert choose(shapes(setup, hyper, problem), problem, memory=room).chunk == 7
+    method = prepared("fedavg")
+    room = footprint(shapes(method, problem), problem, Plan(7)).total
+    assert choose(shapes(method, problem), problem, memory=room).chunk == 7
 
 
 def test_a_chunk_that_does_not_fit_is_refused_with_the_one_that_would(problem):
-    setup, hyper, _ = prepared("fedavg")
-    room = footprint(shapes(setup, hyper, problem), problem, Plan(7)).total
+    method = prepared("fedavg")
+    room = footprint(shapes(method, problem), problem, Plan(7)).total
     with pytest.raises(ValueError, match="a chunk of 7 would fit"):
-        choose(shapes(setup, hyper, problem), problem, chunk=50, memory=room)
+        choose(shapes(method, problem), problem, chunk=50, memory=room)
     with pytest.raises(ValueError, match="no chunk would fit"):
-        choose(shapes(setup, hyper, problem), problem, memory=1000)
+        choose(shapes(method, problem), problem, memory=1000)
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_a_chunk_that_does_not_fit_is_refused_with_the_one_that_would(problem):
     ],
 )
 def test_what_the_machine_cannot_do_is_refused(problem, options, message):
-    setup, hyper, _ = prepared("fedavg")
+    method = prepared("fedavg")
     with pytest.raises(ValueError, match=message):
-        choose(shapes(setup, hyper, problem), problem, **options)
+        choose(shapes(method, problem), problem, **options)
 
 
 def test_description(problem):
-    setup, hyper, _ = prepared("fedavg")
-    need = footprint(shapes(setup, hyper, problem), problem, Plan(5))
+    method = prepared("fedavg")
+    need = footprint(shapes(method, problem), problem, Plan(5))
     assert describe(Plan(5), need, 100).startswith("1 device: 5 of 100 clients at once; ")
 
 
@@ -98,11 +98,11 @@ def test_working_memory_does_not_grow_with_the_clients():
     temporary = []
     for clients in (20, 200):
         problem = digits(clients=clients, partition="iid", batch_size=4)
-        setup, hyper, schedule = prepared("fedavg")
+        method = prepared("fedavg")
         key = jax.random.key(0)
-        state = start_rounds(setup, problem, hyper, key)
+        state = start_rounds(method, problem, key)
         asked = jnp.zeros(3, bool)
-        run = run_rounds.lower(setup, Plan(5), problem, hyper, schedule, state, key, asked).compile()
+        run = run_rounds.lower(method, Plan(5), problem, state, key, asked).compile()
         temporary.append(run.memory_analysis().temp_size_in_bytes)
     assert temporary[1] < temporary[0] + 200 * 8  # a count of nonzeros and a number of a client
 
@@ -130,7 +130,7 @@ watcher.start()
 sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), rounds=4, plan=plan, **options)
 done.set()
 watcher.join()
-print(max(seen), footprint(sps.shapes(*prepared[:2], problem), problem, plan).total)
+print(max(seen), footprint(sps.shapes(prepared, problem), problem, plan).total)
 """
 
 

@@ -41,29 +41,28 @@ def chosen(**options):
 @pytest.mark.parametrize("precision", MATMUL_PRECISIONS)
 def test_every_product_of_a_run_has_the_precision_that_was_named(precision, platform):
     problem, asked = digits(clients=2), jnp.ones(1, bool)
-    setup, hyper, schedule = chosen(matmul_precision=precision)
-    state = simulation.start_rounds(setup, problem, hyper, KEY)
-    args = (problem, hyper, schedule, state, KEY, asked)
-    run = jax.jit(lambda *args: simulation.run_rounds(setup, VMAP, *args))
-    assert precisions(run, *args, platform=platform) == SAID[precision]
+    method = chosen(matmul_precision=precision)
+    state = simulation.start_rounds(method, problem, KEY)
+    run = jax.jit(lambda *args: simulation.run_rounds(method, VMAP, *args))
+    assert precisions(run, problem, state, KEY, asked, platform=platform) == SAID[precision]
 
 
 def test_float32_is_the_default_everywhere():
     """Rounds, iterations and streamed rounds; a convolution too."""
     problem = digits(clients=4)
-    setup, hyper, schedule = chosen(cohort=2)
-    part = taking_part(problem, setup.cohort, split_key(KEY), jnp.int32(0))
-    state = simulation.start_rounds(setup, part.problem, hyper, KEY)
-    run = jax.jit(lambda *args: streaming._round(setup, VMAP, 4, *args))
-    assert precisions(run, Participants(*part), hyper, schedule, state, KEY) == {"HIGHEST"}
-    steps = jax.jit(lambda *args: simulation._scan_steps(setup, *args, None, 1))
-    assert precisions(steps, problem, hyper, schedule, KEY) == {"HIGHEST"}
+    method = chosen(cohort=2)
+    part = taking_part(problem, method.cohort, split_key(KEY), jnp.int32(0))
+    state = simulation.start_rounds(method, part.problem, KEY)
+    run = jax.jit(lambda *args: streaming._round(method, VMAP, 4, *args))
+    assert precisions(run, Participants(*part), state, KEY) == {"HIGHEST"}
+    steps = jax.jit(lambda *args: simulation._scan_steps(method, *args, None, 1))
+    assert precisions(steps, problem, KEY) == {"HIGHEST"}
     images, model = np.ones((4, 8, 8, 3), np.float32), resnet((1,), 2, width=2, side=8)
     deep = from_arrays(images, [0, 1, 0, 1], [0, 0, 1, 1], model=model)
-    setup, hyper, schedule = chosen()
-    state = simulation.start_rounds(setup, deep, hyper, KEY)
-    run = jax.jit(lambda *args: simulation.run_rounds(setup, VMAP, *args))
-    assert precisions(run, deep, hyper, schedule, state, KEY, jnp.ones(1, bool)) == {"HIGHEST"}
+    method = chosen()
+    state = simulation.start_rounds(method, deep, KEY)
+    run = jax.jit(lambda *args: simulation.run_rounds(method, VMAP, *args))
+    assert precisions(run, deep, state, KEY, jnp.ones(1, bool)) == {"HIGHEST"}
 
 
 def test_the_users_own_setting_of_jax_is_heard():

@@ -40,8 +40,8 @@ def problem_and_hyper(job: jobs.Job) -> tuple[sps.Problem, dict[str, float]]:
 def solver(job: jobs.Job) -> jobs.Run:
     """The job as a run of the package, its clients on their devices beforehand."""
     problem, hyper = problem_and_hyper(job)
-    setup, traced, _ = sps.prepare(METHODS[job.method], hyper, jnp.float32, local_steps=job.local_steps)
-    plan = sps.choose(sps.shapes(setup, traced, problem), problem)
+    method = sps.prepare(METHODS[job.method], hyper, jnp.float32, local_steps=job.local_steps)
+    plan = sps.choose(sps.shapes(method, problem), problem)
     problem = sps.placed(plan, problem)
 
     def run():

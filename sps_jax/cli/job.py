@@ -18,7 +18,7 @@ from sps_jax.layout import Plan
 from sps_jax.problem import Problem
 from sps_jax.runs import console, processes
 from sps_jax.simulation.cohort import Cohort
-from sps_jax.simulation.method import Choices, prepare
+from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose, describe, footprint, shapes
 from sps_jax.simulation.simulate import placed
 from sps_jax.simulation.stream import cohort_plan
@@ -36,14 +36,14 @@ class Job(NamedTuple):
       options: what the user wants.
       problem: what is simulated.
       pruned: what of the model is pruned.
-      prepared: of each algorithm, by name, see :func:`prepare_algorithm`.
+      methods: by name, see :func:`prepare_algorithm`.
       plans: how each is laid out.
     """
 
     options: Run
     problem: Problem
     pruned: dict[str, Any]
-    prepared: dict[str, Choices]
+    methods: dict[str, Method]
     plans: dict[str, Plan]
 
 
@@ -71,12 +71,12 @@ def load(options: Run, devices: int | None) -> Job:
     console.doing(f"loading {options.problem}")
     problem = build_problem(options)
     pruned = pruned_leaves(options, problem)
-    prepared = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
-    plans = {name: lay_out_run(prepared[name], problem, devices, options) for name in prepared}
+    methods = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
+    plans = {name: lay_out_run(methods[name], problem, devices, options) for name in methods}
     if not options.stream:  # all have the same devices; no copy is left elsewhere
         problem = jax.block_until_ready(placed(next(iter(plans.values())), problem))
     gc.collect()  # JAX holds NumPy's copy of what it was given until then
-    return Job(options, problem, pruned, prepared, plans)
+    return Job(options, problem, pruned, methods, plans)
 
 
 def layout(job: Job) -> dict[str, str]:
@@ -84,7 +84,7 @@ def layout(job: Job) -> dict[str, str]:
     return {name: f"{plan.devices} devices, chunk {plan.chunk or 'all'}" for name, plan in job.plans.items()}
 
 
-def prepare_algorithm(options: Run, name: str, problem: Problem) -> Choices:
+def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:
     """Algorithm ``name`` as the options want it, see :func:`sps_jax.prepare`."""
     return prepare(
         ALGORITHMS[name],
@@ -97,17 +97,16 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> Choices:
     )
 
 
-def lay_out_run(prepared: Choices, problem: Problem, devices: int | None, options: Run) -> Plan:
+def lay_out_run(method: Method, problem: Problem, devices: int | None, options: Run) -> Plan:
     """The layout of a run, said on standard error."""
-    setup, hyper, _ = prepared
-    of = shapes(setup, hyper, problem)
+    of = shapes(method, problem)
     choices = {"devices": devices, "chunk": number("chunk", options.chunk, int, "all", "auto")}
-    plan = cohort_plan(prepared, problem, **choices) if options.stream else choose(of, problem, **choices)
+    plan = cohort_plan(method, problem, **choices) if options.stream else choose(of, problem, **choices)
     need = footprint(of, problem, plan)
     if processes.first():
-        if "prob" in hyper and local_steps(options) >= MANY:
+        if "prob" in method.hyper and local_steps(options) >= MANY:
             console.say(f"sps-jax: about {local_steps(options):.2g} local steps of each client (rounds / prob)")
-        console.say(f"{setup.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}")
+        console.say(f"{method.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}")
     return plan
 
 

@@ -21,7 +21,6 @@ from sps_jax.runs import console, journal, processes
 from sps_jax.runs.blocks import compile_blocks, go_on, start_run, summarise
 from sps_jax.runs.shared_journal import Agreed, SharedJournal
 from sps_jax.runs.signals import Stopped, Wish, wishes
-from sps_jax.simulation.method import recorded
 
 
 def run(options: Run) -> int:
@@ -132,18 +131,18 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
     """
     options = job.options
     settings = {name: getattr(options, name) for name in ("rounds", "evaluate_every")}
-    runs = ((name, options.seed + i) for name in job.prepared for i in range(options.seeds))
+    runs = ((name, options.seed + i) for name in job.methods for i in range(options.seeds))
     left = itertools.islice(runs, len(keeper.finished), None)
     done = options.rounds * len(keeper.finished)
     console.doing("")
     hidden = None if processes.first() and not console.quiet() else True  # None: where standard error is no terminal
-    total = options.rounds * options.seeds * len(job.prepared)
+    total = options.rounds * options.seeds * len(job.methods)
     with tqdm(total=total, initial=done, unit="round", disable=hidden, leave=False) as bar:
         for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
-            choice, key = job.prepared[name], random_key(options.seed)
+            method, key = job.methods[name], random_key(options.seed)
             block = compile_blocks(
-                choice,
+                method,
                 job.plans[name],
                 job.problem,
                 key,
@@ -153,11 +152,11 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
             )
             bar.set_description(name)
             for _, seed in group:
-                names, hyper = {"algorithm": name, "problem": options.problem, "seed": seed}, recorded(*choice[1:])
+                names, hyper = {"algorithm": name, "problem": options.problem, "seed": seed}, method.recorded()
                 key = random_key(seed)
-                start = keeper.standing(names, start_run(choice, block, key))
+                start = keeper.standing(names, start_run(method, block, key))
                 bar.update(start.past.rounds)
-                for at, rows in go_on(choice, block, key, start, **settings, encoding=options.encoding):
+                for at, rows in go_on(method, block, key, start, **settings, encoding=options.encoding):
                     keeper.add(names, [names | row | hyper for row in rows], at)
                     bar.update(block.length)
                 keeper.finish(names | hyper | summarise(block, at))

@@ -18,8 +18,7 @@ from sps_jax.cli.run import fresh_folder
 from sps_jax.cli.sweep_options import completed, points
 from sps_jax.results import files
 from sps_jax.runs import console
-from sps_jax.simulation.method import recorded
-from sps_jax.simulation.sweep import Outcome, Prepared, sweep_prepared
+from sps_jax.simulation.sweep import Outcome, Seeded, sweep_prepared
 
 LAYOUT = ("points_chunk", "out", "manual_dir", "data_dir")
 """Settings that may differ when a sweep is taken up: they do not change a number."""
@@ -38,7 +37,7 @@ def sweep(options: Any) -> int:
     keep_compiled()
     console.doing(f"loading {options.problem}")
     problem = build_problem(runs[0][1])
-    prepared = [Prepared(*prepare_algorithm(one, name, problem), one.seed) for name, one in runs]
+    seeded = [Seeded(prepare_algorithm(one, name, problem), one.seed) for name, one in runs]
     config = configuration(options) | {"pruned": pruned_leaves(runs[0][1], problem)}
     with contextlib.ExitStack() as stack:
         begun = options.out is not None and (options.out / "config.json").is_file()
@@ -48,7 +47,7 @@ def sweep(options: Any) -> int:
         left = [i for i in range(len(runs)) if i not in done]
         outcomes = sweep_prepared(
             problem,
-            [prepared[i] for i in left],
+            [seeded[i] for i in left],
             rounds=options.rounds,
             evaluate_every=options.evaluate_every,
             encoding=options.encoding,
@@ -64,7 +63,7 @@ def sweep(options: Any) -> int:
         ) as bar:
             for outcome in outcomes:
                 number_of = left[outcome.point]
-                _append(out, _names(number_of, runs[number_of], prepared[number_of]), outcome)
+                _append(out, _names(number_of, runs[number_of], seeded[number_of]), outcome)
                 bar.set_description(runs[number_of][0], refresh=False)
                 bar.update()
         summaries = files.read_jsonl(out / "summary.jsonl")
@@ -79,11 +78,11 @@ def _alone(out: Path) -> contextlib.AbstractContextManager[None]:
     return files.alone(out, out / "config.json")
 
 
-def _names(number_of: int, run: tuple[str, Run], prepared: Prepared) -> dict[str, Any]:
+def _names(number_of: int, run: tuple[str, Run], point: Seeded) -> dict[str, Any]:
     """What a record of a point begins with."""
     name, one = run
     names = {"point": number_of, "algorithm": name, "problem": one.problem, "seed": one.seed}
-    return names | recorded(prepared.hyper, prepared.schedule)
+    return names | point.method.recorded()
 
 
 def _append(out: Path, names: dict[str, Any], outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sps_jax.simulation.round import State
 from sps_jax.simulation.history import Past, asked_rounds, diverged_at, tabulate
-from sps_jax.simulation.method import Choices
+from sps_jax.simulation.method import Method
 from sps_jax.layout import Plan, place
 from sps_jax.simulation.placement import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
@@ -36,7 +36,7 @@ class Block(NamedTuple):
     """Some rounds, compiled.
 
     Attributes:
-      run: (problem, hyper, schedule, state, key, asked) -> state, seen, as :func:`sps_jax.simulation.simulate.run_rounds`; None
+      run: (method, problem, state, key, asked) -> state, seen, as :func:`sps_jax.simulation.simulate.run_rounds`; None
         where the clients' data and memory stay on the host.
       plan: the layout it is compiled for.
       problem: what is simulated, on the devices of the plan.
@@ -72,7 +72,7 @@ class Standing(NamedTuple):
 
 
 def compile_blocks(
-    prepared: Choices,
+    method: Method,
     plan: Plan,
     problem: Problem,
     key: jax.Array,
@@ -81,33 +81,31 @@ def compile_blocks(
     checkpoint_every: int | None = None,
     streamed: bool = False,
 ) -> Block:
-    """The :class:`Block` of ``prepared`` (from :func:`sps_jax.prepare`).
+    """The :class:`Block` of a method (from :func:`sps_jax.prepare`).
 
     Where ``streamed`` the data of ``problem`` are NumPy arrays.
     """
-    setup, hyper, schedule = prepared
-    of = shapes(setup, hyper, problem)
+    of = shapes(method, problem)
     length = block_length(rounds, checkpoint_every)
     if streamed:
         return Block(None, plan, problem, of, length, None)
     asked = jnp.asarray(asked_rounds(rounds, evaluate_every)[:length])
     problem = placed(plan, problem)
-    state = start_rounds(setup, problem, hyper, key, plan=plan)
+    state = start_rounds(method, problem, key, plan=plan)
     began = time.perf_counter()
-    run = run_rounds.lower(setup, plan, problem, hyper, schedule, state, key, asked).compile()
+    run = run_rounds.lower(method, plan, problem, state, key, asked).compile()
     return Block(run, plan, problem, of, length, round(time.perf_counter() - began, 3))
 
 
-def start_run(prepared: Choices, block: Block, key: jax.Array) -> Standing:
+def start_run(method: Method, block: Block, key: jax.Array) -> Standing:
     """Where a run begins."""
     if block.run is None:
-        return Standing(start_streaming(prepared, block.problem, key))
-    setup, hyper, _ = prepared
-    return Standing(start_rounds(setup, block.problem, hyper, key, plan=block.plan))
+        return Standing(start_streaming(method, block.problem, key))
+    return Standing(start_rounds(method, block.problem, key, plan=block.plan))
 
 
 def go_on(
-    prepared: Choices, block: Block, key: jax.Array, start: Standing, *, rounds: int, evaluate_every: int, encoding: str
+    method: Method, block: Block, key: jax.Array, start: Standing, *, rounds: int, evaluate_every: int, encoding: str
 ) -> Iterator[tuple[Standing, list[Row]]]:
     """Run what is left of ``rounds``, a multiple of the block's, or up to the first whose numbers are not finite.
 
@@ -115,16 +113,15 @@ def go_on(
       After each block where the run is then, and the records of the evaluations in it. The time that the caller takes
       between two blocks counts among the seconds of the run.
     """
-    _, hyper, schedule = prepared
     asked, began, problem = asked_rounds(rounds, evaluate_every), time.perf_counter() - start.seconds, block.problem
     at, run = start, block.run
     if run is None:
-        run = streaming(prepared, block, key, start, asked)
+        run = streaming(method, block, key, start, asked)
     else:
         at = start._replace(state=start.state._replace(memory=place(block.plan, start.state.memory)))
     while at.past.rounds < rounds and at.diverged is None:
         some = asked[at.past.rounds :][: block.length]
-        state, seen = run(problem, hyper, schedule, at.state, key, jnp.asarray(some))
+        state, seen = run(method, problem, at.state, key, jnp.asarray(some))
         seen = jax.tree.map(np.asarray, seen)
         bad = diverged_at(seen, some)
         done = block.length if bad is None else bad - 1
@@ -141,11 +138,11 @@ def go_on(
         yield at, rows
 
 
-def streaming(prepared: Choices, block: Block, key: jax.Array, start: Standing, asked: np.ndarray) -> Callable:
+def streaming(method: Method, block: Block, key: jax.Array, start: Standing, asked: np.ndarray) -> Callable:
     """What a :class:`Block` runs, for clients on the host: the next so many rounds after ``start``, call by call."""
-    rounds = stream_rounds(prepared, block.plan, block.problem, key, asked[start.past.rounds :], start.state)
+    rounds = stream_rounds(method, block.plan, block.problem, key, asked[start.past.rounds :], start.state)
 
-    def run(problem: Problem, hyper: Any, schedule: Any, state: State, key: jax.Array, some: jax.Array) -> tuple:
+    def run(method: Method, problem: Problem, state: State, key: jax.Array, some: jax.Array) -> tuple:
         taken = list(itertools.islice(rounds, len(some)))
         return taken[-1][0], columns([seen for _, seen in taken])
 
@@ -171,11 +168,11 @@ def summarise(block: Block, end: Standing) -> Row:
     }
 
 
-def run_blocks(prepared: Choices, block: Block, key: jax.Array, **settings: Any) -> tuple[list[Row], Row]:
+def run_blocks(method: Method, block: Block, key: jax.Array, **settings: Any) -> tuple[list[Row], Row]:
     """A run from its first round: the records of its evaluations, in order, and :func:`summarise`'s.
 
     Args:
       settings: as :func:`go_on` takes them.
     """
-    steps = list(go_on(prepared, block, key, start_run(prepared, block, key), **settings))
+    steps = list(go_on(method, block, key, start_run(method, block, key), **settings))
     return [row for _, rows in steps for row in rows], summarise(block, steps[-1][0])

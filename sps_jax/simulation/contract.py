@@ -15,7 +15,7 @@ from sps_jax.algorithms.base import Algorithm
 from sps_jax.compression.bits import Code, Size
 from sps_jax.layout import VMAP, Plan
 from sps_jax.problem import Problem
-from sps_jax.simulation.method import prepare
+from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import shapes
 from sps_jax.simulation.round import State, StepState, begin, one_round, start, step
 from sps_jax.simulation.schedule import Schedule
@@ -66,15 +66,15 @@ def check_algorithm(make: Callable[..., Algorithm], hyper: Mapping[str, Any] | N
     with jax.enable_x64(True):
         key = jax.random.key(0)
         for dtype in (jnp.float32, jnp.float64):
-            setup, traced, schedule = prepare(make, hyper, dtype)
+            method = prepare(make, hyper, dtype)
             problem = _least_squares(dtype)
-            _check_shapes(setup.build, problem, traced, schedule, key)
-        trial = (setup.build(traced), problem, schedule, key)
+            _check_shapes(method, problem, key)
+        trial = (method.algorithm(), problem, method.schedule, key)
         state, counts = _rounds(*trial, VMAP)
         _see(bool(tree.finite(state.server)), f"it diverges with {hyper}: try a smaller stepsize")
         _check_close(state, _steps(*trial, int(state.t)), "a round is not its steps one by one")
         _check_close(state, _rounds(*trial, Plan(chunk=1))[0], "clients at once and one after another differ")
-        of = shapes(setup, traced, problem)
+        of = shapes(method, problem)
         _check_bits("uplink", counts["up"], of.up)
         _check_bits("downlink", counts["down"], of.down)
         return ["shapes", "steps", "layouts", "bits", *_check_control(trial[0], state, problem.clients)]
@@ -85,16 +85,16 @@ def _see(holds: bool, otherwise: str) -> None:
         raise AssertionError(otherwise)
 
 
-def _check_shapes(build: Callable, problem: Problem, hyper: Mapping, schedule: Schedule, key: jax.Array) -> None:
-    """Nothing is computed; ``hyper`` is traced, as in a simulation."""
+def _check_shapes(method: Method, problem: Problem, key: jax.Array) -> None:
+    """Nothing is computed; hyperparameters are traced, as in a simulation."""
 
-    def seen(hyper: Mapping[str, jax.Array]) -> tuple[Tree, Tree, State, State, Any]:
-        algorithm, params = build(hyper), problem.init(key)
+    def seen(method: Method) -> tuple[Tree, Tree, State, State, Any]:
+        algorithm, params = method.algorithm(), problem.init(key)
         before = start(algorithm, problem, key)
-        after, _ = one_round(algorithm, problem, schedule, before, key)
+        after, _ = one_round(algorithm, problem, method.schedule, before, key)
         return params, algorithm.model(after.server), before, after, algorithm.with_model(before.server, params)
 
-    params, model, before, after, other = jax.eval_shape(seen, hyper)
+    params, model, before, after, other = jax.eval_shape(seen, method)
     for what, first, second in (
         ("a round changes what the server keeps", before.server, after.server),
         ("a round changes what the clients keep", before.memory, after.memory),

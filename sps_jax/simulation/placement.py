@@ -12,7 +12,7 @@ from sps_jax.compression.bits import Size
 from sps_jax.errors import unknown
 from sps_jax.layout import Plan, clients_mesh
 from sps_jax.problem import Problem
-from sps_jax.simulation.method import Setup
+from sps_jax.simulation.method import Method
 from sps_jax.simulation.participation import taking_part
 from sps_jax.simulation.round import Client, Round, refuse_weights
 from sps_jax.simulation.schedule import split_key
@@ -80,7 +80,7 @@ class Shapes(NamedTuple):
     cohort: int | None = None
 
 
-def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
+def shapes(method: Method, problem: Problem) -> Shapes:
     """Traced, not computed; and once for equal choices on problems of equal shapes.
 
     Example:
@@ -88,25 +88,25 @@ def shapes(setup: Setup, hyper: dict[str, jax.Array], problem: Problem) -> Shape
       >>> import sps_jax as sps
       >>> from sps_jax.problems import quadratic
       >>> problem = quadratic(clients=4, dimension=8)
-      >>> setup, hyper, _ = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
-      >>> shapes(setup, hyper, problem).up.entries
+      >>> method = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
+      >>> shapes(method, problem).up.entries
       8
     """
-    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (hyper, problem))
+    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (method, problem))
     leaves, structure = jax.tree.flatten(abstract)
-    return _shapes(setup, structure, tuple(leaves))
+    return _shapes(structure, tuple(leaves))
 
 
 @lru_cache(maxsize=100)
-def _shapes(setup: Setup, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
-    hyper, problem = structure.unflatten(leaves)
+def _shapes(structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
+    method, problem = structure.unflatten(leaves)
 
-    def trace(hyper: dict[str, jax.Array], problem: Problem) -> Shapes:
-        algorithm, keys, t = setup.build(hyper), split_key(jax.random.key(0)), jax.numpy.int32(0)
+    def trace(method: Method, problem: Problem) -> Shapes:
+        algorithm, keys, t = method.algorithm(), split_key(jax.random.key(0)), jax.numpy.int32(0)
         refuse_weights(algorithm, problem)
         h, server = algorithm.init(problem.init(keys.init))
         b = algorithm.broadcast(server)
-        this = Round(algorithm, taking_part(problem, setup.cohort, keys, t), problem.clients, keys)
+        this = Round(algorithm, taking_part(problem, method.cohort, keys, t), problem.clients, keys)
         x, turn = algorithm.start(b, h), this.turns(t, 1)
         first: Client = jax.tree.map(lambda a: a[0], this.members)
         m = this.send(turn, t, b, x, h, first)
@@ -114,8 +114,8 @@ def _shapes(setup: Setup, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ..
         answer = _read(lambda b: algorithm.receive(x, h, m, b, turn(first.who)), b)
         return Shapes(h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b))
 
-    cohort = None if setup.cohort is None else setup.cohort.size
-    return jax.eval_shape(trace, hyper, problem)._replace(saved=_saved(problem), cohort=cohort)
+    cohort = None if method.cohort is None else method.cohort.size
+    return jax.eval_shape(trace, method, problem)._replace(saved=_saved(problem), cohort=cohort)
 
 
 def _saved(problem: Problem) -> list[Any]:
@@ -198,8 +198,8 @@ def choose(
       >>> import sps_jax as sps
       >>> from sps_jax.problems import quadratic
       >>> problem = quadratic(clients=4, dimension=8)
-      >>> setup, hyper, _ = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
-      >>> choose(shapes(setup, hyper, problem), problem, devices=1, chunk=2)
+      >>> method = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
+      >>> choose(shapes(method, problem), problem, devices=1, chunk=2)
       Plan(chunk=2, mesh=None)
     """
     n, part, available = problem.clients, of.cohort or problem.clients, jax.devices()

@@ -46,6 +46,7 @@ def threefry(key: jax.Array) -> jax.Array:
       ValueError: for what is no key.
 
     Example:
+      >>> from sps_jax.layout import random_key
       >>> threefry(jax.random.key(7, impl="rbg")) == random_key(7)
       Array(True, dtype=bool)
     """

@@ -19,25 +19,18 @@ from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.evaluation import observe
 from sps_jax.simulation.history import asked_rounds, tabulate
-from sps_jax.simulation.method import Setup, in_its_precision, prepare
+from sps_jax.simulation.method import Method, in_its_precision, prepare
 from sps_jax.simulation.placement import choose, shapes
 from sps_jax.simulation.round import State, StepState, begin, one_round, start, step
-from sps_jax.simulation.schedule import Schedule, split_key
+from sps_jax.simulation.schedule import split_key
 from sps_jax.simulation.stacking import foreign_padding, repeat_first
 from sps_jax.tree import Tree
 
 
-@partial(jax.jit, static_argnames=("setup", "plan"), donate_argnames="state")
+@partial(jax.jit, static_argnames="plan", donate_argnames="state")
 @in_its_precision
 def run_rounds(
-    setup: Setup,
-    plan: Plan,
-    problem: Problem,
-    hyper: dict[str, jax.Array],
-    schedule: Schedule,
-    state: State,
-    key: jax.Array,
-    asked: jax.Array,
+    method: Method, plan: Plan, problem: Problem, state: State, key: jax.Array, asked: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
     """The rounds of ``asked`` (R,), a boolean each: whether its communication is evaluated.
 
@@ -45,21 +38,13 @@ def run_rounds(
       The final state and what was seen, arrays (R, ...): ``iteration``; ``up`` and ``down``, counts of what was sent;
       ``finite``, whether the server's state is; and :func:`observe`'s, meaningful where ``asked``.
     """
-    return _scan_rounds(setup, plan, problem, hyper, schedule, state, key, asked)
+    return _scan_rounds(method, plan, problem, state, key, asked)
 
 
-@partial(jax.jit, static_argnames=("setup", "plan", "mesh", "one_coin"))
+@partial(jax.jit, static_argnames=("plan", "mesh", "one_coin"))
 @in_its_precision
 def run_points(
-    setup: Setup,
-    plan: Plan,
-    mesh: Mesh,
-    one_coin: bool,
-    problem: Problem,
-    hyper: dict[str, jax.Array],
-    schedule: Schedule,
-    key: jax.Array,
-    asked: jax.Array,
+    method: Method, plan: Plan, mesh: Mesh, one_coin: bool, problem: Problem, key: jax.Array, asked: jax.Array
 ) -> dict[str, jax.Array]:
     """Whole simulations of (D, c) points that differ in hyperparameters and seed: D devices, c points under one vmap.
 
@@ -67,49 +52,42 @@ def run_points(
     as they are.
 
     Args:
-      setup: static choices, the same for all.
+      method: with numbers (D, c), but ``prob`` and the schedule (D,).
       plan: how a point's clients are computed on its device.
       mesh: of D devices.
       one_coin: whether the points of a device share the key, as they must where the coin decides.
-      hyper: (D, c) each, but ``prob`` (D,).
-      schedule: (D,) each.
       key: (D,) where ``one_coin``, else (D, c).
       asked: as for :func:`run_rounds`.
 
     Returns:
       What was seen, as by :func:`run_rounds`, (D, c, R, ...).
     """
-    axes = {name: None if name == "prob" else 0 for name in hyper}
+    hyper: Any = {name: None if name == "prob" else 0 for name in method.hyper}
+    schedule: Any = None
+    axes = replace(method, hyper=hyper, schedule=schedule)
 
     def on_one_device(problem: Problem, own: Any) -> dict[str, jax.Array]:
-        hyper, schedule, key = jax.tree.map(lambda a: a[0], own)
+        methods, key = jax.tree.map(lambda a: a[0], own)
 
-        def point(hyper: dict[str, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
-            first = start(setup.build(hyper), problem, key)
-            return _scan_rounds(setup, plan, problem, hyper, schedule, first, key, asked)[1]
+        def point(method: Method, key: jax.Array) -> dict[str, jax.Array]:
+            first = start(method.algorithm(), problem, key)
+            return _scan_rounds(method, plan, problem, first, key, asked)[1]
 
-        seen = jax.vmap(point, in_axes=(axes, None if one_coin else 0))(hyper, key)
+        seen = jax.vmap(point, in_axes=(axes, None if one_coin else 0))(methods, key)
         return jax.tree.map(lambda a: a[None], seen)
 
     whole, split = PartitionSpec(), PartitionSpec(*mesh.axis_names)
     mapped = jax.shard_map(on_one_device, mesh=mesh, check_vma=False, in_specs=(whole, split), out_specs=split)
-    return mapped(problem, (hyper, schedule, key))
+    return mapped(problem, (method, key))
 
 
 def _scan_rounds(
-    setup: Setup,
-    plan: Plan,
-    problem: Problem,
-    hyper: dict[str, jax.Array],
-    schedule: Schedule,
-    state: State,
-    key: jax.Array,
-    asked: jax.Array,
+    method: Method, plan: Plan, problem: Problem, state: State, key: jax.Array, asked: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
-    algorithm = setup.build(hyper)
+    algorithm = method.algorithm()
 
     def body(state: State, asked: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        state, seen = one_round(algorithm, problem, schedule, state, key, plan, setup.cohort)
+        state, seen = one_round(algorithm, problem, method.schedule, state, key, plan, method.cohort)
         seen |= {"iteration": state.t, "finite": tree.finite(state.server)}
         look = partial(observe, algorithm, problem, plan=plan)
         blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(look, state))
@@ -120,28 +98,21 @@ def _scan_rounds(
 
 
 def start_rounds(
-    setup: Setup,
-    problem: Problem,
-    hyper: dict[str, jax.Array],
-    key: jax.Array,
-    params: Tree | None = None,
-    plan: Plan = VMAP,
+    method: Method, problem: Problem, key: jax.Array, params: Tree | None = None, plan: Plan = VMAP
 ) -> State:
-    """:func:`start` for the algorithm of ``setup``, compiled; the network's initialisation once for all algorithms.
+    """:func:`start` for ``method``, compiled; the network's initialisation once for all methods.
 
     That of a deep one takes seconds to compile, and longer operation by operation. The clients' memory is laid out by
     ``plan``.
     """
     params = jax.jit(problem.init)(split_key(key).init) if params is None else params
-    return _start_rounds(setup, plan, problem, hyper, key, params)
+    return _start_rounds(method, plan, problem, key, params)
 
 
-@partial(jax.jit, static_argnames=("setup", "plan"))
+@partial(jax.jit, static_argnames="plan")
 @in_its_precision
-def _start_rounds(
-    setup: Setup, plan: Plan, problem: Problem, hyper: dict[str, jax.Array], key: jax.Array, params: Tree | None
-) -> State:
-    state = start(setup.build(hyper), problem, key, params)
+def _start_rounds(method: Method, plan: Plan, problem: Problem, key: jax.Array, params: Tree | None) -> State:
+    state = start(method.algorithm(), problem, key, params)
     return state._replace(memory=shared_out(plan, state.memory))
 
 
@@ -226,7 +197,7 @@ def simulate(
       >>> history["iteration"].tolist(), history["uplink_bits"].tolist()
       ([2, 4, 6], [64, 128, 192])
     """
-    setup, hyper, schedule = prepare(
+    method = prepare(
         make,
         hyper,
         problem.ridge.dtype,
@@ -237,11 +208,11 @@ def simulate(
         matmul_precision=matmul_precision,
     )
     asked = asked_rounds(rounds, evaluate_every)
-    of = shapes(setup, hyper, problem)
+    of = shapes(method, problem)
     plan = choose(of, problem) if plan is None else plan
     problem = placed(plan, problem)
-    state = start_rounds(setup, problem, hyper, key, params, plan)
-    state, seen = run_rounds(setup, plan, problem, hyper, schedule, state, key, jnp.asarray(asked))
+    state = start_rounds(method, problem, key, params, plan)
+    state, seen = run_rounds(method, plan, problem, state, key, jnp.asarray(asked))
     return state, tabulate(seen, asked, of, encoding)
 
 
@@ -283,7 +254,7 @@ def iterate(
     if iterations < 0:
         raise ValueError(f"iterations must not be negative, not {iterations}")
     dtype = problem.ridge.dtype
-    setup, hyper, schedule = prepare(
+    method = prepare(
         make,
         hyper,
         dtype,
@@ -293,21 +264,15 @@ def iterate(
         cohort=cohort,
         matmul_precision=matmul_precision,
     )
-    return _scan_steps(setup, own_padding(problem), hyper, schedule, key, params, iterations)
+    return _scan_steps(method, own_padding(problem), key, params, iterations)
 
 
-@partial(jax.jit, static_argnames=("setup", "iterations"))
+@partial(jax.jit, static_argnames="iterations")
 @in_its_precision
 def _scan_steps(
-    setup: Setup,
-    problem: Problem,
-    hyper: dict[str, jax.Array],
-    schedule: Schedule,
-    key: jax.Array,
-    params: Tree | None,
-    iterations: int,
+    method: Method, problem: Problem, key: jax.Array, params: Tree | None, iterations: int
 ) -> tuple[StepState, jax.Array]:
-    algorithm = setup.build(hyper)
-    one = partial(step, algorithm, problem, schedule, cohort=setup.cohort)
-    first = begin(algorithm, problem, key, params, setup.cohort)
+    algorithm = method.algorithm()
+    one = partial(step, algorithm, problem, method.schedule, cohort=method.cohort)
+    first = begin(algorithm, problem, key, params, method.cohort)
     return lax.scan(lambda state, _: one(state, key), first, length=iterations)

@@ -24,11 +24,11 @@ from sps_jax.results.files import at_home
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.evaluation import client_means, control_sum, observe_server
 from sps_jax.simulation.history import asked_rounds, healthy_history
-from sps_jax.simulation.method import Choices, Setup, in_its_precision, prepare
+from sps_jax.simulation.method import Method, in_its_precision, prepare
 from sps_jax.simulation.participation import Member, Participants, Shares, drawn
 from sps_jax.simulation.placement import choose, shapes
 from sps_jax.simulation.round import Round, State, enrolled
-from sps_jax.simulation.schedule import Schedule, round_length, split_key
+from sps_jax.simulation.schedule import round_length, split_key
 from sps_jax.tree import Tree
 
 
@@ -70,36 +70,35 @@ def stream(
       >>> history["uplink_bits"].tolist()
       [64, 128]
     """
-    prepared = prepare(make, hyper, problem.ridge.dtype, cohort=cohort, **options)
+    method = prepare(make, hyper, problem.ridge.dtype, cohort=cohort, **options)
     asked = asked_rounds(rounds, evaluate_every)
-    of = shapes(*prepared[:2], problem)
-    plan = cohort_plan(prepared, problem) if plan is None else plan
-    begun, seen = start_streaming(prepared, problem, key, params, folder), []
-    for state, one in stream_rounds(prepared, plan, problem, key, asked, begun):  # noqa: B007
+    of = shapes(method, problem)
+    plan = cohort_plan(method, problem) if plan is None else plan
+    begun, seen = start_streaming(method, problem, key, params, folder), []
+    for state, one in stream_rounds(method, plan, problem, key, asked, begun):  # noqa: B007
         seen.append(one)
         if not one["finite"]:
             break
     return state, healthy_history(columns(seen), asked[: len(seen)], of, encoding)[0]
 
 
-def cohort_of(setup: Setup) -> Cohort:
+def cohort_of(method: Method) -> Cohort:
     """Who takes part in a round.
 
     Raises:
       ValueError: for all clients: these are not on the device together.
     """
-    if setup.cohort is None:
+    if method.cohort is None:
         raise ValueError("cohort must be a number of clients, of whom a round is; without one use simulate")
-    return setup.cohort
+    return method.cohort
 
 
-def cohort_plan(prepared: Choices, problem: Problem, **choices: Any) -> Plan:
+def cohort_plan(method: Method, problem: Problem, **choices: Any) -> Plan:
     """A layout for what is on the device: the cohort. ``choices`` as for :func:`sps_jax.choose`."""
-    setup, hyper, _ = prepared
-    size = cohort_of(setup).size
+    size = cohort_of(method).size
     data, counts = tuple(a[:size] for a in problem.data), problem.counts[:size]
     some = replace(problem, data=data, counts=counts, sizes=None, weights=None)
-    plan = choose(shapes(setup, hyper, problem)._replace(cohort=None), some, **choices)
+    plan = choose(shapes(method, problem)._replace(cohort=None), some, **choices)
     return plan._replace(chunk=plan.chunk or size // plan.devices)  # None would be all clients to who predicts memory
 
 
@@ -115,21 +114,21 @@ def on_host(problem: Problem) -> Problem:
 
 
 def start_streaming(
-    prepared: Choices,
+    method: Method,
     problem: Problem,
     key: jax.Array,
     params: Tree | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> State:
     """The state before the first round, every client's memory on the host: see :func:`stream`."""
-    (setup, hyper, _), n = prepared, problem.clients
+    n = problem.clients
     params = jax.jit(problem.init)(split_key(key).init) if params is None else params
-    server, some = _enrolled(setup, hyper, params, jnp.arange(1, dtype=jnp.int32), n)
+    server, some = _enrolled(method, params, jnp.arange(1, dtype=jnp.int32), n)
     leaves, structure = jax.tree.flatten(some)
     rooms = [_room(folder, i, (n, *a.shape[1:]), a.dtype) for i, a in enumerate(leaves)]
     memory = jax.tree.unflatten(structure, rooms)
-    for who, _ in _parts(n, cohort_of(setup).size):
-        _put(memory, who, _enrolled(setup, hyper, params, jnp.asarray(who.ids), n)[1])
+    for who, _ in _parts(n, cohort_of(method).size):
+        _put(memory, who, _enrolled(method, params, jnp.asarray(who.ids), n)[1])
     return State(server, memory, jnp.int32(0))
 
 
@@ -143,14 +142,13 @@ def _room(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, 
 
 
 def stream_rounds(
-    prepared: Choices, plan: Plan, problem: Problem, key: jax.Array, asked: np.ndarray, state: State
+    method: Method, plan: Plan, problem: Problem, key: jax.Array, asked: np.ndarray, state: State
 ) -> Iterator[tuple[State, dict[str, np.ndarray]]]:
     """Round after round from ``state``: the state then, and what was seen, as by
     :func:`sps_jax.simulation.simulate.run_rounds`; no evaluation in rounds that are not ``asked`` for one.
 
     The memory in ``state`` is of NumPy arrays, and changes in its place where these can be written.
     """
-    setup, hyper, schedule = prepared
     n = problem.clients
     clients = jax.tree.map(jnp.asarray, (problem.examples, problem.weights))
     server, memory, t = state
@@ -162,80 +160,61 @@ def stream_rounds(
             return Participants(who, _load(plan, problem, who, shares.weights), shares)
 
     with ThreadPoolExecutor(1) as loader:
-        who, shares, end = _cohort(setup, schedule, *clients, key, t, problem.ridge)
+        who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
         ahead = loader.submit(load, who, shares)
         for number, look in enumerate(asked, start=1):
             part, begun = ahead.result(), State(server, place(plan, _rows(memory, who)), t)
             t = end
             if number < len(asked):
-                who, shares, end = _cohort(setup, schedule, *clients, key, t, problem.ridge)
+                who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
                 ahead = loader.submit(load, who, shares)
-            (server, own, _), seen = _round(setup, plan, n, part, hyper, schedule, begun, key)
+            (server, own, _), seen = _round(method, plan, n, part, begun, key)
             _put(memory, part.who, own)
             state = State(server, memory, t)
             seen |= {"iteration": t, "finite": tree.finite(server)}
             if look:
-                seen |= _evaluate(setup, plan, hyper, problem, state)
+                seen |= _evaluate(method, plan, problem, state)
             yield state, jax.tree.map(np.asarray, seen)
 
 
-@partial(jax.jit, static_argnames="setup")
+@jax.jit
 @in_its_precision
 def _cohort(
-    setup: Setup,
-    schedule: Schedule,
-    examples: jax.Array,
-    weights: jax.Array | None,
-    key: jax.Array,
-    t: jax.Array,
-    like: jax.Array,
+    method: Method, examples: jax.Array, weights: jax.Array | None, key: jax.Array, t: jax.Array, like: jax.Array
 ) -> tuple[Member, Shares, jax.Array]:
     """Who takes part in the round that begins at iteration ``t``, for how much, and the iteration at which it ends.
 
     ``like`` is of the dtype of the parameters.
     """
     keys = split_key(key)
-    who, shares = drawn(cohort_of(setup), keys, t, examples, weights, like.dtype)
-    return who, shares, t + round_length(schedule, keys.coin, t)
+    who, shares = drawn(cohort_of(method), keys, t, examples, weights, like.dtype)
+    return who, shares, t + round_length(method.schedule, keys.coin, t)
 
 
-@partial(jax.jit, static_argnames=("setup", "plan", "clients"))
+@partial(jax.jit, static_argnames=("plan", "clients"))
 @in_its_precision
 def _round(
-    setup: Setup,
-    plan: Plan,
-    clients: int,
-    part: Participants,
-    hyper: dict[str, jax.Array],
-    schedule: Schedule,
-    state: State,
-    key: jax.Array,
+    method: Method, plan: Plan, clients: int, part: Participants, state: State, key: jax.Array
 ) -> tuple[State, dict[str, Any]]:
-    return Round(setup.build(hyper), part, clients, split_key(key)).run(schedule, state, plan)
+    return Round(method.algorithm(), part, clients, split_key(key)).run(method.schedule, state, plan)
 
 
-@partial(jax.jit, static_argnames=("setup", "plan"))
+@partial(jax.jit, static_argnames="plan")
 @in_its_precision
-def _means(
-    setup: Setup, plan: Plan, some: Problem, hyper: dict[str, jax.Array], state: State
-) -> tuple[jax.Array, Tree, Tree]:
-    return client_means(setup.build(hyper), some, state, plan)
+def _means(method: Method, plan: Plan, some: Problem, state: State) -> tuple[jax.Array, Tree, Tree]:
+    return client_means(method.algorithm(), some, state, plan)
 
 
-@partial(jax.jit, static_argnames=("setup", "plan"))
+@partial(jax.jit, static_argnames="plan")
 @in_its_precision
-def _observe_server(
-    setup: Setup, plan: Plan, problem: Problem, hyper: dict[str, jax.Array], server: Tree
-) -> dict[str, jax.Array]:
-    return observe_server(setup.build(hyper), problem, server, plan)
+def _observe_server(method: Method, plan: Plan, problem: Problem, server: Tree) -> dict[str, jax.Array]:
+    return observe_server(method.algorithm(), problem, server, plan)
 
 
-@partial(jax.jit, static_argnames=("setup", "clients"))
+@partial(jax.jit, static_argnames="clients")
 @in_its_precision
-def _enrolled(
-    setup: Setup, hyper: dict[str, jax.Array], params: Tree, ids: jax.Array, clients: int
-) -> tuple[Tree, Tree]:
-    algorithm = setup.build(hyper)
+def _enrolled(method: Method, params: Tree, ids: jax.Array, clients: int) -> tuple[Tree, Tree]:
+    algorithm = method.algorithm()
     h, server = algorithm.init(params)
     return server, enrolled(algorithm, h, ids, clients)
 
@@ -280,23 +259,23 @@ def _parts(n: int, size: int) -> Iterator[tuple[Member, np.ndarray]]:
         yield Member(*some), ids < n  # type: ignore[arg-type]  # rows of NumPy arrays
 
 
-def _evaluate(setup: Setup, plan: Plan, hyper: dict[str, jax.Array], problem: Problem, state: State) -> dict[str, Any]:
+def _evaluate(method: Method, plan: Plan, problem: Problem, state: State) -> dict[str, Any]:
     """:func:`sps_jax.simulation.evaluation.observe`, of as many clients at a time as a cohort has."""
     n, dtype = problem.clients, problem.ridge.dtype
     own = np.full(n, 1 / n) if problem.weights is None else np.asarray(problem.weights)
     total: Any = None
     largest = 0.0
-    for who, real in _parts(n, cohort_of(setup).size):
+    for who, real in _parts(n, cohort_of(method).size):
         weights = np.where(real, own[who.ids], 0)
         share = weights.sum()
         some = _load(plan, problem, who, (weights / share).astype(dtype))
         part = state._replace(memory=place(plan, _rows(state.memory, who)))
-        *means, each = _means(setup, plan, some, hyper, part)
+        *means, each = _means(method, plan, some, part)
         here = jax.tree.map(lambda a, share=share: share * np.asarray(a), means)
         total = here if total is None else jax.tree.map(np.add, total, here)
         largest = max([largest, *(np.max(a) for a in jax.tree.leaves(each))])
     loss, mean = total
     bare = replace(problem, data=(), sizes=None, weights=None, smoothness=None, convexity=None)
-    seen = {"train_loss": np.asarray(loss, dtype)} | _observe_server(setup, plan, bare, hyper, state.server)
+    seen = {"train_loss": np.asarray(loss, dtype)} | _observe_server(method, plan, bare, state.server)
     mean, largest = jax.tree.map(jnp.asarray, (mean, np.asarray(largest, dtype)))
     return seen | control_sum(n, mean, largest)

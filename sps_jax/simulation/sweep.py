@@ -7,6 +7,7 @@ the coin is drawn from it, the seed. So each point is what it would be alone, an
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -21,9 +22,8 @@ from sps_jax.layout import Plan, random_key
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.history import asked_rounds, healthy_history
-from sps_jax.simulation.method import Setup, prepare
+from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import CACHE, Shapes, at_work, choose, footprint, free_memory, shapes
-from sps_jax.simulation.schedule import Schedule
 from sps_jax.simulation.simulate import own_padding, run_points
 
 
@@ -41,25 +41,22 @@ class Outcome(NamedTuple):
     diverged_at_round: int | None
 
 
-class Prepared(NamedTuple):
-    """A point that :func:`sps_jax.prepare` has checked."""
+class Seeded(NamedTuple):
+    """A point that is checked: a method, from :func:`sps_jax.prepare`, and the seed of its randomness."""
 
-    setup: Setup
-    hyper: dict[str, jax.Array]
-    schedule: Schedule
+    method: Method
     seed: int
 
     @property
     def one_coin(self) -> bool:
         """Whether the coin decides when the clients communicate."""
-        return self.schedule.local_steps is None
+        return self.method.schedule.local_steps is None
 
     @property
     def lockstep(self) -> tuple:
         """What points under one ``vmap`` must have in common."""
-        if self.schedule.local_steps is None:
-            return float(self.schedule.prob), self.seed
-        return (int(self.schedule.local_steps), float(self.schedule.prob))
+        prob, local_steps = self.method.schedule
+        return (float(prob), self.seed) if local_steps is None else (int(local_steps), float(prob))
 
 
 def grid(**values: Any) -> list[dict[str, Any]]:
@@ -150,7 +147,7 @@ def _points(points: Any) -> list[Mapping[str, Any]]:
     return listed
 
 
-def _prepare(make: Callable[..., Algorithm], point: Mapping[str, Any], problem: Problem, **options: Any) -> Prepared:
+def _prepare(make: Callable[..., Algorithm], point: Mapping[str, Any], problem: Problem, **options: Any) -> Seeded:
     hyper = dict(point)
     seed, local_steps = hyper.pop("seed", 0), hyper.pop("local_steps", None)
     number = whole(seed)
@@ -158,12 +155,12 @@ def _prepare(make: Callable[..., Algorithm], point: Mapping[str, Any], problem: 
         raise ValueError(
             f"seed must be an integer from 0 to 2**32 - 1, for keys are made of 32 bits, not {described(seed)}"
         )
-    return Prepared(*prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), number)
+    return Seeded(prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), number)
 
 
 def sweep_prepared(
     problem: Problem,
-    points: Sequence[Prepared],
+    points: Sequence[Seeded],
     *,
     rounds: int,
     evaluate_every: int,
@@ -174,21 +171,21 @@ def sweep_prepared(
     mesh = jax.make_mesh((jax.device_count(),), ("points",), axis_types=(AxisType.Auto,))
     problem = own_padding(jax.device_put(problem, NamedSharding(mesh, PartitionSpec())))
     asked, groups = asked_rounds(rounds, evaluate_every), []
-    for (setup, one_coin), numbers in _grouped(range(len(points)), lambda i: (points[i].setup, points[i].one_coin)):
-        of = shapes(setup, points[numbers[0]].hyper, problem)
+    for _, numbers in _grouped(range(len(points)), lambda i: jax.tree.structure(points[i].method)):
+        of = shapes(points[numbers[0]].method, problem)
         plan, most = _lay_out(of, problem, mesh.size, points_chunk)
-        groups.append((setup, one_coin, of, plan, _lanes(numbers, lambda i: points[i].lockstep, most)))
+        groups.append((of, plan, _lanes(numbers, lambda i: points[i].lockstep, most)))
     return _run(groups, problem, points, mesh, asked, encoding)
 
 
 def _run(
-    groups: list[tuple], problem: Problem, points: Sequence[Prepared], mesh: Mesh, asked: np.ndarray, encoding: str
+    groups: list[tuple], problem: Problem, points: Sequence[Seeded], mesh: Mesh, asked: np.ndarray, encoding: str
 ) -> Iterator[Outcome]:
-    for setup, one_coin, of, plan, lanes in groups:
-        width = max(map(len, lanes))
+    for of, plan, lanes in groups:
+        width, one_coin = max(map(len, lanes)), points[lanes[0][0]].one_coin
         for some in (lanes[i : i + mesh.size] for i in range(0, len(lanes), mesh.size)):
-            own = _stacked([[points[i] for i in lane] for lane in some], mesh.size, width, one_coin)
-            seen = run_points(setup, plan, mesh, one_coin, problem, *own, jnp.asarray(asked))
+            method, key = _stacked([[points[i] for i in lane] for lane in some], mesh.size, width, one_coin)
+            seen = run_points(method, plan, mesh, one_coin, problem, key, jnp.asarray(asked))
             seen = jax.tree.map(np.asarray, seen)
             for d, lane in enumerate(some):
                 for c, number in enumerate(lane):
@@ -230,20 +227,17 @@ def _lay_out(of: Shapes, problem: Problem, devices: int, points_chunk: int | Non
     return plan, most
 
 
-def _stacked(
-    lanes: list[list[Prepared]], devices: int, width: int, one_coin: bool
-) -> tuple[dict[str, np.ndarray], Schedule, jax.Array]:
-    """``hyper``, ``schedule`` and ``key`` for :func:`run_points`, filled up by repeating the last point and lane."""
+def _stacked(lanes: list[list[Seeded]], devices: int, width: int, one_coin: bool) -> tuple[Method, jax.Array]:
+    """``method`` and ``key`` for :func:`run_points`, filled up by repeating the last point and lane."""
     lanes = [lane + lane[-1:] * (width - len(lane)) for lane in lanes]
     lanes += lanes[-1:] * (devices - len(lanes))
-    firsts = [lane[0] for lane in lanes]
-    hyper = {
-        name: np.stack([p.hyper[name] for p in firsts])
-        if name == "prob"
-        else np.stack([np.stack([p.hyper[name] for p in lane]) for lane in lanes])
-        for name in firsts[0].hyper
-    }
-    schedule = jax.tree.map(lambda *a: np.stack(a), *(p.schedule for p in firsts))
+    each = _stack([_stack([point.method for point in lane]) for lane in lanes])
+    common = _stack([lane[0].method for lane in lanes])
+    hyper = each.hyper | {name: value for name, value in common.hyper.items() if name == "prob"}
     seeds = np.array([[p.seed for p in lane] for lane in lanes])
     key = jax.vmap(random_key)(seeds[:, 0]) if one_coin else jax.vmap(jax.vmap(random_key))(seeds)
-    return hyper, schedule, key
+    return replace(each, hyper=hyper, schedule=common.schedule), key
+
+
+def _stack(methods: list[Method]) -> Method:
+    return jax.tree.map(lambda *numbers: np.stack(numbers), *methods)

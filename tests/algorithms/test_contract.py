@@ -31,8 +31,8 @@ DESCENDING = [m for m in METHODS if m[0] not in ("feddyn", "compressed_scaffnew"
 
 def built(name, values, dtype, local_steps=None):
     """The algorithm itself, for its ``model`` and ``broadcast``."""
-    setup, traced, _ = prepare(ALGORITHMS[name], values, dtype, local_steps=local_steps)
-    return setup.build(traced)
+    method = prepare(ALGORITHMS[name], values, dtype, local_steps=local_steps)
+    return method.algorithm()
 
 
 def all_values(name, options, quadratic, **changes):
@@ -131,14 +131,12 @@ def test_float32_stays_float32(name, options):
     """Shapes and dtypes of the server's state, the memory and the model are those of the start; nothing is promoted."""
     quadratic = least_squares(dtype=np.float32, batch_size=2)
     values = all_values(name, options, quadratic)
-    setup, traced, schedule = prepare(ALGORITHMS[name], values, np.float32)
+    method = prepare(ALGORITHMS[name], values, np.float32)
     params = init(KEY)
-    algorithm = setup.build(traced)
+    algorithm = method.algorithm()
     h, server = algorithm.init(params)
     state = State(server, tree.stack(h, 4), jnp.int32(0))
-    run = jax.eval_shape(
-        partial(run_rounds, setup, VMAP), quadratic.problem, traced, schedule, state, KEY, np.ones(5, bool)
-    )
+    run = jax.eval_shape(partial(run_rounds, method, VMAP), quadratic.problem, state, KEY, np.ones(5, bool))
     chex.assert_trees_all_equal_shapes_and_dtypes(run[0], state)
     chex.assert_trees_all_equal_shapes_and_dtypes(jax.eval_shape(algorithm.model, run[0].server), params)
     assert run[1]["train_loss"].dtype == np.float32 and run[1]["train_loss"].shape == (5,)

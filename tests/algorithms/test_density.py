@@ -6,7 +6,7 @@ s_t) blocks)), s_t = s (1 - (1 - t/T)^3) after t rounds of a growing sparsity; l
 
 import inspect
 import math
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -117,10 +117,10 @@ def bounds(structure, scope, sparsity):
 # --- what is shipped ---------------------------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnames="setup")
-def simulated(setup, problem, traced, schedule):
+@jax.jit
+def simulated(chosen, problem):
     """Nonzeros of the shipped model at the start and after each round."""
-    method = setup.build(traced)
+    method, schedule = chosen.algorithm(), chosen.schedule
 
     def body(state, _):
         state, _ = one_round(method, problem, schedule, state, KEY)
@@ -141,8 +141,7 @@ def forget_simulated():
 def nonzeros(name, structure, scope, sparsity, rounds, **options):
     given = {"sparsity": sparsity, "prune": Sparsifier("magnitude", structure, scope), "readjust_every": 3} | options
     values = hyper(name, stepsize=0.02, **given) | ({} if rounds is None else {"sparsity_rounds": rounds})
-    prepared = prepare(ALGORITHMS[name], values, np.float32, local_steps=K)
-    return simulated(prepared[0], problem(), *prepared[1:]).tolist()
+    return simulated(prepare(ALGORITHMS[name], values, np.float32, local_steps=K), problem()).tolist()
 
 
 def promised(name, structure, scope, sparsity, rounds):

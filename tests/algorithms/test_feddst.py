@@ -54,9 +54,9 @@ def test_moving_the_mask_finds_a_better_one():
 
 
 def test_the_first_mask_is_one_for_all_and_random():
-    setup, traced, _ = prepare(feddst, {"stepsize": 0.1, "prob": 0.5, "sparsity": 0.5}, np.float32)
+    method = prepare(feddst, {"stepsize": 0.1, "prob": 0.5, "sparsity": 0.5}, np.float32)
     params = {"w": jnp.zeros((20, 20)), "b": jnp.zeros(20)}
-    masks = [setup.build(traced).init(params)[1][1]["w"] for _ in range(2)]
+    masks = [method.algorithm().init(params)[1][1]["w"] for _ in range(2)]
     np.testing.assert_array_equal(*masks)
     assert masks[0].sum() == 200 and 5 < masks[0].sum(0).min() < masks[0].sum(0).max() < 16
     assert matrix({"w": masks[0], "b": params["b"]}).shape == (21, 20)
@@ -64,8 +64,8 @@ def test_the_first_mask_is_one_for_all_and_random():
 
 def test_the_mask_stands_still_between_readjustments():
     """Also where weights in it are zero, as those of a pixel that never has ink."""
-    setup, traced, _ = prepare(feddst, {"stepsize": 0.1, "prob": 0.5, "sparsity": 0.5}, np.float32)
-    algorithm, one = setup.build(traced), jnp.float32(1)
+    method = prepare(feddst, {"stepsize": 0.1, "prob": 0.5, "sparsity": 0.5}, np.float32)
+    algorithm, one = method.algorithm(), jnp.float32(1)
     mask = {"w": jnp.array([0, 1, 0, 1], jnp.float32)[:, None], "b": jnp.ones(1)}
     sent = {"w": jnp.array([0, 3, 0, 0], jnp.float32)[:, None], "b": jnp.ones(1)}
     turn = Turn(KEY, KEY, jnp.int32(-1), one, 2, 2)
@@ -95,24 +95,24 @@ def gradient(params):
 def begun(k, transform=None, on="direction", last_round=True):
     """A method with gamma = 1/2, two of four weights, of which a readjustment moves one; x where a round begins."""
     values = {"stepsize": 0.5, "sparsity": 0.5, "drop": 0.5}
-    setup, traced, _ = prepare(feddst, values, np.float32, local_steps=k, transform=transform, transform_on=on)
-    method, t = setup.build(traced), jnp.int32(9 if last_round else 0)
-    h, _ = jax.jit(method.init)(column(4, 1, 0, 0))
+    method = prepare(feddst, values, np.float32, local_steps=k, transform=transform, transform_on=on)
+    algorithm, t = method.algorithm(), jnp.int32(9 if last_round else 0)
+    h, _ = jax.jit(algorithm.init)(column(4, 1, 0, 0))
     b = (column(4, 1, 0, 0), column(1, 1, 0, 0), t, jnp.bool_(False))
-    return setup, traced, method.start(b, h), h, b
+    return method, algorithm.start(b, h), h, b
 
 
-@partial(jax.jit, static_argnames="setup")
-def local_step(setup, traced, x, h, b):
-    method = setup.build(traced)
-    return method.move(x, method.direction(x, h, b, gradient, KEY))
+@jax.jit
+def local_step(method, x, h, b):
+    algorithm = method.algorithm()
+    return algorithm.move(x, algorithm.direction(x, h, b, gradient, KEY))
 
 
-def stepped(setup, traced, x, h, b, steps):
+def stepped(method, x, h, b, steps):
     """x after each of so many local steps."""
     seen = [x]
     for _ in range(steps):
-        seen.append(local_step(setup, traced, seen[-1], h, b))
+        seen.append(local_step(method, seen[-1], h, b))
     return seen[1:]
 
 
@@ -131,7 +131,7 @@ def test_half_the_steps_is_exact(dtype, x64):
     """For every k up to 10,000, as prob and as local_steps, which is 1/k in the dtype of the parameters."""
     k = np.arange(1, 10_001)
     np.testing.assert_array_equal(half_the_steps(jnp.asarray(1 / k, dtype)), k // 2)
-    _, traced, _ = prepare(feddst, {"stepsize": 0.1, "sparsity": 0.5}, dtype, local_steps=10)
+    traced = prepare(feddst, {"stepsize": 0.1, "sparsity": 0.5}, dtype, local_steps=10).hyper
     assert half_the_steps(traced["prob"]) == 5 and traced["prob"].dtype == dtype
     assert half_the_steps(jnp.asarray(jnp.finfo(dtype).eps)) >= 2**22  # and no overflow
 
@@ -143,12 +143,12 @@ def test_weights_come_back_by_the_gradient_at_the_new_x():
     comes, where the gradient before the step would have brought 3. x = (2, 0, 0, 0), mask {0, 2}, whose gradient is
     still (2, 0, 3, 2), so the second step ends at (1, 0, -3/2, 0), and what came back is not zero when it is sent.
     """
-    setup, traced, x, h, b = begun(2)
-    first, second = stepped(setup, traced, x, h, b, steps=2)
+    method, x, h, b = begun(2)
+    first, second = stepped(method, x, h, b, steps=2)
     assert entries(first[0]) == [2, 1, 0, 0] and entries(first[1]) == [1, 1, 0, 0]
     assert entries(second[0]) == [1, 0, -1.5, 0] and entries(second[1]) == [1, 0, 1, 0]
     turn = Turn(KEY, KEY, jnp.int32(0), jnp.float32(2), 1, 1)
-    sent, mask, told = setup.build(traced).send(second, h, b, gradient, turn)
+    sent, mask, told = method.algorithm().send(second, h, b, gradient, turn)
     assert entries(sent) == [1, 0, -1.5, 0] and entries(mask) == [1, 0, 1, 0] and told == 1
 
 
@@ -182,8 +182,8 @@ def test_other_steps_do_not_pay_for_it():
     """
     problem = least_squares(dtype=np.float32, batch_size=2).problem
     values = {"stepsize": 0.1, "sparsity": 0.5}
-    setup, traced, schedule = prepare(feddst, values, np.float32, local_steps=4)
-    method = setup.build(traced)
+    chosen = prepare(feddst, values, np.float32, local_steps=4)
+    method, schedule = chosen.algorithm(), chosen.schedule
     state = start(method, problem, KEY)
     program = jax.make_jaxpr(partial(one_round, method, problem, schedule))(state, KEY)
     products = [str(equation).count("dot_general[") for equation in conditions(program.jaxpr)]

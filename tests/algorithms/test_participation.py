@@ -77,14 +77,14 @@ def test_the_mean_round_of_all_cohorts_is_the_round_of_all_clients(name, weights
     """
     problem = scalars([0.0, 1.0, 4.0, -2.0], [8, 1, 1, 2], weights)
     hyper = given(name, stepsize=0.3, sparsity=0.0, mu=0.1)
-    setup, hyper, schedule = prepare(ALGORITHMS[name], hyper, jnp.float64, local_steps=1 if name == "gd" else 3)
+    method = prepare(ALGORITHMS[name], hyper, jnp.float64, local_steps=1 if name == "gd" else 3)
 
     @jax.jit
     def model(ids):
         monkeypatch.setattr(Cohort, "_uniform", lambda self, key, n: ids)
-        algorithm = setup.build(hyper)
+        algorithm = method.algorithm()
         cohort = None if ids is None else Cohort(2)
-        state, _ = one_round(algorithm, problem, schedule, start(algorithm, problem, KEY), KEY, cohort=cohort)
+        state, _ = one_round(algorithm, problem, method.schedule, start(algorithm, problem, KEY), KEY, cohort=cohort)
         return algorithm.model(state.server)
 
     models = [model(jnp.array(ids, jnp.int32)) for ids in combinations(range(4), 2)]
@@ -116,14 +116,14 @@ def test_fedavg_settles_at_the_minimiser_of_the_objective(weights, by):
 
 def rounds_of(problem, cohort, rounds, local_steps, evaluate_every):
     """The servers' models of FedAvg, round by round."""
-    setup, hyper, schedule = prepare(ALGORITHMS["fedavg"], {"stepsize": 0.02}, jnp.float64, local_steps=local_steps)
+    method = prepare(ALGORITHMS["fedavg"], {"stepsize": 0.02}, jnp.float64, local_steps=local_steps)
 
     @jax.jit
     def all_rounds(problem):
-        algorithm = setup.build(hyper)
+        algorithm = method.algorithm()
 
         def body(state, _):
-            state, _ = one_round(algorithm, problem, schedule, state, KEY, cohort=cohort)
+            state, _ = one_round(algorithm, problem, method.schedule, state, KEY, cohort=cohort)
             return state, state.server[0, 0]
 
         return jax.lax.scan(body, start(algorithm, problem, KEY), length=rounds)[1]
@@ -206,14 +206,12 @@ def test_fednova_with_a_cohort_goes_where_its_docstring_says():
     point is 2.25 / (1.75 + 2 + 2.25) = 0.375, not 1/3. The mean over 40,000 rounds of small steps shows it.
     """
     problem = scalars([0.0, 0.0, 1.0], [1, 1, 1], "equal")
-    setup, hyper, _ = prepare(
-        ALGORITHMS["fednova"], {"stepsize": 0.01, "tau_min": 1, "tau_max": 3}, jnp.float64, local_steps=3
-    )
+    method = prepare(ALGORITHMS["fednova"], {"stepsize": 0.01, "tau_min": 1, "tau_max": 3}, jnp.float64, local_steps=3)
     schedule = Schedule(jnp.float64(1 / 3), jnp.int32(3))
 
     @jax.jit
     def models(problem):
-        algorithm = setup.build(hyper)
+        algorithm = method.algorithm()
 
         def body(state, _):
             state, _ = one_round(algorithm, problem, schedule, state, KEY, cohort=Cohort(2))

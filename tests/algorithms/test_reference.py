@@ -72,5 +72,5 @@ def test_against_numpy(name, options, local_steps):
 
 
 def prepare_algorithm(name, values, local_steps):
-    setup, traced, _ = prepare(ALGORITHMS[name], values, np.float64, local_steps=local_steps)
-    return setup.build(traced)
+    method = prepare(ALGORITHMS[name], values, np.float64, local_steps=local_steps)
+    return method.algorithm()

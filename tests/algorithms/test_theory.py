@@ -226,8 +226,8 @@ def relative_sum(name, dtype, iterations=2000):
     start = jax.tree.map(lambda a: a.astype(dtype), quadratic.problem.init(KEY))
     values = hyper(name, stepsize=0.5 / quadratic.L, prob=0.3, sparsity=0.7, l1=0.05)
     state, _ = iterate(ALGORITHMS[name], quadratic.problem, values, KEY, iterations=iterations, params=start)
-    setup, traced, _ = prepare(ALGORITHMS[name], values, dtype)
-    h = matrix(jax.vmap(setup.build(traced).control, in_axes=(0, None))(state.memory, state.server))
+    method = prepare(ALGORITHMS[name], values, dtype)
+    h = matrix(jax.vmap(method.algorithm().control, in_axes=(0, None))(state.memory, state.server))
     assert h.dtype == dtype and np.abs(h).max() > 0.1
     return np.abs(h.sum(0)).max() / np.abs(h).max()
 

@@ -183,8 +183,8 @@ def test_weight_decay_is_of_the_parameters(name):
         local_steps=1,
         transform=optax.add_decayed_weights(1e8),
     )
-    setup, traced, _ = prepare(ALGORITHMS[name], values, np.float64, local_steps=1)
-    model = setup.build(traced).model(state.server)
+    method = prepare(ALGORITHMS[name], values, np.float64, local_steps=1)
+    model = method.algorithm().model(state.server)
     start = quadratic.problem.init(jax.random.split(KEY, 4)[0])
     np.testing.assert_allclose(matrix(model), 0.9 * matrix(start), rtol=0, atol=1e-6)
 

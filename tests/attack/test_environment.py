@@ -148,6 +148,6 @@ def test_data_alone_lists(command):
 
 def test_names_that_the_package_shows():
     """What is public and nothing that it happens to import; each can be had."""
-    modules = {"checkpoint", "communication", "comparison", "plotting", "problems", "results", "sparsify"}
+    modules = {"bits", "checkpoint", "compression", "plots", "problems", "results", "tables"}
     assert {name for name in dir(sps) if not name.startswith("__")} == modules | set(sps.__all__)
     assert all(hasattr(sps, name) for name in dir(sps)) and callable(sps.checkpoint.save)

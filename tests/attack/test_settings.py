@@ -68,11 +68,11 @@ def made(**changed):
 
 
 USED = {  # a setting: what is made with it, and what of that tells how it was understood
-    "stepsize": lambda p, v: prepared(p, stepsize=v)[1],
-    "quantize_bits": lambda p, v: prepared(p, quantize_bits=v)[0],
-    "sparsity_rounds": lambda p, v: prepared(p, sparsity_rounds=v)[1],
-    "local_steps": lambda p, v: prepared(p, local_steps=v)[2],
-    "cohort": lambda p, v: prepared(p, cohort=v)[0],
+    "stepsize": lambda p, v: prepared(p, stepsize=v).hyper,
+    "quantize_bits": lambda p, v: prepared(p, quantize_bits=v).options,
+    "sparsity_rounds": lambda p, v: prepared(p, sparsity_rounds=v).hyper,
+    "local_steps": lambda p, v: prepared(p, local_steps=v).schedule,
+    "cohort": lambda p, v: prepared(p, cohort=v).cohort,
     "rounds": lambda p, v: asked_rounds(v, 1),
     "evaluate_every": lambda p, v: asked_rounds(4, v),
     "seed": lambda p, v: next(sps.sweep(sps.proxskip, p, [point(seed=v)], rounds=2)).history,
@@ -110,7 +110,7 @@ def test_a_method_of_ones_own_may_take_anything_that_can_be_told_apart(small):
     def mine(*, stepsize, mode="fast"):
         return sps.gd(stepsize=stepsize)
 
-    assert ("mode", "slow") in sps.prepare(mine, {"stepsize": 1, "mode": "slow"}, jnp.float32)[0].options
+    assert ("mode", "slow") in sps.prepare(mine, {"stepsize": 1, "mode": "slow"}, jnp.float32).options
     with pytest.raises(ValueError, match="mode must be a single number, or hashable, not a list"):
         sps.prepare(mine, {"stepsize": 1, "mode": ["slow"]}, jnp.float32)
 

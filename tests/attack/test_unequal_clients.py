@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.layout import Plan
-from sps_jax.problem import Problem
+from sps_jax.problems.arrays import from_arrays
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.simulate import simulate
 
@@ -53,7 +53,7 @@ def check(case):
     ids = np.repeat(np.arange(len(sizes)), sizes)
     x, y = draw.uniform(0.2, 2, (len(ids), FEATURES)), draw.uniform(0.2, 2, len(ids))
     model = (init, lambda w, x: SHAPES[shape](x) @ w)
-    problem = Problem.from_arrays(x, y, ids, model=model, loss=LOSSES[loss], precision="float64", test=(x, y))
+    problem = from_arrays(x, y, ids, model=model, loss=LOSSES[loss], precision="float64", test=(x, y))
     if zeros:  # as one may have padded by hand
         real = np.arange(max(sizes)) < np.array(sizes)[:, None]
         data = (np.where(real[..., None], problem.data[0], 0), np.where(real, problem.data[1], 0))

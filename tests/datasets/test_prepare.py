@@ -108,7 +108,7 @@ def test_missing_at_the_address(mirror, tmp_path):
 
 def test_wrong_download_is_removed(mirror, mushrooms, tmp_path):
     folder, _ = mirror
-    (folder / "mushrooms").write_bytes(mushrooms[:-2])  # a missing last newline alone would be no damage
+    (folder / "mushrooms").write_bytes(mushrooms[:-20])  # in the midst of a row
     with pytest.raises(ValueError, match="truncated or corrupted"):
         datasets.libsvm("mushrooms", data_dir=tmp_path / "out")
     (folder / "mushrooms").write_bytes(mushrooms)

@@ -1,0 +1,91 @@
+"""Hyperparameters as users give them: single numbers in their range, or something static."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from numbers import Real
+from types import NoneType
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sps_jax.errors import described, real, whole
+
+RAMP = "sparsity_rounds"
+"""A hyperparameter of all methods that take a ``sparsity``, see :func:`sps_jax.algorithms.ramped.ramped`."""
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "prob": (lambda v: 0 < v <= 1, "in (0, 1]"),
+    "sparsity": (lambda v: 0 <= v < 1, "in [0, 1)"),
+    "alpha": (lambda v: 0 < v < np.inf, "positive and finite"),
+    "drop": (lambda v: 0 <= v <= 1, "in [0, 1]"),
+    "owners": (lambda v: 2 <= v < np.inf, "finite and at least 2"),
+    "quantize_bits": (lambda v: v in range(1, 17), "a whole number from 1 to 16"),
+    "readjust_every": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
+    "tau_min": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
+    "tau_max": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
+    "stepsize": (lambda v: 0 < v < np.inf, "positive and finite"),
+}
+"""What is asked of hyperparameters by name."""
+ANY: tuple[Callable[[float], bool], str] = (lambda v: 0 <= v < np.inf, "finite and not negative")
+"""What is asked of any other."""
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is traced already, or a real number of Python's."""
+    return isinstance(value, jax.core.Tracer) or (isinstance(value, Real) and not isinstance(value, bool))
+
+
+def number_or_static(name: str, value: Any, parameter: inspect.Parameter) -> Any:
+    """``value``, but anyone's single number as Python's.
+
+    Raises:
+      ValueError: for what is no number where the parameter is annotated as one, or is neither a number nor hashable.
+    """
+    if isinstance(value, jax.core.Tracer) or value is parameter.default:
+        return value
+    kinds = set(get_args(parameter.annotation) or (parameter.annotation,))
+    number = real(value)
+    if number is not None:
+        count = whole(number) if kinds <= {int, NoneType} else None
+        return number if count is None else count
+    if kinds <= {int, float, jax.Array, NoneType} and not (value is None and NoneType in kinds):
+        schedule = "; a schedule of the step size is transform=optax.scale_by_schedule(...)" if callable(value) else ""
+        raise ValueError(f"{name} must be a single number, not {described(value)}{schedule}")
+    try:
+        hash(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a single number, or hashable, not {described(value)}") from None
+    return value
+
+
+def check_range(name: str, value: Any, dtype: Any, coin: bool) -> None:
+    """Raise a ``ValueError`` where ``value``, or what ``dtype`` holds of it, is out of range."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    allowed, words = RANGES.get(name, ANY)
+    if not allowed(float(value)):
+        raise ValueError(f"{name} must be {words}, not {float(value):g}")
+    info = jnp.finfo(dtype)
+    least = float(info.eps if coin else info.tiny)  # denormals are flushed to zero; a coin's uniforms are steps of eps
+    with np.errstate(over="ignore"):
+        held = float(np.asarray(value, info.dtype)) if float(value) >= least else 0.0
+    if not allowed(held):
+        raise ValueError(f"{name} must be {words}, but {value!r} is {held:g} in {info.dtype}")
+
+
+def rounds_of_ramp(value: Any) -> Any:
+    """T as an integer, or a ``ValueError``."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    rounds = whole(value)
+    if rounds is None or rounds < 1:
+        raise ValueError(f"{RAMP} must be an integer of at least 1, not {described(value)}")
+    return rounds
+
+
+def check_sparsifier(hyper: Mapping[str, Any]) -> None:
+    """Raise a ``ValueError`` where a sparsity contradicts the structure that it is to have."""
+    sparsity, agree = hyper.get("sparsity"), getattr(hyper.get("prune"), "agree", None)
+    if agree is not None and sparsity is not None and not isinstance(sparsity, jax.core.Tracer):
+        agree(float(sparsity))
