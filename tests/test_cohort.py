@@ -3,12 +3,12 @@
 import dataclasses
 from collections import Counter
 from itertools import combinations
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import ZERO_SUM, hyper, least_squares, matrix
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cli.from_options import build_problem
@@ -28,22 +28,6 @@ from sps_jax.simulation.stream import stream
 
 KEY, N, C = jax.random.key(4), 4, 2
 x64 = pytest.mark.usefixtures("x64")
-
-
-@pytest.fixture(autouse=True)
-def least_squares(monkeypatch):
-    """The small problem of the methods' tests."""
-    monkeypatch.syspath_prepend(Path(__file__).parent / "algorithms")
-    import problems
-
-    return problems.least_squares
-
-
-@pytest.fixture
-def matrix(least_squares):
-    import problems
-
-    return problems.matrix
 
 
 # --- who is drawn ------------------------------------------------------------------------------------------------
@@ -149,7 +133,7 @@ def feddyn(quadratic, b, lengths, gamma, p, alpha=0.1):
 
 @x64
 @pytest.mark.parametrize("twin", [fedavg, fedprox, proxskip, scaffold, feddyn])
-def test_against_numpy(twin, least_squares, matrix):
+def test_against_numpy(twin):
     quadratic, lengths = least_squares(), [3] * 40
     gamma, first = 0.5 / quadratic.L, quadratic.problem.init(KEY)
     state, _ = simulate(
@@ -173,7 +157,7 @@ def test_against_numpy(twin, least_squares, matrix):
 
 
 @x64
-def test_all_clients_as_a_cohort_are_all_clients(least_squares):
+def test_all_clients_as_a_cohort_are_all_clients():
     """The same round in another order."""
     problem = least_squares().problem
     run = {"problem": problem, "hyper": {"stepsize": 0.01}, "key": KEY, "rounds": 5, "local_steps": 3}
@@ -182,7 +166,7 @@ def test_all_clients_as_a_cohort_are_all_clients(least_squares):
     np.testing.assert_allclose(first["train_loss"], second["train_loss"], rtol=1e-12)
 
 
-def test_absent_clients_keep_their_memory(least_squares):
+def test_absent_clients_keep_their_memory():
     problem = least_squares(dtype=np.float32).problem
     state, _ = simulate(ALGORITHMS["proxskip"], problem, {"stepsize": 0.01}, KEY, rounds=1, local_steps=3, cohort=C)
     (ids,) = cohorts(problem, [3])
@@ -190,7 +174,7 @@ def test_absent_clients_keep_their_memory(least_squares):
 
 
 @pytest.mark.parametrize(("name", "down"), [("fedavg", 1), ("scaffold", 1), ("proxskip", 2)])
-def test_only_the_cohort_sends_and_receives(name, down, least_squares):
+def test_only_the_cohort_sends_and_receives(name, down):
     """Dense messages of 18 numbers (SCAFFOLD: two): C a round up; down as many, and the answer where it is needed."""
     problem, numbers = least_squares(dtype=np.float32).problem, 36 if name == "scaffold" else 18
     run = {"rounds": 3, "local_steps": 2, "cohort": C, "encoding": "dense"}
@@ -212,18 +196,13 @@ def test_the_table_says_what_answers_took(command):
 
 # --- what stays true ---------------------------------------------------------------------------------------------
 
-ZERO_SUM = ["proxskip", "sparse_proxskip", "sparse_proxskip_local", "server_pruning_modified", "randprox_l1"]
-ZERO_SUM += ["fedcomloc_com", "compressed_scaffnew", "tamuna", "scaffold", "feddyn"]
-
 
 @x64
 @pytest.mark.parametrize("name", ZERO_SUM)
-def test_t5_sum_of_control_variates(name, least_squares):
+def test_t5_sum_of_control_variates(name):
     """sum_i h_i over all n clients stays zero while 3 of them take part in a round."""
-    import problems
-
     quadratic = least_squares()
-    values = problems.hyper(name, stepsize=0.3 / quadratic.L, prob=0.3, sparsity=0.7, l1=0.01)
+    values = hyper(name, stepsize=0.3 / quadratic.L, prob=0.3, sparsity=0.7, l1=0.01)
     run = {"rounds": 100, "evaluate_every": 50, "cohort": 3}
     _, history = simulate(ALGORITHMS[name], quadratic.problem, values, KEY, **run)
     assert history["control_sum"].max() < 1e-12
@@ -231,18 +210,16 @@ def test_t5_sum_of_control_variates(name, least_squares):
 
 @x64
 @pytest.mark.parametrize("name", ["proxskip", "tamuna", "feddyn"])
-def test_the_minimiser_is_reached(name, least_squares, matrix):
+def test_the_minimiser_is_reached(name):
     """Linear convergence to x*, though half of the clients are away."""
-    import problems
-
     quadratic = least_squares(ridge=0.5)
-    values = problems.hyper(name, stepsize=0.5 / quadratic.L, prob=0.3, alpha=1.0)
+    values = hyper(name, stepsize=0.5 / quadratic.L, prob=0.3, alpha=1.0)
     state, _ = iterate(ALGORITHMS[name], quadratic.problem, values, KEY, iterations=20_000, cohort=C)
     algorithm = ALGORITHMS[name](**values)
     np.testing.assert_allclose(matrix(algorithm.model(state.server)), quadratic.optimum, rtol=0, atol=1e-8)
 
 
-def test_the_state_between_iterations_has_a_row_a_member(least_squares):
+def test_the_state_between_iterations_has_a_row_a_member():
     problem = least_squares(dtype=np.float32).problem
     state = begin(ALGORITHMS["fedavg"](stepsize=0.1, prob=0.5), problem, KEY, cohort=Cohort(C))
     assert state.x["w"].shape[0] == C
@@ -259,14 +236,12 @@ def test_the_state_between_iterations_has_a_row_a_member(least_squares):
     "name",
     ["sparse_proxskip", "scaffold", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fedavg", "fednova"))],
 )
-def test_streaming_gives_the_same_numbers(name, weights, least_squares):
+def test_streaming_gives_the_same_numbers(name, weights):
     """The states are equal, the records but for the order of their sums; data are memory-mapped or not."""
-    import problems
-
     problem = least_squares(batch_size=2).problem
     if weights is not None:
         problem = dataclasses.replace(problem, weights=jnp.array(weights))
-    values = problems.hyper(name, stepsize=0.02, prob=0.4, sparsity=0.7)
+    values = hyper(name, stepsize=0.02, prob=0.4, sparsity=0.7)
     run = {"rounds": 12, "evaluate_every": 5, "cohort": 3}
     state, history = simulate(ALGORITHMS[name], problem, values, KEY, **run)
     host = dataclasses.replace(problem, data=tuple(map(np.asarray, problem.data)))
@@ -278,7 +253,7 @@ def test_streaming_gives_the_same_numbers(name, weights, least_squares):
         np.testing.assert_allclose(seen[column], values, rtol=1e-11, atol=1e-13, err_msg=column)
 
 
-def test_data_may_be_memory_mapped_and_only_the_cohort_is_loaded(least_squares, tmp_path):
+def test_data_may_be_memory_mapped_and_only_the_cohort_is_loaded(tmp_path):
     problem = least_squares(dtype=np.float32).problem
     mapped = []
     for i, a in enumerate(problem.data):
@@ -291,7 +266,7 @@ def test_data_may_be_memory_mapped_and_only_the_cohort_is_loaded(least_squares, 
     np.testing.assert_allclose(seen["train_loss"], history["train_loss"], rtol=1e-5)
 
 
-def test_memory_may_be_memory_mapped_and_no_cohort_is_loaded_in_vain(least_squares, tmp_path, monkeypatch):
+def test_memory_may_be_memory_mapped_and_no_cohort_is_loaded_in_vain(tmp_path, monkeypatch):
     """4 rounds of 2 of 4 clients and one evaluation of all: 6 loads."""
     loads, load = [], streaming._load
     monkeypatch.setattr(streaming, "_load", lambda *a: loads.append(None) or load(*a))
@@ -353,14 +328,14 @@ def test_where_nothing_can_be_streamed(options, message):
         check(command_type()(stream=True, **options))
 
 
-def test_a_streamed_run_that_diverges_keeps_what_it_had(least_squares):
+def test_a_streamed_run_that_diverges_keeps_what_it_had():
     problem = least_squares(dtype=np.float32).problem
     run = {"rounds": 60, "local_steps": 20, "cohort": C, "evaluate_every": 7}
     _, seen = stream(ALGORITHMS["fedavg"], problem, {"stepsize": 5.0}, KEY, **run)
     assert len(seen["round"]) < 8 and np.isfinite(seen["train_loss"]).all()
 
 
-def test_streaming_is_for_a_cohort(least_squares):
+def test_streaming_is_for_a_cohort():
     values = {"stepsize": 0.1, "prob": 0.5}
     with pytest.raises(ValueError, match="cohort must be a number of clients"):
         stream(ALGORITHMS["fedavg"], least_squares(dtype=np.float32).problem, values, KEY, rounds=1, cohort=None)

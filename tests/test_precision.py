@@ -67,9 +67,9 @@ def test_float32_is_the_default_everywhere():
 
 def test_the_users_own_setting_of_jax_is_heard():
     with jax.default_matmul_precision("bfloat16"):
-        assert chosen()[0].matmul_precision == "bfloat16"
-        assert chosen(matmul_precision="float32")[0].matmul_precision == "float32"
-    assert chosen()[0].matmul_precision == "float32"
+        assert chosen().matmul_precision == "bfloat16"
+        assert chosen(matmul_precision="float32").matmul_precision == "float32"
+    assert chosen().matmul_precision == "float32"
 
 
 @pytest.mark.parametrize("run", ["simulate", "iterate", "sweep"])

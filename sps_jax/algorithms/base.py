@@ -16,7 +16,7 @@ algorithm that takes no ``prob`` communicates after every step.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 
@@ -65,25 +65,94 @@ class Turn(NamedTuple):
         return self.cohort / self.clients if self.weight is None else self.weight
 
 
+class Init(Protocol):
+    """What one client and the server keep at the start; h is ``()`` for a client that keeps nothing."""
+
+    def __call__(self, params: Tree, /) -> tuple[Tree, Tree]: ...
+
+
+class Enroll(Protocol):
+    """The memory that client ``i`` of ``n`` begins with, where clients differ from the start."""
+
+    def __call__(self, h: Tree, i: jax.Array, n: int, /) -> Tree: ...
+
+
+class Broadcast(Protocol):
+    """What goes down: b. Its bits are counted."""
+
+    def __call__(self, server: Tree, /) -> Tree: ...
+
+
+class Start(Protocol):
+    """The x from which a client begins a round."""
+
+    def __call__(self, b: Tree, h: Tree, /) -> Tree: ...
+
+
+class Direction(Protocol):
+    """The direction of a local step; a transform (clipping, say) acts on it.
+
+    ``gradient(params)`` is the gradient of f_i on a fresh batch. A direction that changes x as well returns a
+    :class:`Follow`.
+    """
+
+    def __call__(self, x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array, /) -> Tree: ...
+
+
+class Move(Protocol):
+    """What a local step makes of x and the direction d."""
+
+    def __call__(self, x: Tree, d: Tree, /) -> Tree: ...
+
+
+class Send(Protocol):
+    """What goes up: the message m. Its bits are counted."""
+
+    def __call__(self, x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn, /) -> Tree: ...
+
+
+class Serve(Protocol):
+    """The server's next state, from the mean of the messages."""
+
+    def __call__(self, server: Tree, mean: Tree, turn: Turn, /) -> Tree: ...
+
+
+class Receive(Protocol):
+    """A client's next memory, from its own message m and the new b."""
+
+    def __call__(self, x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn, /) -> Tree: ...
+
+
+class Control(Protocol):
+    """The control variates of one client; ``()`` if the method has none."""
+
+    def __call__(self, h: Tree, server: Tree, /) -> Tree: ...
+
+
+class Model(Protocol):
+    """The parameters that are evaluated and shipped."""
+
+    def __call__(self, server: Tree, /) -> Tree: ...
+
+
+class WithModel(Protocol):
+    """The server's state with other parameters in it."""
+
+    def __call__(self, server: Tree, params: Tree, /) -> Tree: ...
+
+
 class Algorithm(NamedTuple):
     """An algorithm as pure functions. The defaults make gradient descent that averages: FedAvg but for ``move``.
 
     Attributes:
-      move: ``x, d -> x``, what a local step makes of the direction; usually ``descend(stepsize)``.
-      init: ``params -> h, server``; h is ONE client's memory, ``()`` if it keeps none.
-      enroll: ``h, i, n -> h``, the memory that client i of n begins with, where clients differ from the start.
-      broadcast: ``server -> b``, what goes down; its bits are counted.
-      start: ``b, h -> x``, where a client begins a round.
-      direction: ``x, h, b, gradient, key -> d``; ``gradient(params)`` is that of f_i, on a fresh batch. A transform
-        of the local direction (clipping, say) acts on d; one that changes x as well returns a :class:`Follow`.
-      send: ``x, h, b, gradient, turn -> m``, what goes up; its bits are counted.
-      serve: ``server, mean of m, turn -> server``.
-      receive: ``x, h, m, b, turn -> h``, with the new b.
-      model: ``server -> params``, what is evaluated and shipped.
-      with_model: ``server, params -> server``, with another model in it.
-      control: ``h, server -> tree``, the control variates that should sum to zero over clients; ``()`` if there are
-        none. It decides how a cohort's messages are averaged, see :class:`sps_jax.Cohort`.
-      uplink: how m is written, a :class:`sps_jax.Code`; nonzeros of 32 bits where nothing else is said.
+      move: see :class:`Move`; usually ``descend(stepsize)``.
+      init, enroll, broadcast, start, direction, send, serve, receive, model, with_model: see :class:`Init`,
+        :class:`Enroll`, :class:`Broadcast` and so on.
+      control: see :class:`Control`. A method that has control variates has a cohort's messages averaged by weights
+        that add up to one, see :class:`sps_jax.Cohort`.
+      zero_sum: whether the control variates sum to zero over all clients after every round, weighted as the clients
+        are. Acceleration rests on it (ProxSkip, theorem 3.4), and pruning at the server breaks it.
+      uplink: how m is written, a :class:`sps_jax.Code`; by default nonzeros of 32 bits.
       downlink: how b is written.
       weighted: whether clients may have unequal weights.
       divides: whether ``serve`` divides one part of the mean by another, so that weights need not add up to one.
@@ -97,18 +166,19 @@ class Algorithm(NamedTuple):
       [3.5, -1.5]
     """
 
-    move: Callable[[Tree, Tree], Tree]
-    init: Callable[[Tree], tuple[Tree, Tree]] = lambda params: ((), params)
-    enroll: Callable[[Tree, jax.Array, int], Tree] = lambda h, i, n: h
-    broadcast: Callable[[Tree], Tree] = lambda server: server
-    start: Callable[[Tree, Tree], Tree] = lambda b, h: b
-    direction: Callable[[Tree, Tree, Tree, Gradient, jax.Array], Tree] = lambda x, h, b, gradient, key: gradient(x)
-    send: Callable[[Tree, Tree, Tree, Gradient, Turn], Tree] = lambda x, h, b, gradient, turn: x
-    serve: Callable[[Tree, Tree, Turn], Tree] = lambda server, mean, turn: mean
-    receive: Callable[[Tree, Tree, Tree, Tree, Turn], Tree] = lambda x, h, m, b, turn: h
-    model: Callable[[Tree], Tree] = lambda server: server
-    with_model: Callable[[Tree, Tree], Tree] = lambda server, params: params
-    control: Callable[[Tree, Tree], Tree] = lambda h, server: ()
+    move: Move
+    init: Init = lambda params: ((), params)
+    enroll: Enroll = lambda h, i, n: h
+    broadcast: Broadcast = lambda server: server
+    start: Start = lambda b, h: b
+    direction: Direction = lambda x, h, b, gradient, key: gradient(x)
+    send: Send = lambda x, h, b, gradient, turn: x
+    serve: Serve = lambda server, mean, turn: mean
+    receive: Receive = lambda x, h, m, b, turn: h
+    model: Model = lambda server: server
+    with_model: WithModel = lambda server, params: params
+    control: Control = lambda h, server: ()
+    zero_sum: bool = True
     uplink: Code = FLOATS
     downlink: Code = FLOATS
     weighted: bool = True

@@ -111,7 +111,7 @@ def fedcomloc_global(
     """
     compress, code = _compressor(sparsity, quantize_bits, prune)
     return proxskip(stepsize=stepsize, prob=prob)._replace(
-        serve=lambda server, mean, turn: compress(mean, turn.key), downlink=code
+        serve=lambda server, mean, turn: compress(mean, turn.key), downlink=code, zero_sum=False
     )
 
 

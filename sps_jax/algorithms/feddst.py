@@ -1,6 +1,7 @@
 """FedDST: the mask of a sparse model moves while it is trained."""
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,39 @@ from sps_jax.compression import topk
 from sps_jax.compression.bits import FLOATS, KNOWN, Code, Count
 from sps_jax.layout import random_key
 from sps_jax.tree import Tree
+
+
+class FedDSTState(NamedTuple):
+    """What the server keeps and broadcasts.
+
+    Attributes:
+      model: b, zero outside the mask.
+      mask: ones where weights may be.
+      rounds: int32, rounds done.
+      told: whether the mask's positions have to be told.
+    """
+
+    model: Any
+    mask: Any
+    rounds: jax.Array
+    told: jax.Array
+
+
+class FedDSTIterate(NamedTuple):
+    """What moves in a round: x in its mask, the local steps taken, and whether the mask is to move midway."""
+
+    x: Any
+    mask: Any
+    steps: jax.Array
+    readjusting: jax.Array
+
+
+class FedDSTMessage(NamedTuple):
+    """What a client sends: x, its mask, and whether that has moved; of the server's mean the means of these."""
+
+    x: Any
+    mask: Any
+    readjusting: jax.Array
 
 
 def feddst(
@@ -53,8 +87,8 @@ def feddst(
       >>> import jax.numpy as jnp
 
       >>> method = feddst(stepsize=0.5, prob=0.5, sparsity=0.5)
-      >>> _, (x, mask, _, _) = method.init(jnp.ones((2, 4)))
-      >>> int(mask.sum()), (x == mask).all().item()
+      >>> _, server = method.init(jnp.ones((2, 4)))
+      >>> int(server.mask.sum()), (server.model == server.mask).all().item()
       (4, True)
     """
     every = jnp.maximum(1, jnp.round(readjust_every)).astype(jnp.int32)
@@ -69,47 +103,41 @@ def feddst(
         keys = jax.tree.unflatten(jax.tree.structure(params), list(keys))
         noise = jax.tree.map(lambda a, key: jax.random.uniform(key, a.shape, a.dtype, 0.5, 1.0), params, keys)
         mask = chosen(noise, sparsity)
-        return (), (times(params, mask), mask, jnp.int32(0), jnp.bool_(True))
+        return (), FedDSTState(times(params, mask), mask, jnp.int32(0), jnp.bool_(True))
 
-    def start(b: Tree, h: Tree) -> Tree:
-        x, mask, t, _ = b
-        return x, mask, jnp.int32(0), t % every == every - 1
+    def start(b: FedDSTState, h: Tree) -> FedDSTIterate:
+        return FedDSTIterate(b.model, b.mask, jnp.int32(0), b.rounds % every == every - 1)
 
     def readjusted(x: Tree, mask: Tree, g: Tree) -> tuple[Tree, Tree]:
         kept = chosen(times(positive(x), mask), 1 - (1 - sparsity) * (1 - drop))
         score = jax.tree.map(lambda kept, g: jnp.where(kept > 0, 2 * jnp.ones_like(g), g), kept, positive(g))
         return times(x, kept), chosen(score, sparsity)
 
-    def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Follow:
-        x, mask, steps, readjusting = x
-        now = readjusting & (steps == midway)
-        x, mask = lax.cond(now, lambda x, mask: readjusted(x, mask, gradient(x)), lambda x, mask: (x, mask), x, mask)
-        return Follow(times(gradient(x), mask), (x, mask, steps + 1, readjusting))
+    def direction(x: FedDSTIterate, h: Tree, b: FedDSTState, gradient: Gradient, key: jax.Array) -> Follow:
+        now = x.readjusting & (x.steps == midway)
+        moved, mask = lax.cond(now, lambda x, mask: readjusted(x, mask, gradient(x)), lambda *same: same, x.x, x.mask)
+        return Follow(times(gradient(moved), mask), FedDSTIterate(moved, mask, x.steps + 1, x.readjusting))
 
-    def move(x: Tree, follow: Follow) -> Tree:
-        d, (x, mask, *rest) = follow
+    def move(x: FedDSTIterate, follow: Follow) -> FedDSTIterate:
+        d, x = follow
         # a transform may point out of the mask: momentum of weights that went, noise
-        return (jax.tree.map(lambda x, d, q: x - stepsize * q * d, x, d, mask), mask, *rest)
+        return x._replace(x=jax.tree.map(lambda x, d, q: x - stepsize * q * d, x.x, d, x.mask))
 
-    def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
-        x, mask, _, readjusting = x
-        return x, mask, readjusting.astype(turn.steps.dtype)
+    def send(x: FedDSTIterate, h: Tree, b: FedDSTState, gradient: Gradient, turn: Turn) -> FedDSTMessage:
+        return FedDSTMessage(x.x, x.mask, x.readjusting.astype(turn.steps.dtype))
 
-    def serve(server: Tree, mean: Tree, turn: Turn) -> Tree:
-        (_, last, t, _), (x, owners, readjusting) = server, mean
-        b = jax.tree.map(lambda x, q: jnp.where(q > 0, x / jnp.where(q > 0, q, 1), jnp.zeros_like(x)), x, owners)
-        some = jax.tree.map(lambda q: (q > 0).astype(q.dtype), owners)
+    def serve(server: FedDSTState, mean: FedDSTMessage, turn: Turn) -> FedDSTState:
+        b = jax.tree.map(_quotient, mean.x, mean.mask)
+        some = jax.tree.map(lambda q: (q > 0).astype(q.dtype), mean.mask)
         mask = chosen(times(positive(b), some), sparsity)  # what every client has, all of it, if no mask has moved
-        moved = tree.nonzeros(jax.tree.map(jnp.subtract, mask, last)) > 0
-        return times(b, mask), mask, t + 1, moved | (readjusting > 0)
+        moved = tree.nonzeros(jax.tree.map(jnp.subtract, mask, server.mask)) > 0
+        return FedDSTState(times(b, mask), mask, server.rounds + 1, moved | (mean.readjusting > 0))
 
-    def uplink(message: Tree, turn: Turn) -> Count:
-        _, mask, readjusting = message
-        return counted(mask, readjusting > 0, turn)
+    def uplink(message: FedDSTMessage, turn: Turn) -> Count:
+        return counted(message.mask, message.readjusting > 0, turn)
 
-    def downlink(b: Tree, turn: Turn) -> Count:
-        _, mask, _, told = b
-        return counted(mask, told | (turn.cohort < turn.clients), turn)  # who was not there does not know the mask
+    def downlink(b: FedDSTState, turn: Turn) -> Count:
+        return counted(b.mask, b.told | (turn.cohort < turn.clients), turn)  # who was not there does not know the mask
 
     def counted(mask: Tree, told: jax.Array, turn: Turn) -> Count:
         """The numbers under a mask, and their positions where these are told."""
@@ -123,10 +151,10 @@ def feddst(
         move=move,
         send=send,
         serve=serve,
-        model=lambda server: server[0],
-        with_model=lambda server, x: (times(x, server[1]), *server[1:]),
-        uplink=Code(uplink, lambda message: code.size(message[1])),
-        downlink=Code(downlink, lambda b: code.size(b[1])),
+        model=lambda server: server.model,
+        with_model=lambda server, params: server._replace(model=times(params, server.mask)),
+        uplink=Code(uplink, lambda message: code.size(message.mask)),
+        downlink=Code(downlink, lambda b: code.size(b.mask)),
         divides=True,
     )
 
@@ -140,6 +168,11 @@ def half_the_steps(prob: Scalar) -> jax.Array:
     [0, 1, 1, 5]
     """
     return jnp.minimum(jnp.floor(jnp.round(1 / prob) / 2), 2**30).astype(jnp.int32)
+
+
+def _quotient(x: jax.Array, q: jax.Array) -> jax.Array:
+    """x / q, zero where q is zero."""
+    return jnp.where(q > 0, x / jnp.where(q > 0, q, 1), jnp.zeros_like(x))
 
 
 def times(x: Tree, mask: Tree) -> Tree:

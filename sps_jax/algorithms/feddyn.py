@@ -1,10 +1,19 @@
 """FedDyn: each client's objective is bent, round by round, until all minimisers agree."""
 
+from typing import Any, NamedTuple
+
 import jax
 import optax
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn, descend
 from sps_jax.tree import Tree
+
+
+class FedDynState(NamedTuple):
+    """What the server keeps: the model b, which it broadcasts, and s, the mean of all clients' l."""
+
+    model: Any
+    s: Any
 
 
 def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
@@ -37,7 +46,8 @@ def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
     """
 
     def init(params: Tree) -> tuple[Tree, Tree]:
-        return optax.tree.zeros_like(params), (params, optax.tree.zeros_like(params))
+        zeros = optax.tree.zeros_like(params)
+        return zeros, FedDynState(params, zeros)
 
     def direction(x: Tree, l: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return jax.tree.map(lambda g, l, x, b: g - l + alpha * (x - b), gradient(x), l, x, b)
@@ -45,26 +55,25 @@ def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
     def send(x: Tree, l: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
         return jax.tree.map(lambda x, b: x - b, x, b)
 
-    def serve(server: Tree, change: Tree, turn: Turn) -> Tree:
-        (b, s), share = server, turn.share
-        s = jax.tree.map(lambda s, dx: s - alpha * share * dx, s, change)
-        return jax.tree.map(lambda b, dx, s: b + dx - s / alpha, b, change, s), s
+    def serve(server: FedDynState, change: Tree, turn: Turn) -> FedDynState:
+        s = jax.tree.map(lambda s, dx: s - alpha * turn.share * dx, server.s, change)
+        return FedDynState(jax.tree.map(lambda b, dx, s: b + dx - s / alpha, server.model, change, s), s)
 
     def receive(x: Tree, l: Tree, change: Tree, b: Tree, turn: Turn) -> Tree:
         return jax.tree.map(lambda l, dx: l - alpha * dx, l, change)
 
-    def control(l: Tree, server: Tree) -> Tree:
-        return jax.tree.map(lambda l, s: l - s, l, server[1])
+    def control(l: Tree, server: FedDynState) -> Tree:
+        return jax.tree.map(lambda l, s: l - s, l, server.s)
 
     return Algorithm(
         init=init,
-        broadcast=lambda server: server[0],
+        broadcast=lambda server: server.model,
         direction=direction,
         move=descend(stepsize),
         send=send,
         serve=serve,
         receive=receive,
         control=control,
-        model=lambda server: server[0],
-        with_model=lambda server, x: (x, server[1]),
+        model=lambda server: server.model,
+        with_model=lambda server, params: server._replace(model=params),
     )

@@ -1,10 +1,27 @@
 """FedNova: clients that take different numbers of steps, averaged without favouring those that take more."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn
 from sps_jax.tree import Tree
+
+
+class FedNovaIterate(NamedTuple):
+    """What moves in a round: x, how many steps this client takes, and how many it has taken."""
+
+    x: Any
+    tau: jax.Array
+    steps: jax.Array
+
+
+class FedNovaMessage(NamedTuple):
+    """What a client sends: its mean direction d and the steps that it has taken."""
+
+    d: Any
+    steps: jax.Array
 
 
 def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Scalar = 10) -> Algorithm:
@@ -47,25 +64,23 @@ def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Sca
         share = i.astype(h.dtype) / max(n - 1, 1)
         return jnp.maximum(1, jnp.round(tau_min + (tau_max - tau_min) * share))
 
-    def start(b: Tree, tau: Tree) -> Tree:
-        return b, tau, jnp.zeros_like(tau)
+    def start(b: Tree, tau: jax.Array) -> FedNovaIterate:
+        return FedNovaIterate(b, tau, jnp.zeros_like(tau))
 
-    def direction(x: Tree, tau: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
-        return gradient(x[0])
+    def direction(x: FedNovaIterate, tau: jax.Array, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
+        return gradient(x.x)
 
-    def move(x: Tree, d: Tree) -> Tree:
-        x, tau, steps = x
-        busy = steps < tau
-        x = jax.tree.map(lambda x, d: jnp.where(busy, x - stepsize * d, x), x, d)
-        return x, tau, jnp.minimum(steps + 1, tau)
+    def move(x: FedNovaIterate, d: Tree) -> FedNovaIterate:
+        busy = x.steps < x.tau
+        moved = jax.tree.map(lambda x, d: jnp.where(busy, x - stepsize * d, x), x.x, d)
+        return FedNovaIterate(moved, x.tau, jnp.minimum(x.steps + 1, x.tau))
 
-    def send(x: Tree, tau: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
-        x, _, steps = x
-        return jax.tree.map(lambda b, x: (b - x) / jnp.maximum(steps, 1), b, x), steps
+    def send(x: FedNovaIterate, tau: jax.Array, b: Tree, gradient: Gradient, turn: Turn) -> FedNovaMessage:
+        taken = jnp.maximum(x.steps, 1)
+        return FedNovaMessage(jax.tree.map(lambda b, x: (b - x) / taken, b, x.x), x.steps)
 
-    def serve(b: Tree, mean: Tree, turn: Turn) -> Tree:
-        d, steps = mean
-        return jax.tree.map(lambda b, d: b - steps * d, b, d)
+    def serve(b: Tree, mean: FedNovaMessage, turn: Turn) -> Tree:
+        return jax.tree.map(lambda b, d: b - mean.steps * d, b, mean.d)
 
     return Algorithm(
         init=lambda params: (jnp.ones((), jax.tree.leaves(params)[0].dtype), params),

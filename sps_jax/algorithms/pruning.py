@@ -65,7 +65,7 @@ def pruned(
     if uplink:
         method = method._replace(send=lambda x, h, b, g, turn: base.send(cut(x, g), h, b, g, turn))
     if server == "naive":
-        method = method._replace(serve=lambda state, mean, turn: served(base.serve(state, mean, turn)))
+        method = method._replace(serve=lambda state, mean, turn: served(base.serve(state, mean, turn)), zero_sum=False)
     if server == "modified":
         method = method._replace(start=lambda b, h: cut(base.start(b, h)))
     return method._replace(model=lambda state: cut(base.model(state)))

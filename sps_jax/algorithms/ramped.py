@@ -101,6 +101,7 @@ def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: 
         with_model=lambda state, params: (at(state[1]).with_model(state[0], params), state[1]),
         control=lambda h, state: at(state[1]).control(h, state[0]),
         uplink=first.uplink,
+        zero_sum=first.zero_sum,
         weighted=first.weighted,
         divides=first.divides,
         downlink=Code(lambda b, turn: first.downlink.count(b[0], turn), lambda b: first.downlink.size(b[0])),

@@ -1,10 +1,26 @@
 """SCAFFOLD: control variates estimated from the steps taken."""
 
+from typing import Any, NamedTuple
+
 import jax
 import optax
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn, descend
 from sps_jax.tree import Tree
+
+
+class ScaffoldState(NamedTuple):
+    """What the server keeps and broadcasts: the model x and c, the mean of all clients' control variates."""
+
+    model: Any
+    c: Any
+
+
+class ScaffoldMessage(NamedTuple):
+    """What a client sends: its x and the change of its control variate."""
+
+    x: Any
+    change: Any
 
 
 def scaffold(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
@@ -29,51 +45,39 @@ def scaffold(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
       
       >>> method = scaffold(stepsize=0.5, prob=0.1)
       >>> x, ci, c = jnp.array([4.0, 2.0]), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
-      >>> method.direction(x, ci, (x, c), lambda x: x, None).tolist()  # x - ci + c
+      >>> method.direction(x, ci, ScaffoldState(x, c), lambda x: x, None).tolist()  # x - ci + c
       [3.0, 3.0]
     """
 
     def init(params: Tree) -> tuple[Tree, Tree]:
-        return optax.tree.zeros_like(params), (params, optax.tree.zeros_like(params))
+        zeros = optax.tree.zeros_like(params)
+        return zeros, ScaffoldState(params, zeros)
 
-    def start(b: Tree, ci: Tree) -> Tree:
-        x, _ = b
-        return x
+    def direction(x: Tree, ci: Tree, b: ScaffoldState, gradient: Gradient, key: jax.Array) -> Tree:
+        return jax.tree.map(lambda g, ci, c: g - ci + c, gradient(x), ci, b.c)
 
-    def direction(x: Tree, ci: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
-        _, c = b
-        return jax.tree.map(lambda g, ci, c: g - ci + c, gradient(x), ci, c)
+    def send(x: Tree, ci: Tree, b: ScaffoldState, gradient: Gradient, turn: Turn) -> ScaffoldMessage:
+        length = turn.steps * stepsize
+        return ScaffoldMessage(x, jax.tree.map(lambda b, x, c: (b - x) / length - c, b.model, x, b.c))
 
-    def send(x: Tree, ci: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
-        x_last, c = b
-        change = jax.tree.map(lambda x_last, x, c: (x_last - x) / (turn.steps * stepsize) - c, x_last, x, c)
-        return x, change
+    def serve(server: ScaffoldState, mean: ScaffoldMessage, turn: Turn) -> ScaffoldState:
+        return ScaffoldState(mean.x, jax.tree.map(lambda c, dc: c + turn.share * dc, server.c, mean.change))
 
-    def serve(server: Tree, mean: Tree, turn: Turn) -> Tree:
-        (_, c), (x, change) = server, mean
-        share = turn.share
-        return x, jax.tree.map(lambda c, dc: c + share * dc, c, change)
+    def receive(x: Tree, ci: Tree, m: ScaffoldMessage, b: ScaffoldState, turn: Turn) -> Tree:
+        return jax.tree.map(lambda ci, dc: ci + dc, ci, m.change)
 
-    def receive(x: Tree, ci: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
-        _, change = m
-        return jax.tree.map(lambda ci, dc: ci + dc, ci, change)
-
-    def control(ci: Tree, server: Tree) -> Tree:
-        return jax.tree.map(lambda ci, c: ci - c, ci, server[1])
-
-    def model(server: Tree) -> Tree:
-        x, _ = server
-        return x
+    def control(ci: Tree, server: ScaffoldState) -> Tree:
+        return jax.tree.map(lambda ci, c: ci - c, ci, server.c)
 
     return Algorithm(
         init=init,
-        start=start,
+        start=lambda b, ci: b.model,
         direction=direction,
         move=descend(stepsize),
         send=send,
         serve=serve,
         receive=receive,
         control=control,
-        model=model,
-        with_model=lambda server, x: (x, server[1]),
+        model=lambda server: server.model,
+        with_model=lambda server, params: server._replace(model=params),
     )

@@ -21,9 +21,6 @@ APART |= {"feddyn", "fedcomloc_com", "fedcomloc_local", "fedcomloc_global", "tam
 SAMPLE = [pytest.param(*m, id=i, marks=[pytest.mark.slow] * (m[0] in APART)) for m, i in zip(METHODS, IDS, strict=True)]
 PRUNED = ["sparse_proxskip", "sparse_proxskip_local", "server_pruning", "server_pruning_modified"]
 PRUNED += ["fedavg_server_pruning", "fedavg_client_pruning"]
-KEEP_SUM = ["proxskip", "sparse_proxskip", "sparse_proxskip_local", "server_pruning_modified", "randprox_l1"]
-KEEP_SUM += ["fedcomloc_com", "fedcomloc_local", "compressed_scaffnew", "tamuna", "scaffold", "feddyn"]
-KEEP_SUM += ["randprox_server"]  # of h_i - hbar
 
 
 def init(key):
@@ -109,3 +106,19 @@ def hyper(name: str, options=None, **values) -> dict:
     """Those of ``values`` that the method takes, and its ``options``."""
     takes = inspect.signature(ALGORITHMS[name]).parameters
     return {key: value for key, value in values.items() if key in takes} | (options or {})
+
+
+VALUES = {"stepsize": 0.1, "prob": 0.4, "sparsity": 0.5, "mu": 0.1, "l1": 0.01}
+"""Of hyperparameters that have to be given; a method takes those that it has."""
+
+
+def variates(name: str):
+    """The shapes of a client's control variates; nothing where the method has none."""
+    algorithm = ALGORITHMS[name](**hyper(name, **VALUES))
+    return jax.eval_shape(lambda key: algorithm.control(*algorithm.init(init(key))), jax.random.key(0))
+
+
+CONTROLLED = [name for name in ALGORITHMS if jax.tree.leaves(variates(name))]
+"""Methods with control variates."""
+ZERO_SUM = [name for name in CONTROLLED if ALGORITHMS[name](**hyper(name, **VALUES)).zero_sum]
+"""Those that promise that these sum to zero."""

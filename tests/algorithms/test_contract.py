@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
-from functools import partial
+from functools import partial, wraps
 
 import chex
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import IDS, KEEP_SUM, METHODS, OUTPUTS, PRUNED, SAMPLE, hyper, init, least_squares, matrix
+from problems import CONTROLLED, IDS, METHODS, OUTPUTS, PRUNED, SAMPLE, ZERO_SUM, hyper, init, least_squares, matrix
 
 from sps_jax import tree
 from sps_jax.algorithms import ALGORITHMS, proxskip
@@ -66,13 +66,25 @@ def rounds_and_steps(name, options, local_steps, batch_size, cohort=None):
 @pytest.mark.slow
 @each_method
 def test_keeps_the_contract(name, options):
-    """What :func:`sps_jax.check_algorithm` asks of anybody's method; two of ours break the sum, as they say."""
-    check = partial(check_algorithm, ALGORITHMS[name], options)
-    if name in ("server_pruning", "fedcomloc_global"):
-        with pytest.raises(AssertionError, match="do not sum to zero"):
-            check()
-    else:
-        assert ("control variates" in check()) == (name in KEEP_SUM)
+    """What :func:`sps_jax.check_algorithm` asks of anybody's method."""
+    assert ("control variates" in check_algorithm(ALGORITHMS[name], options)) == (name in ZERO_SUM)
+
+
+@pytest.mark.parametrize("name", sorted({*CONTROLLED} - {*ZERO_SUM}))
+def test_who_does_not_promise_the_sum_breaks_it(name):
+    """No method keeps the sum and says that it does not: with the promise, the check fails."""
+
+    @wraps(ALGORITHMS[name])
+    def promising(**hyper):
+        return ALGORITHMS[name](**hyper)._replace(zero_sum=True)
+
+    with pytest.raises(AssertionError, match="do not sum to zero"):
+        check_algorithm(promising)
+
+
+def test_pruning_at_the_server_and_compressing_its_broadcast_break_the_sum():
+    """As the papers say: sum_i h_i gains n (p / gamma) (C(xbar) - xbar) in a round."""
+    assert {*CONTROLLED} - {*ZERO_SUM} == {"server_pruning", "fedcomloc_global"}
 
 
 @x64

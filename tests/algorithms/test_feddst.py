@@ -10,7 +10,7 @@ import pytest
 from problems import least_squares, matrix
 
 from sps_jax.algorithms import ALGORITHMS, Turn, feddst
-from sps_jax.algorithms.feddst import half_the_steps
+from sps_jax.algorithms.feddst import FedDSTMessage, FedDSTState, half_the_steps
 from sps_jax.compression import Sparsifier
 from sps_jax.simulation.method import prepare
 from sps_jax.simulation.round import one_round, start
@@ -69,7 +69,9 @@ def test_the_mask_stands_still_between_readjustments():
     mask = {"w": jnp.array([0, 1, 0, 1], jnp.float32)[:, None], "b": jnp.ones(1)}
     sent = {"w": jnp.array([0, 3, 0, 0], jnp.float32)[:, None], "b": jnp.ones(1)}
     turn = Turn(KEY, KEY, jnp.int32(-1), one, 2, 2)
-    _, kept, t, _ = algorithm.serve((sent, mask, jnp.int32(0), False), (sent, mask, 0 * one), turn)
+    _, kept, t, _ = algorithm.serve(
+        FedDSTState(sent, mask, jnp.int32(0), False), FedDSTMessage(sent, mask, 0 * one), turn
+    )
     assert kept["w"].ravel().tolist() == [0, 1, 0, 1] and t == 1
 
 
@@ -98,7 +100,7 @@ def begun(k, transform=None, on="direction", last_round=True):
     method = prepare(feddst, values, np.float32, local_steps=k, transform=transform, transform_on=on)
     algorithm, t = method.algorithm(), jnp.int32(9 if last_round else 0)
     h, _ = jax.jit(algorithm.init)(column(4, 1, 0, 0))
-    b = (column(4, 1, 0, 0), column(1, 1, 0, 0), t, jnp.bool_(False))
+    b = FedDSTState(column(4, 1, 0, 0), column(1, 1, 0, 0), t, jnp.bool_(False))
     return method, algorithm.start(b, h), h, b
 
 
@@ -236,10 +238,10 @@ def test_the_mask_shrinks_within_itself_to_the_largest():
     """From three of four to two: of (5, 1, 3) in the mask 1 goes; the 9 outside of it does not come."""
     at = partial(feddst, stepsize=jnp.float32(0.5), prob=jnp.float32(0.5))
     one, turn = jnp.float32(1), Turn(KEY, KEY, jnp.int32(-1), jnp.float32(2), 2, 2)
-    server = (column(5, 1, 3, 0), column(1, 1, 1, 0), jnp.int32(0), jnp.bool_(False))
-    x, mask, _, told = at(sparsity=jnp.float32(0.5)).serve(server, (*server[:2], 0 * one), turn)
+    server = FedDSTState(column(5, 1, 3, 0), column(1, 1, 1, 0), jnp.int32(0), jnp.bool_(False))
+    x, mask, _, told = at(sparsity=jnp.float32(0.5)).serve(server, FedDSTMessage(*server[:2], 0 * one), turn)
     assert entries(x) == [5, 0, 3, 0] and entries(mask) == [1, 0, 1, 0] and told
-    x, mask, _, told = at(sparsity=jnp.float32(0.25)).serve(server, (*server[:2], 0 * one), turn)
+    x, mask, _, told = at(sparsity=jnp.float32(0.25)).serve(server, FedDSTMessage(*server[:2], 0 * one), turn)
     assert entries(x) == [5, 1, 3, 0] and entries(mask) == [1, 1, 1, 0] and not told
 
 
@@ -273,10 +275,11 @@ def test_blocks_of_zeros_stay_in_the_mask(structure):
     params = {"w": jnp.zeros((10, 10))}
     prune = Sparsifier(structure=structure)
     method = feddst(stepsize=jnp.float32(0.1), prob=jnp.float32(0.5), sparsity=jnp.float32(0.5), prune=prune)
-    _, (x, mask, t, told) = method.init(params)
+    _, server = method.init(params)
     turn = Turn(KEY, KEY, jnp.int32(-1), jnp.float32(2), 3, 3)
     serve = jax.jit(lambda server, mean: method.serve(server, mean, turn))
-    _, after, _, told = serve((x, mask, t, told), (x, mask, jnp.float32(0)))
+    _, after, _, told = serve(server, FedDSTMessage(server.model, server.mask, jnp.float32(0)))
+    mask = server.mask
     np.testing.assert_array_equal(after["w"], mask["w"])
     assert not told and mask["w"].any() and not mask["w"].ravel()[:50].all()
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import ZERO_SUM
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.problem import Problem
@@ -133,13 +134,11 @@ def rounds_of(problem, cohort, rounds, local_steps, evaluate_every):
 
 # --- control variates lead to x* ------------------------------------------------------------------------------------
 
-CONTROLLED = ["proxskip", "scaffold", "feddyn", "randprox_server", "randprox_l1", "fedcomloc_com", "fedcomloc_local"]
-CONTROLLED += ["sparse_proxskip", "sparse_proxskip_local", "server_pruning_modified", "compressed_scaffnew", "tamuna"]
 EVERY_DAY = {("proxskip", "size", "size"), ("scaffold", "size", "uniform"), ("scaffold", "equal", "size")}
 EVERY_DAY |= {("feddyn", "size", "uniform"), ("randprox_server", "size", "size"), ("tamuna", "equal", "size")}
 CASES = [
     pytest.param(*case, marks=[] if case in EVERY_DAY else pytest.mark.slow, id="-".join(case))
-    for name in CONTROLLED
+    for name in ZERO_SUM
     for weights in ("equal", "size")
     for by in ("uniform", "size")
     for case in [(name, weights, by)]
