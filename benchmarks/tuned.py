@@ -23,7 +23,7 @@ from sps_jax.cli.from_options import build_problem, pruned_leaves, use_devices
 from sps_jax.cli.job import configuration, keep_compiled, lay_out_run, prepare_algorithm
 from sps_jax.cli.option_checks import check, refuse_strangers
 from sps_jax.cli.options import Run, command_type
-from sps_jax.results import files, report
+from sps_jax.results import files, tables
 from sps_jax.runs.blocks import compile_blocks, run_blocks
 from sps_jax.simulation.schedule import random_key
 
@@ -68,10 +68,10 @@ def main() -> None:
         run_best(options, name, tune(own, name, compiled(test=False), out), compiled(test=True), out)
     records, summaries = files.read_jsonl(out / "metrics.jsonl"), files.read_jsonl(out / "summary.jsonl")
     runs = {(s["algorithm"], s["seed"]): [r for r in records if r["algorithm"] == s["algorithm"]] for s in summaries}
-    compared = report.compare(runs, summaries, options.target)
-    report.write(runs, compared, f"{options.problem}, sparsity {options.sparsity:g}, step sizes tuned", out)
-    files.write_text(out / "table.txt", report.table(compared) + "\n")
-    print(report.table(compared))
+    compared = tables.compare(runs, summaries, options.target)
+    tables.write(runs, compared, f"{options.problem}, sparsity {options.sparsity:g}, step sizes tuned", out)
+    files.write_text(out / "table.txt", tables.run_table(compared) + "\n")
+    print(tables.run_table(compared))
 
 
 def tune(own: argparse.Namespace, name: str, run: Callable, out: Path) -> float:

@@ -106,3 +106,14 @@ def test_wrong_input_gets_one_message_and_status_2(arguments, message, tmp_path,
     done = shell(*arguments)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert [f.name for f in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_run_and_table_hold_all_to_one_target(command, tmp_path):
+    """The worst training loss that a run ends with, of three methods and two seeds; every run reaches it."""
+    options = ["--problem", "quadratic", "--clients", 4, "--rounds", 4, "--local-steps", 2, "--seeds", 2, "--quiet"]
+    command("run", *options, "--algorithm", "gd", "proxskip", "sparse_proxskip", "--out", "out")
+    summaries = json.loads((tmp_path / "out" / "summary.json").read_text())
+    worst = max(summary["final"]["train_loss"] for summary in summaries)
+    rows = json.loads(command("table", "out", "--json").stdout)["rows"]
+    assert {each["target"] for each in (*summaries, *rows)} == {worst}
+    assert all(each["bits_to_target"] for each in (*summaries, *rows))

@@ -12,7 +12,7 @@ import sps_jax
 from sps_jax.cli import doctor
 from sps_jax.cli import list as list_command
 from sps_jax.cli.main import command
-from sps_jax.results.reading import table
+from sps_jax.results.reading import aligned
 from sps_jax.runs import console
 
 
@@ -110,7 +110,7 @@ def test_importing_the_package_is_light():
 
 
 def test_the_table_of_the_longest_names_fits_100_columns():
-    from sps_jax.results.report import table_row
+    from sps_jax.results.tables import table_row
 
     final = {
         "test_accuracy": 0.91234,
@@ -120,5 +120,5 @@ def test_the_table_of_the_longest_names_fits_100_columns():
         "control_sum": 1e-5,
     }
     summary = {"algorithm": max(sps_jax.ALGORITHMS, key=len), "seed": 0, "target": 0.86352, "bits_to_target": 16.4e6}
-    text = table([table_row(summary | {"target_metric": "test_accuracy", "final": final})])
+    text = aligned([table_row(summary | {"target_metric": "test_accuracy", "final": final})])
     assert max(map(len, text.splitlines())) <= 100

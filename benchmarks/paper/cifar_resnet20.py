@@ -26,7 +26,7 @@ from typing import NamedTuple
 from sps_jax import results
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cli.main import command
-from sps_jax.results import files, report
+from sps_jax.results import files, tables
 from sps_jax.runs import journal
 
 METHODS = ("sparse_proxskip", "fedavg_client_pruning", "server_pruning", "proxskip", "sparse_proxskip_local")
@@ -105,7 +105,7 @@ def pilots(plan: Plan, out: Path, name: str, level: float) -> dict[float, float]
     return found
 
 
-def ended(folder: Path) -> report.Record | None:
+def ended(folder: Path) -> tables.Record | None:
     """The summary of a run, None while it has not ended."""
     return next(iter(journal.finished(folder)[0]), None)
 
@@ -142,9 +142,9 @@ def compare(plan: Plan, out: Path, level: float) -> None:
     if summaries:
         where = out / f"compared_{level:g}"
         where.mkdir(exist_ok=True)
-        compared = report.compare(records, summaries, None)
-        report.write(records, compared, f"ResNet20, sparsity {level:g}, step sizes tuned", where)
-        files.write_text(where / "table.txt", report.table(compared) + "\n")
+        compared = tables.compare(records, summaries, None)
+        tables.write(records, compared, f"ResNet20, sparsity {level:g}, step sizes tuned", where)
+        files.write_text(where / "table.txt", tables.run_table(compared) + "\n")
 
 
 def status(out: Path) -> str:

@@ -101,4 +101,4 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         for name, each in found.items()
     ]
     terms = (f"{name}: {each['url']}\n  {each['licence']}" for name, each in found.items())
-    return "\n\n".join([results.table(rows), *terms])
+    return "\n\n".join([results.aligned(rows), *terms])

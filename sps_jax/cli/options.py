@@ -47,7 +47,7 @@ class Run:
       seeds: how many seeds.
       seed: the first of them.
       clip_norm: clip the local direction at this norm; none; or auto, 1 where L is not known (deep networks).
-      target: accuracy (or train loss) for the column of bits; default is what the weakest method reaches.
+      target: accuracy (or train loss) for the column of bits; default is what the weakest run has at its end.
       encoding: of the messages: dense, indices, bitmap, entropy or cheapest.
       precision: float32, float64, or bfloat16 to compute in it with float32 parameters.
       matmul_precision: what a GPU or TPU computes products of float32 numbers in: float32, tensorfloat32 or bfloat16.

@@ -16,7 +16,7 @@ from sps_jax import results
 from sps_jax.cli.job import Job, configuration, get_ready, layout
 from sps_jax.cli.options import Run
 from sps_jax.layout import random_key
-from sps_jax.results import files, report
+from sps_jax.results import files, tables
 from sps_jax.runs import console, journal, processes
 from sps_jax.runs.blocks import compile_blocks, go_on, start_run, summarise
 from sps_jax.runs.shared_journal import Agreed, SharedJournal
@@ -82,33 +82,33 @@ def keeper_of(
     return SharedJournal(own, ended or [], options.rounds, every, agreed)
 
 
-def conclude(options: Run, summaries: list[report.Record], out: Path) -> int:
+def conclude(options: Run, summaries: list[tables.Record], out: Path) -> int:
     """The processes part, the first compares the runs whose records are in ``out``; returns the exit status."""
     processes.part()
     if processes.first():
         compare(options, summaries, out)
-    return 3 if report.divergences(summaries) else 0
+    return 3 if tables.divergences(summaries) else 0
 
 
-def compare(options: Run, summaries: list[report.Record], out: Path) -> None:
+def compare(options: Run, summaries: list[tables.Record], out: Path) -> None:
     """Table, picture and warnings of the runs whose records are in ``out``."""
-    runs: dict[tuple[str, int], list[report.Record]] = {(s["algorithm"], s["seed"]): [] for s in summaries}
+    runs: dict[tuple[str, int], list[tables.Record]] = {(s["algorithm"], s["seed"]): [] for s in summaries}
     for record in results.read_records(out):
         run = record["algorithm"], record["seed"]
         if run not in runs:
             raise ValueError(f"{out / 'metrics.jsonl'} is damaged: it has a record of {run[0]} (seed {run[1]})")
         runs[run].append(record)
-    summaries = report.compare(runs, summaries, options.target)
+    summaries = tables.compare(runs, summaries, options.target)
     console.doing("drawing")
-    report.write(runs, summaries, f"{options.problem}, sparsity {options.sparsity:g}", out)
+    tables.write(runs, summaries, f"{options.problem}, sparsity {options.sparsity:g}", out)
     console.doing("")
     if options.json:
         print(json.dumps({"results": str(out), "summaries": summaries}, indent=2, allow_nan=False))
     else:
-        print(report.table(summaries))
+        print(tables.run_table(summaries))
         metric = summaries[0]["target_metric"]
         print(f"\n{metric} after equal rounds; uplink and downlink are totals over all clients. Results: {out}")
-    for sentence in report.divergences(summaries):
+    for sentence in tables.divergences(summaries):
         print(sentence, file=sys.stderr)
 
 
@@ -123,7 +123,7 @@ def folder_named(options: Run) -> Path:
     return options.out or Path("runs") / f"{stamp}-{options.problem}"
 
 
-def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -> list[report.Record]:
+def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -> list[tables.Record]:
     """Every algorithm with every seed but those that ``keeper`` has, one compilation an algorithm.
 
     Returns:

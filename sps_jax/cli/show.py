@@ -22,7 +22,7 @@ class Table:
     Attributes:
       folders: of runs and sweeps of one problem; points are chosen by validation data, never by test data.
       metric: to report; default is test accuracy, or test loss, or training loss.
-      target: of the metric, for the column of bits; default is what the weakest algorithm reaches.
+      target: of the metric, for the column of bits; default is what the weakest run has at its end.
       json: one JSON document of the rows instead.
     """
 

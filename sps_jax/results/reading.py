@@ -87,6 +87,24 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
     return pandas.DataFrame(rows)
 
 
+def larger_is_better(metric: str) -> bool:
+    """Whether it is an accuracy.
+
+    >>> larger_is_better("test_accuracy"), larger_is_better("train_loss")
+    (True, False)
+    """
+    return metric.endswith("accuracy")
+
+
+def default_target(ends: Iterable[float], metric: str) -> float:
+    """The worst value that a run has at its end, so that every run reaches it: one target for run, table and plot.
+
+    >>> default_target([0.9, 0.8], "test_accuracy"), default_target([0.3, 0.4], "train_loss")
+    (0.8, 0.4)
+    """
+    return min(ends) if larger_is_better(metric) else max(ends)
+
+
 def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool) -> float | None:
     """Uplink bits of the first record whose ``metric`` reaches ``target``, None if none does.
 
@@ -113,11 +131,11 @@ def human(bits: float | None) -> str:
     return f"{bits / 1000**power:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}bit"
 
 
-def table(rows: list[dict[str, str]]) -> str:
+def aligned(rows: list[dict[str, str]]) -> str:
     """Rows of equal keys as aligned text.
 
     Example:
-      >>> print(table([{"method": "gd", "uplink": "3 kbit"}, {"method": "fedavg", "uplink": "1 kbit"}]))
+      >>> print(aligned([{"method": "gd", "uplink": "3 kbit"}, {"method": "fedavg", "uplink": "1 kbit"}]))
       method  uplink
       ------  ------
       gd      3 kbit

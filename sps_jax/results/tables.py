@@ -1,14 +1,21 @@
-"""Comparing methods at their best points: chosen on validation data, reported on test data, over seeds."""
+"""Tables: of the runs of one command, and of methods at their best points over the results of several.
 
-from collections.abc import Sequence
+Points are chosen on validation data and reported on test data.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sps_jax import results
+from sps_jax.results import files
 
 if TYPE_CHECKING:
     import pandas  # half a second: only those who load results pay for it
+
+Record = dict[str, Any]
 
 NAMES = ["folder", "point", "algorithm", "problem", "seed"]
 MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "answer_bits", "total_bits"]
@@ -18,11 +25,6 @@ SYMBOLS = {"stepsize": "gamma", "prob": "p", "local_steps": "k", "sparsity": "s"
 PARTS = ("train_", "validation_", "test_")
 CRITERIA = {"validation_accuracy": True, "validation_loss": False, "train_loss": False}
 """What a point is chosen by, the first that there is; whether more is better."""
-
-
-def larger_is_better(metric: str) -> bool:
-    """Whether it is an accuracy."""
-    return metric.endswith("accuracy")
 
 
 def hyperparameters(records: "pandas.DataFrame") -> list[str]:
@@ -69,7 +71,7 @@ def cells(own: "pandas.DataFrame", metric: str, axes: Sequence[tuple[str, Sequen
     ends, names = own[own["round"] == rounds], [name for name, _ in axes]
     means = ends.groupby(hyperparameters(own), dropna=False)[metric].agg(["mean", "count"])
     means = means["mean"][means["count"] == own["seed"].nunique()]
-    best = means.groupby(names).agg("max" if larger_is_better(metric) else "min")
+    best = means.groupby(names).agg("max" if results.larger_is_better(metric) else "min")
     (_, index), (_, columns) = axes
     return best.unstack().reindex(index=index, columns=columns).to_numpy()
 
@@ -80,7 +82,7 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
     Args:
       best: from :func:`best_points`.
       metric: a column.
-      target: of the metric; None for what the weakest algorithm has at the end, mean over seeds.
+      target: of the metric; None for :func:`results.default_target`'s of all algorithms and seeds.
 
     Returns:
       Dicts of ``algorithm``, ``point`` (hyperparameters), ``mean`` and ``deviation`` (over seeds, None for one) of the
@@ -88,9 +90,9 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
       ``uplink_bits``, ``control_sum`` (the largest of all rounds) and ``seeds``.
     """
     ends = {name: own[own["round"] == own["round"].max()] for name, own in best.items()}
-    up = larger_is_better(metric)
+    up = results.larger_is_better(metric)
     if target is None:
-        target = (min if up else max)(end[metric].mean() for end in ends.values())
+        target = results.default_target([value for end in ends.values() for value in end[metric]], metric)
     table = []
     for name, own in best.items():
         end = ends[name]
@@ -129,4 +131,87 @@ def text(table: Sequence[dict[str, Any]], metric: str) -> str:
     lines = [line(row) for row in table]
     keys = dict.fromkeys(SYMBOLS.get(key, key) for row in table for key in row["point"])
     order = ["method", *keys, *[key for key in lines[0] if key not in keys and key != "method"]]
-    return results.table([{key: row.get(key, "-") for key in order} for row in lines])
+    return results.aligned([{key: row.get(key, "-") for key in order} for row in lines])
+
+
+# --- the runs of one command ------------------------------------------------------------------------------------------
+
+
+def compare(
+    runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], target: float | None
+) -> list[Record]:
+    """The summaries with what is judged between runs.
+
+    Args:
+      runs: (algorithm, seed) -> its records, none for a run that diverged at once.
+      summaries: one record a run, naming ``algorithm`` and ``seed``.
+      target: accuracy, or training loss of a problem without test data; None for :func:`results.default_target`'s.
+
+    Returns:
+      The summaries, each with ``target_metric``, ``target``, ``bits_to_target`` (uplink) and, where there are records,
+      ``final`` and ``best``.
+    """
+    alive = {run: records for run, records in runs.items() if records}
+    accuracy = any("test_accuracy" in records[0] for records in alive.values())
+    metric, best = ("test_accuracy", max) if accuracy else ("train_loss", min)
+    if target is None:
+        whole = [
+            run for s in summaries if not s.get("diverged_at_round") and (run := (s["algorithm"], s["seed"])) in alive
+        ]
+        target = results.default_target([alive[run][-1][metric] for run in whole or alive] or [0.0], metric)
+    compared = []
+    for summary in summaries:
+        records = runs[summary["algorithm"], summary["seed"]]
+        bits = results.bits_to_target(records, metric, target, largest=accuracy)
+        summary = summary | {"target_metric": metric, "target": target, "bits_to_target": bits}
+        if records:
+            summary["final"] = {k: v for k, v in records[-1].items() if k not in summary}
+            summary["best"] = {metric: best(r[metric] for r in records)}
+        compared.append(summary)
+    return compared
+
+
+def write(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], title: str, out: Path) -> None:
+    """``summary.json``, and ``curves.png`` where there are records."""
+    files.write_json(out / "summary.json", summaries)
+    curves: dict[str, list[Sequence[Record]]] = {}
+    for (name, _), records in runs.items():
+        if records:
+            curves.setdefault(name, []).append(records)
+    if curves:
+        from sps_jax.results import plots  # matplotlib is for pictures alone
+
+        plots.curves(curves, summaries[0]["target_metric"], "uplink_bits", title, out / "curves.png")
+
+
+def run_table(summaries: Sequence[Record]) -> str:
+    """The table that people read, from :func:`compare`'s summaries; of answers where a cohort got some."""
+    answers = any("answer_bits" in summary.get("final", {}) for summary in summaries)
+    return results.aligned([table_row(summary, answers) for summary in summaries])
+
+
+def table_row(summary: Record, answers: bool = False) -> dict[str, str]:
+    """One line of the table that people read; with what ``answers`` to a cohort took of the downlink."""
+    final, metric = summary.get("final", {}), summary["target_metric"]
+    control = final.get("control_sum")
+    return {
+        "method": summary["algorithm"],
+        "seed": str(summary["seed"]),
+        metric: f"{final[metric]:.4f}" if final else "diverged",
+        f"bits to {summary['target']:.4g}": results.human(summary["bits_to_target"]),
+        "uplink": results.human(final.get("uplink_bits")),
+        "downlink": results.human(final.get("downlink_bits")),
+        **({"answers in it": results.human(final.get("answer_bits"))} if answers else {}),
+        "density": f"{final['density']:.3f}" if final else "-",
+        "|sum h|": "-" if control is None else f"{control:.1e}",
+    }
+
+
+def divergences(summaries: Sequence[Record]) -> list[str]:
+    """A sentence for each run that diverged."""
+    return [
+        f"{summary['algorithm']} (seed {summary['seed']}) diverged in round {summary['diverged_at_round']}; "
+        "its earlier records are kept. Try a smaller --stepsize or --clip-norm."
+        for summary in summaries
+        if summary["diverged_at_round"]
+    ]
