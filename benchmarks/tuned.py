@@ -24,23 +24,24 @@ from sps_jax.cli.job import configuration, keep_compiled, lay_out_run, prepare_a
 from sps_jax.cli.option_checks import check, refuse_strangers
 from sps_jax.cli.options import Run, command_type
 from sps_jax.results import files, tables
-from sps_jax.runs.blocks import compile_blocks, run_blocks
+from sps_jax.runs.blocks import run_blocks
+from sps_jax.runs.drivers import on_devices
 from sps_jax.simulation.schedule import random_key
 
 
 def compile_rounds(options: Run, name: str, problem, devices: int | None, test: bool) -> Callable:
     """(step size, rounds, evaluate_every) -> hyperparameters, records and summary of a run of one method."""
-    key, block = random_key(options.seed), None
+    key, driver = random_key(options.seed), None
     problem = problem if test else dataclasses.replace(problem, test=None)
 
     def run(stepsize, rounds, evaluate_every):
-        nonlocal block
+        nonlocal driver
         method = prepare_algorithm(dataclasses.replace(options, stepsize=str(stepsize)), name, problem)
-        if block is None:  # of one round, it serves runs of any length
-            block = compile_blocks(method, lay_out_run(method, problem, devices, options), problem, key, 1, 1)
+        if driver is None:  # of one round, it serves runs of any length
+            driver = on_devices(method, lay_out_run(method, problem, devices, options), problem, key, 1)
         print(f"{name}, step size {stepsize:g}: {rounds} rounds", file=sys.stderr, flush=True)
         settings = {"rounds": rounds, "evaluate_every": evaluate_every, "encoding": options.encoding}
-        return method.recorded(), *run_blocks(method, block, key, **settings)
+        return method.recorded(), *run_blocks(method, driver, key, **settings)
 
     return run
 

@@ -10,7 +10,7 @@ from sps_jax.cli.from_options import build_problem
 from sps_jax.cli.job import prepare_algorithm
 from sps_jax.cli.options import command_type
 from sps_jax.layout import Plan
-from sps_jax.runs import blocks, checkpoint
+from sps_jax.runs import blocks, checkpoint, drivers
 from sps_jax.runs.checkpoint_leaves import named
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if name != "tamuna"]
@@ -21,19 +21,19 @@ def test_every_method_goes_on_from_its_state(name, tmp_path):
     options = command_type()(algorithm=(name,), local_steps=2, cohort=2 if name == "tamuna" else None, clients=4)
     problem, key = build_problem(options), jax.random.key(0)
     chosen = prepare_algorithm(options, name, problem)
-    block = blocks.compile_blocks(chosen, Plan(), problem, key, rounds=4, evaluate_every=3, checkpoint_every=1)
+    driver = drivers.on_devices(chosen, Plan(), problem, key, blocks.block_length(4, checkpoint_every=1))
     start, settings = (
-        blocks.start_run(chosen, block, key),
+        blocks.start_run(chosen, driver, key),
         {"rounds": 4, "evaluate_every": 3, "encoding": "entropy"},
     )
     want = []
-    for at, rows in blocks.go_on(chosen, block, key, start, **settings):
+    for at, rows in blocks.go_on(chosen, driver, key, start, **settings):
         want += rows
         if at.past.rounds == 2:
             checkpoint.save(tmp_path, 2, at.state)
             middle, before = at, list(want)
     middle = middle._replace(state=checkpoint.restore(tmp_path, at.state))
-    again = list(blocks.go_on(chosen, block, key, middle, **settings))
+    again = list(blocks.go_on(chosen, driver, key, middle, **settings))
     assert before + [row for _, rows in again for row in rows] == want and [row["round"] for row in want] == [3, 4]
     jax.tree.map(np.testing.assert_array_equal, again[-1][0].state, at.state)
 

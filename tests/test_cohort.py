@@ -17,7 +17,7 @@ from sps_jax.cli.option_checks import check
 from sps_jax.cli.options import command_type
 from sps_jax.layout import Plan
 from sps_jax.results import files
-from sps_jax.runs import blocks, checkpoint
+from sps_jax.runs import blocks, checkpoint, drivers
 from sps_jax.simulation import stream as streaming
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.participation import taking_part
@@ -292,10 +292,14 @@ def test_a_streamed_run_of_blocks_is_that_of_the_device_and_can_be_taken_up(tmp_
         )
         problem = build_problem(options)
         chosen = prepare_algorithm(options, "proxskip", problem)
-        block = blocks.compile_blocks(chosen, Plan(1), problem, key, **settings, checkpoint_every=2, streamed=streamed)
+        driver = (
+            drivers.on_host(chosen, Plan(1), problem, 2)
+            if streamed
+            else drivers.on_devices(chosen, Plan(1), problem, key, 2)
+        )
         rows = []
         for at, some in blocks.go_on(
-            chosen, block, key, blocks.start_run(chosen, block, key), **settings, encoding="dense"
+            chosen, driver, key, blocks.start_run(chosen, driver, key), **settings, encoding="dense"
         ):
             rows += some
             if at.past.rounds == 2:
@@ -307,7 +311,7 @@ def test_a_streamed_run_of_blocks_is_that_of_the_device_and_can_be_taken_up(tmp_
         for name, value in row.items():
             np.testing.assert_allclose(like[name], value, rtol=1e-12, atol=1e-12, err_msg=name)
     middle = middle._replace(state=checkpoint.restore(tmp_path / "True", at.state))
-    again = list(blocks.go_on(chosen, block, key, middle, **settings, encoding="dense"))
+    again = list(blocks.go_on(chosen, driver, key, middle, **settings, encoding="dense"))
     assert [row for _, some in again for row in some] == [row for row in rows if row["round"] > 2]
     jax.tree.map(np.testing.assert_array_equal, again[-1][0].state, at.state)
     assert all(isinstance(a, np.ndarray) for a in jax.tree.leaves((at.state.memory, problem.data)))

@@ -18,7 +18,8 @@ from sps_jax.cli.options import Run
 from sps_jax.layout import random_key
 from sps_jax.results import files, tables
 from sps_jax.runs import console, journal, processes
-from sps_jax.runs.blocks import compile_blocks, go_on, start_run, summarise
+from sps_jax.runs.blocks import block_length, go_on, start_run, summarise
+from sps_jax.runs.drivers import on_devices, on_host
 from sps_jax.runs.shared_journal import Agreed, SharedJournal
 from sps_jax.runs.signals import Stopped, Wish, wishes
 
@@ -136,28 +137,22 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
     done = options.rounds * len(keeper.finished)
     console.doing("")
     hidden = None if processes.first() and not console.quiet() else True  # None: where standard error is no terminal
+    length = block_length(options.rounds, options.checkpoint_every)
     total = options.rounds * options.seeds * len(job.methods)
     with tqdm(total=total, initial=done, unit="round", disable=hidden, leave=False) as bar:
         for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
             method, key = job.methods[name], random_key(options.seed)
-            block = compile_blocks(
-                method,
-                job.plans[name],
-                job.problem,
-                key,
-                **settings,
-                checkpoint_every=options.checkpoint_every,
-                streamed=options.stream,
-            )
+            made = (method, job.plans[name], job.problem)
+            driver = on_host(*made, length) if options.stream else on_devices(*made, key, length)
             bar.set_description(name)
             for _, seed in group:
                 names, hyper = {"algorithm": name, "problem": options.problem, "seed": seed}, method.recorded()
                 key = random_key(seed)
-                start = keeper.standing(names, start_run(method, block, key))
+                start = keeper.standing(names, start_run(method, driver, key))
                 bar.update(start.past.rounds)
-                for at, rows in go_on(method, block, key, start, **settings, encoding=options.encoding):
+                for at, rows in go_on(method, driver, key, start, **settings, encoding=options.encoding):
                     keeper.add(names, [names | row | hyper for row in rows], at)
-                    bar.update(block.length)
-                keeper.finish(names | hyper | summarise(block, at))
+                    bar.update(length)
+                keeper.finish(names | hyper | summarise(driver, at))
     return keeper.finished
