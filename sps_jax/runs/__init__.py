@@ -1,0 +1,1 @@
+"""Runs that outlive their process: blocks of rounds, journals, checkpoints, signals, several processes."""
