@@ -36,6 +36,15 @@ LONG = {
     "simulation/placement.py": "to be divided into footprints and layouts",
 }
 PARAMETERS = 7
+FACE = "what a user says of a simulation, each by its name"
+MANY = {
+    "simulate": FACE,
+    "iterate": FACE,
+    "stream": FACE,
+    "sweep": FACE,
+    "prepare": FACE,
+    "from_arrays": "what a user says of data, each by its name",
+}
 
 
 def name_of(path: Path) -> str:
@@ -100,6 +109,23 @@ def test_a_file_is_short(path):
     """At most 250 lines, or a reason in ``LONG``; a reason that is no longer needed goes."""
     long = len(path.read_text(encoding="utf-8").splitlines()) > LINES
     assert long == (path.relative_to(PACKAGE).as_posix() in LONG)
+
+
+def long_signatures(source: str) -> set[str]:
+    """Functions with more than seven parameters."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            own = node.args
+            named = [a.arg for a in (*own.posonlyargs, *own.args, *own.kwonlyargs) if a.arg not in ("self", "cls")]
+            if len([*named, *filter(None, (own.vararg, own.kwarg))]) > PARAMETERS:
+                found.add(node.name)
+    return found
+
+
+def test_a_function_has_few_parameters():
+    """At most seven, or a reason in ``MANY``; a reason that is no longer needed goes."""
+    assert set().union(*(long_signatures(path.read_text(encoding="utf-8")) for path in FILES)) == set(MANY)
 
 
 @pytest.mark.parametrize(
