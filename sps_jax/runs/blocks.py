@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sps_jax.simulation.round import State
-from sps_jax.simulation.history import Past, asked_rounds, diverged_at, tabulate
-from sps_jax.simulation.method import Method
 from sps_jax.layout import Plan, place
-from sps_jax.simulation.placement import Shapes, footprint, shapes, summary
 from sps_jax.problem import Problem
 from sps_jax.results.reading import records
+from sps_jax.simulation.history import Past, asked_rounds, diverged_at, tabulate
+from sps_jax.simulation.method import Method
+from sps_jax.simulation.placement import Shapes, footprint, shapes, summary
+from sps_jax.simulation.round import State
 from sps_jax.simulation.simulate import placed, run_rounds, start_rounds
 from sps_jax.simulation.stream import columns, start_streaming, stream_rounds
 
