@@ -80,9 +80,10 @@ def sparse_proxskip_local(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, p
 def server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
     r"""ProxSkip pruned at the server: the baseline that fails.
 
-    The server broadcasts :math:`b = C(\frac1n \sum_i x_i)`, and each round adds :math:`n \frac{p}{\gamma} (C(\bar x) -
-    \bar x)` to :math:`\sum_i h_i`: once the mask stands still it converges to the minimiser of :math:`f(x) - \langle
-    \bar h, x \rangle` on that mask, a wrong point. The clients send dense vectors.
+    The server broadcasts :math:`b = C(\frac1n \sum_i x_i)`, and each round adds
+    :math:`n \frac{p}{\gamma} (C(\bar x) - \bar x)` to :math:`\sum_i h_i`: once the mask stands still it converges to
+    the minimiser of :math:`f(x) - \langle \bar h, x \rangle` on that mask, a wrong point. The clients send dense
+    vectors.
 
     Args:
       stepsize: gamma > 0.
