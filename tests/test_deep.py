@@ -29,7 +29,7 @@ SLOW = pytest.mark.slow
 plain = pytest.mark.usefixtures("plainly_compiled")
 CLIP = optax.clip_by_global_norm(1.0)
 NETWORKS = {
-    "resnet": lambda: resnet((1, 1), 10, width=8, side=8, conv=nn.Conv),
+    "resnet": lambda: resnet((1, 1), 10, width=8, conv=nn.Conv),
     "lstm": lambda: lstm(SYMBOLS, embedding=4, width=8, depth=1),
     "transformer": lambda: transformer(SYMBOLS, length=7, width=8, depth=1, heads=2),
 }
@@ -120,7 +120,7 @@ def test_clipping_keeps_a_residual_network_finite():
 @pytest.mark.parametrize(
     ("network", "model"),
     [
-        pytest.param("resnet", lambda: resnet((1, 1), 10, width=16, side=8), marks=SLOW),
+        pytest.param("resnet", lambda: resnet((1, 1), 10, width=16), marks=SLOW),
         ("lstm", lambda: lstm(SYMBOLS, embedding=8, width=64, depth=2)),
         pytest.param("transformer", lambda: transformer(SYMBOLS, length=7, width=32, depth=2, heads=4), marks=SLOW),
     ],

@@ -15,7 +15,14 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-NAMES = ["01_quickstart", "02_prune_at_the_clients", "03_write_an_algorithm", "04_sweeps", "05_reproduce_the_paper"]
+NAMES = [
+    "01_quickstart",
+    "02_prune_at_the_clients",
+    "03_write_an_algorithm",
+    "04_sweeps",
+    "05_reproduce_the_paper",
+    "07_scale",
+]
 VOLATILE = r"(/home/|/root/|/Users/|/tmp/|\b[A-Z]:\\)|\d%\|| object at 0x"
 """A path of somebody's machine, a progress bar, an address."""
 

@@ -57,7 +57,7 @@ def test_float32_is_the_default_everywhere():
     assert precisions(run, Participants(*part), state, KEY) == {"HIGHEST"}
     steps = jax.jit(lambda *args: simulation._scan_steps(method, *args, None, 1))
     assert precisions(steps, problem, KEY) == {"HIGHEST"}
-    images, model = np.ones((4, 8, 8, 3), np.float32), resnet((1,), 2, width=2, side=8)
+    images, model = np.ones((4, 8, 8, 3), np.float32), resnet((1,), 2, width=2)
     deep = from_arrays(images, [0, 1, 0, 1], [0, 0, 1, 1], model=model)
     method = chosen()
     state = simulation.start_rounds(method, deep, KEY)

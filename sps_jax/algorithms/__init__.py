@@ -1,4 +1,11 @@
-"""The methods. ``ALGORITHMS`` is the one table: command line, tests, benchmarks and README read it."""
+"""The methods. ``ALGORITHMS`` is the one table: command line, tests, benchmarks and README read it.
+
+A method is what one client and one server do, in the contract of :mod:`sps_jax.algorithms.base`; what it does not say
+is FedAvg's. One of your own goes wherever a method of the package goes, and :func:`sps_jax.check_algorithm` says
+whether it keeps the contract: shapes, rounds that are their steps, layouts, bits, the sum of control variates. A
+method that joins this table, one line, is on the command line with an option for each of its hyperparameters, in the
+benchmarks, and held to ``tests/algorithms/test_contract.py``.
+"""
 
 from collections.abc import Callable
 

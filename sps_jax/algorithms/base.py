@@ -1,6 +1,6 @@
 """The contract of an algorithm: what ONE client does and what ONE server does, as a paper writes it.
 
-The engine maps the client's functions over all clients, averages the messages, counts what is sent, and scans::
+The engine maps the client's functions over all clients, averages the messages, counts what is sent, and scans:
 
     b = broadcast(server)
     x = start(b, h)                                          a round begins

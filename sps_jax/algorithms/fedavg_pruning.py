@@ -1,4 +1,4 @@
-"""FedAvg pruned at the server or at the clients: the baselines without control variates."""
+"""FedAvg pruned at the server or at the clients: the baselines without control variates of arXiv 2405.20623."""
 
 from sps_jax.algorithms.base import Algorithm, Prune, Scalar
 from sps_jax.algorithms.fedavg import fedavg

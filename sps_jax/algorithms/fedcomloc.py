@@ -1,4 +1,4 @@
-"""FedComLoc: ProxSkip with a compressor at one of three places.
+"""FedComLoc (arXiv 2403.09904): ProxSkip with a compressor at one of three places.
 
 C is TopK, the stochastic quantiser Q_r of :func:`sps_jax.quantize`, or the second after the first: with
 ``sparsity`` 0 it is Q_r alone, without ``quantize_bits`` TopK alone.

@@ -65,8 +65,8 @@ def feddst(
         x_i \leftarrow x_i - \gamma M_i \nabla f_i(x_i), \qquad
         b = \frac{\sum_i M_i x_i}{\sum_i M_i} \text{ where some } M_i \text{ is one, else } 0
 
-    In the last of every ``readjust_every`` rounds each client changes its mask midway, after :math:`\lfloor k/2
-    \rfloor` local steps, k = 1/p rounded, and trains on: the fraction ``drop`` of its weights that is smallest goes,
+    In the last of every ``readjust_every`` rounds each client changes its mask midway, after ``floor(k/2)``
+    local steps, k = 1/p rounded, and trains on: the fraction ``drop`` of its weights that is smallest goes,
     and as many come back, at zero, where the dense gradient at its x of then is largest. With one local step a round
     that is before it, by the gradient at b. A round that the coin ends before moves no client's mask. The server's
     mask is that of the K largest of b among what is in some :math:`M_i`: it stands still between readjustments, but

@@ -1,19 +1,18 @@
 """Sparse-ProxSkip and its relatives: ProxSkip, pruned at one place or another.
 
-Source: "Prune at the Clients, Not the Server: Accelerated Sparse Training in Federated Learning", arXiv 2405.20623.
-The published text leaves open which TopK the plain method and its "-Local" variant apply, so the names here are
-*readings*: documented presets of the four switches of :func:`sps_jax.algorithms.pruning.pruned`. Certain are three
-things: the server only averages what pruned clients send; the control variates are updated with the pruned vectors
-that were averaged; the model that is evaluated and shipped is TopK of the server's average.
+Source: "Sparse-ProxSkip: Accelerated Sparse-to-Sparse Training in Federated Learning", arXiv 2405.20623 v2 (v1 was
+"Prune at the Clients, Not the Server: Accelerated Sparse Training in Federated Learning"). The published text leaves
+open which TopK the plain method and its "-Local" variant apply, so the names here are *readings*: documented presets of
+the four switches of :func:`sps_jax.algorithms.pruning.pruned`. Certain are three things: the server only averages what
+pruned clients send; the control variates are updated with the pruned vectors that were averaged; the model that is
+evaluated and shipped is TopK of the server's average.
 
-=======================  ================  =======  ======  ========
-preset                   gradient          iterate  uplink  server
-=======================  ================  =======  ======  ========
-sparse_proxskip          straight-through           TopK
-sparse_proxskip_local                      hard
-server_pruning                                              naive
-server_pruning_modified                                     modified
-=======================  ================  =======  ======  ========
+| preset | gradient | iterate | uplink | server |
+|---|---|---|---|---|
+| `sparse_proxskip` | straight-through | | TopK | |
+| `sparse_proxskip_local` | | hard | | |
+| `server_pruning` | | | | naive |
+| `server_pruning_modified` | | | | modified |
 """
 
 from sps_jax.algorithms.base import Algorithm, Prune, Scalar
@@ -81,9 +80,10 @@ def sparse_proxskip_local(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, p
 def server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
     r"""ProxSkip pruned at the server: the baseline that fails.
 
-    The server broadcasts :math:`b = C(\frac1n \sum_i x_i)`, and each round adds :math:`n \frac{p}{\gamma} (C(\bar x)
-    - \bar x)` to :math:`\sum_i h_i`: once the mask stands still it converges to the minimiser of
-    :math:`f(x) - \langle \bar h, x \rangle` on that mask, a wrong point. The clients send dense vectors.
+    The server broadcasts :math:`b = C(\frac1n \sum_i x_i)`, and each round adds
+    :math:`n \frac{p}{\gamma} (C(\bar x) - \bar x)` to :math:`\sum_i h_i`: once the mask stands still it converges to
+    the minimiser of :math:`f(x) - \langle \bar h, x \rangle` on that mask, a wrong point. The clients send dense
+    vectors.
 
     Args:
       stepsize: gamma > 0.

@@ -1,4 +1,12 @@
-"""A run that can begin: options checked, the problem loaded, algorithms prepared and laid out; nothing is written."""
+"""A run that can begin: options checked, the problem loaded, algorithms prepared and laid out; nothing is written.
+
+``sps-jax run`` makes a device of every CPU core, chooses a layout by the sizes of model, batch and memory, says on
+standard error what it chose and what memory it predicts, and refuses what cannot fit, with the chunk that would.
+``--devices`` takes fewer devices, ``--chunk`` computes fewer clients at once where memory is short; neither changes
+what is computed (:mod:`sps_jax.layout`). Products of float32 numbers are computed in float32, where GPUs and TPUs
+would take TF32 and bfloat16 by themselves; ``--matmul-precision tensorfloat32`` or ``bfloat16`` allows it. Compiled
+programs are kept in ``~/.cache/sps_jax``, or in JAX's own ``JAX_COMPILATION_CACHE_DIR``.
+"""
 
 import dataclasses
 import gc

@@ -1,4 +1,18 @@
-"""The command line ``sps-jax``: its commands, and what they end with."""
+"""The command line ``sps-jax``: its commands, and the exit status they end with, which ``sps-jax --help`` tells too.
+
+| status | what happened |
+|---|---|
+| 0 | all went well |
+| 1 | something could not be written, or `sps-jax doctor` found a fault |
+| 2 | a wrong input, or more memory than there is; one sentence says which |
+| 3 | a run diverged: its round is in ``summary.json``, and the records before it are kept |
+| 4 | another process of the run has gone |
+| 130, 143 | Ctrl-C, SIGTERM |
+
+With status 1, on a full disk say, what was saved before is whole, and a run with checkpoints goes on with ``sps-jax
+resume`` once there is room. In a sweep a point that diverges is a record, and the status is 0. A reader of the output
+that goes away (``sps-jax list | head``) stops nothing.
+"""
 
 import dataclasses
 import itertools
@@ -23,6 +37,11 @@ from sps_jax.cli.sweep_options import sweep_type
 from sps_jax.results.files import at_home
 from sps_jax.runs import console, environment, processes
 
+DESCRIPTION = """Simulate sparse, communication-efficient federated learning. --version tells the version.
+
+Exit status: 0 all went well; 1 something could not be written, or doctor found a fault; 2 a wrong input, or more memory
+than there is; 3 a run diverged; 4 another process of the run has gone; 130 after Ctrl-C, 143 after SIGTERM."""
+
 
 def command(arguments: list[str]) -> int:
     """Parse and run; user errors become one message and status 2, a disk's status 1, a lost process's status 4."""
@@ -42,7 +61,7 @@ def command(arguments: list[str]) -> int:
     options = tyro.extras.subcommand_cli_from_dict(
         types,
         prog="sps-jax",
-        description="Simulate sparse, communication-efficient federated learning. --version tells the version.",
+        description=DESCRIPTION,
         args=arguments or ["--help"],
     )
     work: dict[Any, Callable[[Any], int]] = {

@@ -1,4 +1,17 @@
-"""``sps-jax sweep``: every combination of hyperparameters and seeds, into a folder that can be taken up again."""
+"""``sps-jax sweep``: every combination of hyperparameters and seeds, into a folder that can be taken up again.
+
+    sps-jax sweep --algorithm sparse_proxskip server_pruning --stepsize logspace:0.1:10:5 --sparsity 0.9 0.95 \\
+                  --seeds 3 --rounds 100 --evaluate-every 10 --out results
+    sps-jax table results
+    sps-jax plot results --against uplink_bits
+    sps-jax plot results --heat stepsize sparsity
+
+Every combination of step sizes, probabilities or numbers of local steps, sparsities and seeds is a point, and all
+points are as few compiled programs as possible: the devices share the points, and each computes several at once where
+that is faster (``--points-chunk``). A tenth of each client's examples is kept apart (``--validation``); ``table`` and
+``plot`` show each algorithm at the point that is best on it, never on test data. A sweep that was killed goes on when
+it is started again with the same ``--out``. A point that diverges is a record, not a failure.
+"""
 
 import contextlib
 import dataclasses

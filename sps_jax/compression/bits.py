@@ -4,13 +4,13 @@ A method says how its messages are written with a :class:`Code`: the engine coun
 (a :class:`Count`), the rest is known beforehand (a :class:`Size`). A message of d numbers of b bits, of which v are
 sent, at q positions out of P:
 
-=============  ===========================  ======================================================
-``dense``      b d                          every number
-``indices``    b v + q ceil(log2 P)         what is sent, and the number of each position
-``bitmap``     b v + P                      what is sent, and one bit a position
-``entropy``    b v + log2 binomial(P, q)    no code for the positions can be shorter on average
-``cheapest``   the least of the first three the default
-=============  ===========================  ======================================================
+| encoding | bits | what is sent |
+|---|---|---|
+| `dense` | b d | every number |
+| `indices` | b v + q ceil(log2 P) | the numbers, and the index of each position |
+| `bitmap` | b v + P | the numbers, and one bit per position |
+| `entropy` | b v + log2 binomial(P, q) | the same; no code for the positions can be shorter on average |
+| `cheapest` | the least of the first three | the default |
 
 For most methods b is that of the message's dtype (32 for float32, 64 for float64), P = d and q = v, the number of
 nonzeros. A position may stand for a block of numbers; where

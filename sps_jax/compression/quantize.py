@@ -20,9 +20,10 @@ def quantize(params: Tree, key: jax.Array, bits: int) -> Tree:
         \xi_j \in \{\lfloor a_j \rfloor, \lfloor a_j \rfloor + 1\}, \qquad
         a_j = (2^r - 1) \frac{|x_j|}{\|x\|}
 
-    rounded at random such that :math:`E\, Q_r(x) = x`; then :math:`E \|Q_r(x) - x\|^2 \le \min(d / s^2, \sqrt d / s)
-    \|x\|^2` with :math:`s = 2^r - 1`. There are :math:`2^r - 1` steps, so that a number takes r + 1 bits, its sign
-    among them (FedComLoc, arXiv 2403.09904, writes :math:`2^r`, one too many for r bits).
+    rounded at random such that :math:`E\, Q_r(x) = x`; then
+    :math:`E \|Q_r(x) - x\|^2 \le \min(d / s^2, \sqrt d / s) \|x\|^2` with :math:`s = 2^r - 1`. There are
+    :math:`2^r - 1` steps, so that a number takes r + 1 bits, its sign among them (FedComLoc, arXiv 2403.09904, writes
+    :math:`2^r`, one too many for r bits).
 
     Args:
       params: pytree of floating arrays.

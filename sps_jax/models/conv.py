@@ -33,7 +33,7 @@ class Conv(nn.Module):
     dtype: Any = None
     param_dtype: Any = jnp.float32
     kernel_init: Callable = nn.initializers.lecun_normal()
-    bias_init: Callable = nn.initializers.zeros
+    bias_init: Callable = nn.initializers.constant(0)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

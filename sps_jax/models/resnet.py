@@ -83,6 +83,10 @@ class ResNet(nn.Module):
         return nn.Dense(self.classes, name="last", dtype=self.dtype, param_dtype=self.param_dtype)(x)
 
 
+IMAGE = (32, 32, 3)
+"""Of which the parameters are made; they are the same for images of other sizes."""
+
+
 def resnet18(classes: int = 10, **options: Any) -> Model:
     """:func:`resnet` with two blocks in each of four stages: 11,173,962 parameters with 10 classes and width 64."""
     return resnet((2, 2, 2, 2), classes, **options)
@@ -94,7 +98,6 @@ def resnet(
     classes: int,
     *,
     width: int = 64,
-    side: int = 32,
     groups: int = GROUPS,
     shortcut: Callable[[Block, jax.Array], jax.Array] = projection,
     conv: Callable[..., nn.Module] = Conv,
@@ -109,7 +112,6 @@ def resnet(
       blocks: of each stage.
       classes: outputs.
       width: features of the first stage.
-      side: of the square images, with 3 channels.
       groups: that the features are normalised in, or as many as there are features if that is less.
       shortcut: :func:`projection` or :func:`padded`.
       conv: the convolution, :class:`sps_jax.models.conv.Conv` or ``flax.linen.Conv``.
@@ -138,4 +140,4 @@ def resnet(
     def apply(params: Tree, images: jax.Array) -> jax.Array:
         return jnp.asarray(layer.apply(params, images.astype(held)), held)
 
-    return Model(lambda key: layer.init(key, jnp.zeros((1, side, side, 3), held)), apply)
+    return Model(lambda key: layer.init(key, jnp.zeros((1, *IMAGE), held)), apply)

@@ -1,4 +1,9 @@
-"""Data set + model + loss, by name. ``PROBLEMS`` is the one table."""
+"""Data set + model + loss, by name. ``PROBLEMS`` is the one table, which ``sps-jax list problems`` prints.
+
+``digits``, ``synthetic_logistic`` and ``quadratic`` need no download. The data of the others are downloaded and
+prepared once, into TFDS's data folder; offline, put the files into a folder and name it with ``--manual-dir DIR``
+(``manual_dir=`` in Python). ``sps-jax data`` says which data sets there are and where.
+"""
 
 from collections.abc import Callable
 

@@ -18,8 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from sps_jax.runs.checkpoint_leaves import Tree, checksum, generators, given_back, like_stored, named, stored
 from sps_jax.results.files import at_home
+from sps_jax.runs.checkpoint_leaves import Tree, checksum, generators, given_back, like_stored, named, stored
 
 
 class Unreadable(ValueError):

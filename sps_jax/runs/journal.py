@@ -9,10 +9,10 @@ from typing import Any
 
 from sps_jax.results import files
 from sps_jax.runs import console
-from sps_jax.runs.checkpoint import Checkpoints, Unreadable
 from sps_jax.runs.blocks import Standing
-from sps_jax.simulation.history import Past
+from sps_jax.runs.checkpoint import Checkpoints, Unreadable
 from sps_jax.runs.signals import Wish
+from sps_jax.simulation.history import Past
 
 FORMAT = 1
 """Of all that is in ``checkpoints/``. Another number means that this version cannot go on from it."""

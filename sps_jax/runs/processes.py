@@ -1,4 +1,16 @@
-"""The processes of one run: all compute, the first alone writes, and where one cannot go on none does."""
+"""The processes of one run: all compute, the first alone writes, and where one cannot go on none does.
+
+Start the command once on each host, with the same options but the last:
+
+    sps-jax run --clients 8 --devices 2 --out results --coordinator host0:1234 --num-processes 2 --process-id 0
+    sps-jax run --clients 8 --devices 2 --out results --coordinator host0:1234 --num-processes 2 --process-id 1
+
+The processes share the clients, whose number their devices together must divide. Each reads the data and keeps those of
+its own clients alone; process 0 alone writes files and prints. A process that is killed ends the others with status 4,
+in half a minute at most. With ``--checkpoint-every``, Ctrl-C or SIGTERM to one process stops all, and ``sps-jax resume
+results``, with the same three options or without them, goes on with any number of processes and devices; all must see
+the folder.
+"""
 
 import ctypes
 import os

@@ -1,4 +1,22 @@
-"""Which clients take part in a round."""
+r"""Which clients take part in a round: some of very many.
+
+With ``cohort=C`` (``--cohort C``) C clients are drawn for each round, before its local steps. Only they step, send and
+receive; the others keep their memory, and the sum of control variates over all n clients stays zero. One million
+clients with a thousand per round:
+
+    sps-jax run --problem synthetic_logistic --clients 1000000 --cohort 1000 --local-steps 10 \
+                --algorithm sparse_proxskip tamuna
+
+``by="size"`` (``--cohort-by size``) draws large clients more often. Methods with control variates lead to the minimiser
+of the reported objective whatever the weights and ``by`` are; the messages of the others are weighed by
+:math:`w_i / \pi_i`, with w the weights of the objective and :math:`\pi_i` the probability that client i is drawn, so
+that these methods settle where they would without a cohort. With ``estimate="normalised"`` three of the four pairs of
+weights and ``by`` minimise another objective, see :class:`Cohort`.
+
+Downlink bits are those of the broadcast that the cohort starts from and, for methods that need it, of the answer at the
+end of a round. ``answer_bits`` in the records, and ``answers in it`` in the table, say how much the answers are.
+:func:`sps_jax.stream` (``--stream``) keeps the clients that are not drawn in host memory.
+"""
 
 from dataclasses import dataclass
 
@@ -25,8 +43,8 @@ class Cohort:
       message of a client that takes no step. So the mean over cohorts of a round is the round of all clients, and a
       method has with every ``by`` and every weights the fixed point that it has without a cohort.
     * ``"normalised"`` divides it by their sum in S, as most simulators do. Where w are equal and all are as likely
-      the two are one; else it minimises :math:`\sum_i v_i f_i`, :math:`v_i = E[1_{i \in S}\, w_i / \sum_{j \in S}
-      w_j]`, with small steps.
+      the two are one; else it minimises :math:`\sum_i v_i f_i`, with small steps,
+      :math:`v_i = E[1_{i \in S}\, w_i / \sum_{j \in S} w_j]`.
 
     Methods with control variates always average with normalised weights, for that keeps the sum of the control
     variates, and they lead to the same minimiser all the same.

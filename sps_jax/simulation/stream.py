@@ -1,7 +1,8 @@
 """Simulations whose clients stay in host memory: only a round's cohort is on the device.
 
-Data and memory of all clients are NumPy arrays or memory-mapped files. While a cohort computes, a thread puts the next
-one's data onto the device; who that is depends on the key alone. The numbers are those of
+Data and memory of all clients are NumPy arrays or memory-mapped files (``--stream`` on the command line keeps both in
+host memory). While a cohort computes, a thread puts the next one's data onto the device; who that is depends on the key
+alone. The numbers are those of
 :func:`sps_jax.simulate`, but for the order in which an evaluation adds up clients.
 """
 

@@ -163,11 +163,11 @@ def test_more_positions_than_there_are_embeddings_are_refused():
 INPUTS = {
     "linear": (lambda dtype: linear(6, 3, dtype=dtype), jnp.ones((2, 6)) / 3),
     "resnet": (
-        lambda dtype: resnet((1, 1), 10, width=8, side=8, dtype=dtype),
+        lambda dtype: resnet((1, 1), 10, width=8, dtype=dtype),
         jnp.sin(jnp.arange(384.0)).reshape(2, 8, 8, 3),
     ),
     "thin resnet": (
-        lambda dtype: resnet((1, 1), 10, width=4, side=8, groups=2, shortcut=padded, dtype=dtype),
+        lambda dtype: resnet((1, 1), 10, width=4, groups=2, shortcut=padded, dtype=dtype),
         jnp.sin(jnp.arange(384.0)).reshape(2, 8, 8, 3),
     ),
     "lstm": (TEXT["lstm"], tokens()),
