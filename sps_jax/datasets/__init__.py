@@ -2,25 +2,37 @@
 
 ``femnist``, ``blog_feedback``, ``libsvm``, ``cifar10`` and ``shakespeare`` each prepare their data once with TensorFlow
 Datasets (without TensorFlow) under its usual directory, ``~/tensorflow_datasets`` or ``TFDS_DATA_DIR``, and read the
-prepared copy from then on. ``partition`` turns labels or groups into one index array per client. ``SOURCES`` tells
-where each data set comes from and under which terms.
+prepared copy from then on. ``partition`` turns labels or groups into one index array per client. ``SETS`` has each data
+set by name, with its source and terms of use.
 
 Importing this package imports ``tensorflow_datasets`` (a few tenths of a second) but neither TensorFlow nor the
 readers of the original files (pyarrow, scikit-learn), which only preparing needs.
 """
 
+from functools import partial
+
 from sps_jax.datasets import partition
-from sps_jax.datasets.blog_feedback import BlogFeedback, blog_feedback
-from sps_jax.datasets.cifar10 import Cifar10, cifar10
-from sps_jax.datasets.femnist import Femnist, femnist
-from sps_jax.datasets.libsvm import LibSVM, libsvm
-from sps_jax.datasets.sets import SETS, DataSet
-from sps_jax.datasets.shakespeare import Shakespeare, shakespeare
-from sps_jax.datasets.sources import SOURCES, Source
+from sps_jax.datasets.blog_feedback import SOURCE as BLOG_FEEDBACK
+from sps_jax.datasets.blog_feedback import BlogFeedback, SpsBlogFeedback, blog_feedback
+from sps_jax.datasets.cifar10 import SOURCE as CIFAR10
+from sps_jax.datasets.cifar10 import Cifar10, SpsCifar10, cifar10
+from sps_jax.datasets.femnist import SOURCE as FEMNIST
+from sps_jax.datasets.femnist import Femnist, SpsFemnist, femnist
+from sps_jax.datasets.libsvm import SOURCES, LibSVM, SpsLibsvm, libsvm
+from sps_jax.datasets.prepare import DataSet, Source
+from sps_jax.datasets.shakespeare import SOURCE as SHAKESPEARE
+from sps_jax.datasets.shakespeare import Shakespeare, SpsShakespeare, shakespeare
+
+SETS: dict[str, DataSet] = {
+    "femnist": DataSet(FEMNIST, femnist, SpsFemnist),
+    "blog_feedback": DataSet(BLOG_FEEDBACK, blog_feedback, SpsBlogFeedback),
+    **{name: DataSet(source, partial(libsvm, name), SpsLibsvm, name) for name, source in SOURCES.items()},
+    "cifar10": DataSet(CIFAR10, cifar10, SpsCifar10),
+    "shakespeare": DataSet(SHAKESPEARE, shakespeare, SpsShakespeare),
+}
 
 __all__ = [
     "SETS",
-    "SOURCES",
     "BlogFeedback",
     "Cifar10",
     "DataSet",

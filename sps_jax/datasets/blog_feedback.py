@@ -15,13 +15,18 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sps_jax.datasets.partition import natural
-from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records
-from sps_jax.datasets.sources import SOURCES
+from sps_jax.datasets.prepare import Source, check_sha256, described, locate, prepared, records
 
 FEATURES = 280
 BLOG_COLUMNS = 50  # the first columns are statistics of the blog, not of the post
 
-_SOURCE = SOURCES["blog_feedback"]
+SOURCE = Source(
+    "https://archive.ics.uci.edu/static/public/304/blogfeedback.zip",
+    ("BlogFeedback.zip", "blogfeedback.zip"),
+    "1ba74e5ad920f7cd037502b2968581cc695146a226a73eff52fe8ad875ed4bcf",
+    "CC BY 4.0; K. Buza, UCI Machine Learning Repository, data set 304, doi 10.24432/C58S3F",
+    2.6,
+)
 _TRAIN = "blogData_train.csv"
 
 
@@ -51,7 +56,7 @@ def blog_feedback(
 
     Raises FileNotFoundError where the archive is nowhere to be had; ValueError where it is damaged.
     """
-    builder = prepared(SpsBlogFeedback, _SOURCE, manual_dir=manual_dir, data_dir=data_dir)
+    builder = prepared(SpsBlogFeedback, SOURCE, manual_dir=manual_dir, data_dir=data_dir)
     train, test = records(builder, "train", "client"), records(builder, "test", "client")
     sizes = [len(blog["y"]) for blog in train]
     return BlogFeedback(
@@ -69,17 +74,15 @@ class SpsBlogFeedback(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
     name = "sps_blog_feedback"
     VERSION = tfds.core.Version("1.0.0")
     url_infos = None  # digests are checked here; TFDS's own table needs importlib_resources, which it does not declare
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {_SOURCE.files[0]} from {_SOURCE.url} into this folder."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {SOURCE.files[0]} from {SOURCE.url} into this folder."
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return described(
-            self, _SOURCE, client=((), np.int32), x=((None, FEATURES), np.float32), y=((None,), np.float32)
-        )
+        return described(self, SOURCE, client=((), np.int32), x=((None, FEATURES), np.float32), y=((None,), np.float32))
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        path = locate(_SOURCE, dl_manager, self.name)
+        path = locate(SOURCE, dl_manager, self.name)
         content = path.read_bytes()
-        check_sha256(content, _SOURCE, path)
+        check_sha256(content, SOURCE, path)
         tables = _tables(content, path)
         train = tables.pop(_TRAIN)
         blogs = [train[rows] for rows in natural(np.unique(train[:, :BLOG_COLUMNS], axis=0, return_inverse=True)[1])]
@@ -107,8 +110,8 @@ def _tables(content: bytes, path: Path) -> dict[str, np.ndarray]:
                 if name.endswith(".csv")
             }
     except (zipfile.BadZipFile, EOFError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is corrupted ({error}): get it again from {_SOURCE.url}") from None
+        raise ValueError(f"{path} is corrupted ({error}): get it again from {SOURCE.url}") from None
     arrays = {name: np.stack([column.to_numpy() for column in table.columns], 1) for name, table in tables.items()}
     if _TRAIN not in arrays or any(a.shape[1] != FEATURES + 1 or np.isnan(a).any() for a in arrays.values()):
-        raise ValueError(f"{path} is not BlogFeedback: get it again from {_SOURCE.url}")
+        raise ValueError(f"{path} is not BlogFeedback: get it again from {SOURCE.url}")
     return arrays

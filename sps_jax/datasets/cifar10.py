@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import described, locate, prepared, records, unpacked, wrong
-from sps_jax.datasets.sources import SOURCES
+from sps_jax.datasets.prepare import Source, described, locate, prepared, records, unpacked, wrong
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MD5 = {  # of the batches, records of one label byte and 3,072 bytes of red, green and blue rows
@@ -33,7 +32,14 @@ MD5 = {  # of the batches, records of one label byte and 3,072 bytes of red, gre
 LIMIT = 200 << 20
 """Bytes of the archive at most; that of Toronto has 184.4 million."""
 
-_SOURCE = SOURCES["cifar10"]
+# Its digest is that of the six batches inside: they may come in another gzip wrapper.
+SOURCE = Source(
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    ("cifar-10-binary.tar.gz",),
+    None,
+    "none stated; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+    170,
+)
 _FOLDER = "cifar-10-batches-bin"
 
 
@@ -56,7 +62,7 @@ def cifar10(
 
     Raises FileNotFoundError where the archive is nowhere to be had; ValueError where it is damaged.
     """
-    builder = prepared(SpsCifar10, _SOURCE, manual_dir=manual_dir, data_dir=data_dir)
+    builder = prepared(SpsCifar10, SOURCE, manual_dir=manual_dir, data_dir=data_dir)
     splits = []
     for split in ("train", "test"):
         batches = records(builder, split, "batch")
@@ -70,15 +76,15 @@ class SpsCifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
     name = "sps_cifar10"
     VERSION = tfds.core.Version("1.0.0")
     url_infos = None  # digests are checked here; TFDS's own table needs importlib_resources, which it does not declare
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {_SOURCE.files[0]} from {_SOURCE.url} into this folder."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {SOURCE.files[0]} from {SOURCE.url} into this folder."
 
     def _info(self) -> tfds.core.DatasetInfo:
         return described(
-            self, _SOURCE, batch=((), np.int32), images=((None, 32, 32, 3), np.uint8), labels=((None,), np.int32)
+            self, SOURCE, batch=((), np.int32), images=((None, 32, 32, 3), np.uint8), labels=((None,), np.int32)
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        *train, test = _batches(locate(_SOURCE, dl_manager, self.name))
+        *train, test = _batches(locate(SOURCE, dl_manager, self.name))
         return {"train": self._generate_examples(train), "test": self._generate_examples([test])}
 
     def _generate_examples(self, batches: list[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -100,9 +106,9 @@ def _batches(path: Path) -> list[bytes]:
                     raise ValueError(f"{member.name} is no file")
                 found[name] = archive.extractfile(member).read()  # type: ignore[union-attr]  # see except
     except (tarfile.TarError, OSError, EOFError, KeyError, AttributeError, ValueError, zlib.error) as error:
-        raise wrong(_SOURCE, path, f"it is no gzipped tar file with {_FOLDER}/*.bin ({error})") from None
+        raise wrong(SOURCE, path, f"it is no gzipped tar file with {_FOLDER}/*.bin ({error})") from None
     for name, batch in found.items():
         digest = hashlib.md5(batch, usedforsecurity=False).hexdigest()
         if digest != MD5[name]:
-            raise wrong(_SOURCE, path, f"the MD5 of {name} in it is {digest}, expected {MD5[name]}")
+            raise wrong(SOURCE, path, f"the MD5 of {name} in it is {digest}, expected {MD5[name]}")
     return list(found.values())

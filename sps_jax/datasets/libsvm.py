@@ -14,13 +14,30 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records, unix_text, unpacked
-from sps_jax.datasets.sources import SOURCES
+from sps_jax.datasets.prepare import Source, check_sha256, described, locate, prepared, records, unix_text, unpacked
 from sps_jax.errors import unknown
 
 FEATURES: dict[str, int] = {"a9a": 123, "mushrooms": 112}
 LIMIT = 1 << 24
 """Bytes of a text at most; the larger one has 2.3 million."""
+
+_URL = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary/"
+SOURCES = {
+    "a9a": Source(
+        _URL + "a9a",
+        ("a9a", "a9a.txt", "a9a.bz2"),
+        "f5d5ffd8d865ff41328e7ee043e4b020816914ff6843ff15b98905ddbedce906",
+        "none stated; LIBSVM Data, after UCI Adult",
+        2.3,
+    ),
+    "mushrooms": Source(
+        _URL + "mushrooms",
+        ("mushrooms", "mushrooms.txt", "mushrooms.bz2"),
+        "f39a4eb628dc61a7d43760815b061c9e497aa728ce1ad8bde57a09ef6043b538",
+        "none stated; LIBSVM Data, after UCI Mushroom",
+        0.9,
+    ),
+}
 
 
 class LibSVM(NamedTuple):

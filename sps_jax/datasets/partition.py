@@ -104,7 +104,16 @@ def by_size(groups: ArrayLike, clients: int) -> Parts:
       >>> [part.tolist() for part in by_size(["a", "b", "a", "c", "a"], clients=2)]
       [[0, 2, 4], [1, 3]]
     """
-    parts = natural(groups)
+    return united(natural(groups), clients)
+
+
+def united(parts: Sequence[np.ndarray], clients: int) -> Parts:
+    """:func:`by_size` of groups that are given as the rows of each.
+
+    Example:
+      >>> [part.tolist() for part in united([np.array([0, 2, 4]), np.array([1]), np.array([3])], clients=2)]
+      [[0, 2, 4], [1, 3]]
+    """
     clients = _clients(clients, len(parts), "groups")
     hands: list[list[np.ndarray]] = [[] for _ in range(clients)]
     heap = [(0, client) for client in range(clients)]

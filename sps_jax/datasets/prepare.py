@@ -1,4 +1,4 @@
-"""From a source to a prepared copy and back: what the three builders share."""
+"""From a source to a prepared copy and back: what the builders share."""
 
 import contextlib
 import hashlib
@@ -7,18 +7,33 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import tqdm_utils
 
-from sps_jax.datasets.sources import Source
 from sps_jax.results.files import at_home
 
 PATIENCE = 5.0  # seconds to wait for an address to answer before saying that it does not
 
 _LOG = logging.getLogger(__name__)
+
+
+class Source(NamedTuple):
+    """One file on the network.
+
+    ``url``: its official address. ``files``: the names (glob patterns) under which it is looked for in a
+    ``manual_dir``. ``sha256``: the hexadecimal digest of its bytes, of the uncompressed text where a name ends in
+    ``.bz2``; None where it is not known. ``licence``: the terms as the publisher states them. ``megabytes``: of the
+    file, about.
+    """
+
+    url: str
+    files: tuple[str, ...]
+    sha256: str | None
+    licence: str
+    megabytes: float
 
 
 def manual_files(source: Source, manual_dir: str | os.PathLike[str]) -> list[Path]:
@@ -138,11 +153,24 @@ def root_of(data_dir: str | os.PathLike[str] | None = None) -> Path:
     return at_home(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR)
 
 
-def copies(
-    builder: type[tfds.core.GeneratorBasedBuilder], config: str | None, data_dir: str | os.PathLike[str] | None
-) -> list[Path]:
-    """The prepared copies there are, of one config or of any."""
-    return sorted((root_of(data_dir) / builder.name).glob(f"{config or '**'}/{builder.VERSION}"))
+class DataSet(NamedTuple):
+    """A data set.
+
+    Attributes:
+      source: where it comes from.
+      load: ``manual_dir, data_dir`` as keywords -> its arrays; prepares them where they are not yet.
+      builder: what prepares it.
+      config: the builder's, where it has several; None for any.
+    """
+
+    source: Source
+    load: Callable[..., Any]
+    builder: type[tfds.core.GeneratorBasedBuilder]
+    config: str | None = None
+
+    def copies(self, data_dir: Path | None = None) -> list[Path]:
+        """The folders of its prepared copies, none where it is not prepared."""
+        return sorted((root_of(data_dir) / self.builder.name).glob(f"{self.config or '**'}/{self.builder.VERSION}"))
 
 
 @contextlib.contextmanager

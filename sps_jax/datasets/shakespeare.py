@@ -12,10 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sps_jax.datasets.prepare import check_sha256, described, locate, prepared, records, unix_text
-from sps_jax.datasets.sources import SOURCES
+from sps_jax.datasets.prepare import Source, check_sha256, described, locate, prepared, records, unix_text
 
-_SOURCE = SOURCES["shakespeare"]
+SOURCE = Source(
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+    ("input.txt",),
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    "public domain",
+    1.1,
+)
 
 
 class Shakespeare(NamedTuple):
@@ -40,7 +45,7 @@ def shakespeare(
 
     Raises FileNotFoundError where the file is nowhere to be had; ValueError where it is damaged.
     """
-    builder = prepared(SpsShakespeare, _SOURCE, manual_dir=manual_dir, data_dir=data_dir)
+    builder = prepared(SpsShakespeare, SOURCE, manual_dir=manual_dir, data_dir=data_dir)
     roles = records(builder, "train", "client")
     texts = [np.array(role["text"], np.int32) for role in roles]  # copies of read-only bytes, wide enough for indices
     symbols = np.unique(np.concatenate(texts))
@@ -65,15 +70,15 @@ class SpsShakespeare(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
     name = "sps_shakespeare"
     VERSION = tfds.core.Version("1.0.0")
     url_infos = None  # digests are checked here; TFDS's own table needs importlib_resources, which it does not declare
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {_SOURCE.files[0]} from {_SOURCE.url} into this folder."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {SOURCE.files[0]} from {SOURCE.url} into this folder."
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return described(self, _SOURCE, client=((), np.int32), role=((None,), np.uint8), text=((None,), np.uint8))
+        return described(self, SOURCE, client=((), np.int32), role=((None,), np.uint8), text=((None,), np.uint8))
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        path = locate(_SOURCE, dl_manager, self.name)
+        path = locate(SOURCE, dl_manager, self.name)
         content = unix_text(path.read_bytes())
-        check_sha256(content, _SOURCE, path)
+        check_sha256(content, SOURCE, path)
         return {"train": self._generate_examples(by_role(content.decode("ascii")))}
 
     def _generate_examples(self, texts: dict[str, str]) -> Iterator[tuple[int, dict[str, Any]]]:

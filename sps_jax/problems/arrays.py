@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sps_jax.datasets.containers import as_list, as_numbers
-from sps_jax.errors import described, is_missing, real, single_number, whole_number
+from sps_jax.datasets.partition import natural
+from sps_jax.errors import is_missing, real, single_number, whole_number
+from sps_jax.models import Model, linear
 from sps_jax.problem import Problem
-
-if TYPE_CHECKING:
-    from sps_jax.models import Model
-
-Parts = list[np.ndarray]
+from sps_jax.problems.dealing import Parts, set_apart
+from sps_jax.problems.losses import loss_named
+from sps_jax.problems.supervised import held_in, linear_problem, network_problem
 
 
 def from_arrays(
@@ -71,10 +71,6 @@ def from_arrays(
       ValueError: for lengths that differ, numbers that are not finite, missing ids, labels out of range, a model or a
         loss of another shape or precision, and choices out of their ranges.
     """
-    # with flax and the readers of data sets, which `import sps_jax` does not wait for
-    from sps_jax.models import linear
-    from sps_jax.problems.supervised import held_in, linear_problem, network_problem
-
     held, parts = held_in(precision), by_client(client_ids)
     pairs = [examples("", x, y, held)]
     if len(pairs[0][0]) != sum(map(len, parts)):
@@ -124,8 +120,6 @@ def by_client(client_ids: Iterable[Hashable]) -> Parts:
     Raises:
       ValueError: for no ids, ids that are not hashable, or missing (None, NaN).
     """
-    from sps_jax.datasets.partition import natural
-
     ids = as_list("client_ids", client_ids)
     seen: dict[Hashable, int] = {}
     try:
@@ -155,14 +149,12 @@ def examples(
     return x, y
 
 
-def network_of(model: Any, shape: tuple[int, ...], dtype: str) -> "Model":
+def network_of(model: Any, shape: tuple[int, ...], dtype: str) -> Model:
     """``model`` as a pair of functions; a module is initialised with an example of that shape and dtype.
 
     Raises:
       ValueError: for what is neither a pair of functions nor an instance of a flax.linen module.
     """
-    from sps_jax.models import Model
-
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         return Model(*model)
     if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("init", "apply")):
@@ -171,14 +163,12 @@ def network_of(model: Any, shape: tuple[int, ...], dtype: str) -> "Model":
 
 
 @cache
-def _network_of_module(module: Any, shape: tuple[int, ...], dtype: str) -> "Model":
+def _network_of_module(module: Any, shape: tuple[int, ...], dtype: str) -> Model:
     """Equal arguments give the same object, so that a compiled program is found again."""
-    from sps_jax.models import Model
-
     return Model(lambda key: module.init(key, jnp.zeros((1, *shape), dtype)), module.apply)
 
 
-def outputs_of(network: "Model", x: np.ndarray, held: str) -> jax.ShapeDtypeStruct:
+def outputs_of(network: Model, x: np.ndarray, held: str) -> jax.ShapeDtypeStruct:
     """What the network makes of two examples.
 
     Raises:
@@ -214,8 +204,6 @@ def targets(y: np.ndarray, loss: Any, answers: jax.ShapeDtypeStruct, held: str) 
 
 def refuse_other_losses(loss: Any, answers: jax.ShapeDtypeStruct, y: np.ndarray) -> None:
     """Raise a ``ValueError`` unless the loss of two examples is two numbers."""
-    from sps_jax.problems.losses import loss_named
-
     of = loss_named(loss).of
     if loss == "softmax" and answers.shape[:-1] != (2, *y.shape[1:]):
         raise ValueError(f"softmax takes outputs (*y.shape, classes), not {answers.shape} for y {(2, *y.shape[1:])}")
@@ -224,21 +212,3 @@ def refuse_other_losses(loss: Any, answers: jax.ShapeDtypeStruct, y: np.ndarray)
     found = jax.eval_shape(of, answers, jax.ShapeDtypeStruct((2, *y.shape[1:]), y.dtype))
     if getattr(found, "shape", None) != (2,):
         raise ValueError(f"loss must return one number an example, (2,) for two of them, not {found}")
-
-
-def set_apart(name: str, parts: Parts, fraction: Any, seed: int) -> tuple[Parts, np.ndarray]:
-    """The rows of each client that it keeps, and those of all clients that are set apart.
-
-    Raises:
-      ValueError: for a fraction outside (0, 1), or one that is less than an example of every client.
-    """
-    from sps_jax.datasets.partition import split
-
-    share = real(fraction)
-    if share is None or not 0 < share < 1:
-        raise ValueError(f"{name} must be a fraction in (0, 1), not {described(fraction)}")
-    kept, apart = split(parts, share, seed)
-    rows = np.concatenate(apart)
-    if not len(rows):
-        raise ValueError(f"a {name} part of {share:g} is less than one example of every client")
-    return kept, rows

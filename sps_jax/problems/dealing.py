@@ -6,32 +6,30 @@ from typing import Any
 import numpy as np
 
 from sps_jax.datasets import partition
-from sps_jax.errors import unknown
+from sps_jax.errors import described, real, unknown
+from sps_jax.problems.shared import Split
 
 PARTITIONS = ("natural", "iid", "dirichlet", "by_label", "by_size")
 
 Parts = Sequence[np.ndarray]
 
 
+def fifth_held_out(examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows to train on, in random order, and a fifth of all, rounded down, that is held out."""
+    order = np.random.default_rng(seed).permutation(examples)
+    return order[examples // 5 :], order[: examples // 5]
+
+
 def hold_out_and_deal(
-    own: Parts,
-    how: str,
-    clients: int,
-    *,
-    labels: np.ndarray,
-    natural: str,
-    dirichlet_alpha: float,
-    validation: float,
-    seed: int,
+    split: Split, labels: np.ndarray, own: Parts, called: str
 ) -> tuple[np.ndarray, np.ndarray, Parts, np.ndarray | None]:
-    """A tenth of the rows of each natural client, drawn with ``seed``, held out, and the others dealt.
+    """A tenth of the rows of each natural client, drawn with ``data_seed``, held out, and the others dealt.
 
     Args:
-      own: for each natural client its rows.
-      how, clients, dirichlet_alpha, validation, seed: as for :func:`deal`; ``"natural"`` takes the first ``clients``
-        of them.
+      split: as for :func:`deal`; ``"natural"`` takes the first ``clients`` of the natural ones.
       labels: of all rows.
-      natural: what natural clients are, for the message.
+      own: for each natural client its rows.
+      called: what natural clients are, for the message.
 
     Returns:
       The rows to train on, the rows held out, and of the former what :func:`deal` returns.
@@ -39,31 +37,30 @@ def hold_out_and_deal(
     Raises:
       ValueError: as :func:`deal`.
     """
-    if how == "natural":
-        if not 1 <= clients <= len(own):
-            raise ValueError(f"clients must be between 1 and {len(own)}, the {natural}, not {clients}")
-        own = own[:clients]
-    train, test = partition.split(own, 0.1, seed)
-    rows, groups = np.concatenate(train), np.repeat(np.arange(len(train)), [len(part) for part in train])
-    choices: dict[str, Any] = {"dirichlet_alpha": dirichlet_alpha, "validation": validation, "seed": seed}
-    parts, apart = deal(how, clients, labels=labels[rows], groups=groups, **choices)
-    return rows, np.concatenate(test), parts, apart
+    if split["partition"] == "natural":
+        own = _first(own, split["clients"], called)
+    train, test = partition.split(own, 0.1, split["data_seed"])
+    rows = np.concatenate(train)
+    return rows, np.concatenate(test), *deal(split, labels[rows], consecutive([len(part) for part in train]))
 
 
-def deal(
-    how: str,
-    clients: int,
-    *,
-    labels: np.ndarray,
-    groups: np.ndarray | None = None,
-    dirichlet_alpha: float = 0.5,
-    validation: float = 0.0,
-    seed: int = 0,
-) -> tuple[Parts, np.ndarray | None]:
-    """Rows dealt to ``clients`` by the partition ``how``, see :mod:`sps_jax.datasets.partition`.
+def consecutive(sizes: Sequence[int]) -> Parts:
+    """The rows of clients that have so many each, one after another.
+
+    >>> [part.tolist() for part in consecutive([2, 1])]
+    [[0, 1], [2]]
+    """
+    return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+
+
+def deal(split: Split, labels: np.ndarray, own: Parts | None = None) -> tuple[Parts, np.ndarray | None]:
+    """Rows dealt to ``clients`` by the ``partition``, see :mod:`sps_jax.datasets.partition`.
 
     Args:
-      validation: the fraction of each client's rows, drawn with ``seed``, that is then kept apart.
+      split: all options of :class:`Split`; ``validation`` is the fraction of each client's rows, drawn with
+        ``data_seed``, that is then kept apart.
+      labels: (N,) of the rows.
+      own: for each natural client its rows; None where there is none.
 
     Returns:
       The rows of each client, and those that are kept apart, None where that is nothing.
@@ -72,36 +69,44 @@ def deal(
       ValueError: for an unknown partition, one that the data cannot have, more clients than there are, or a fraction
         out of [0, 1) or less than one row of every client.
     """
-    if not 0 <= validation < 1:
-        raise ValueError(f"validation must be in [0, 1), not {validation:g}")
-    parts = _parts(how, clients, labels, groups, dirichlet_alpha, seed)
-    if validation == 0:
+    parts = _parts(split, labels, own)
+    if split["validation"] == 0:
         return parts, None
-    parts, apart = partition.split(parts, validation, seed)
+    return set_apart("validation", parts, split["validation"], split["data_seed"])
+
+
+def set_apart(name: str, parts: Parts, fraction: Any, seed: int) -> tuple[Parts, np.ndarray]:
+    """The rows of each client that it keeps, and those of all clients that are set apart.
+
+    Raises:
+      ValueError: for a fraction outside (0, 1), or one that is less than an example of every client.
+    """
+    share = real(fraction)
+    if share is None or not 0 < share < 1:
+        raise ValueError(f"{name} must be a fraction in (0, 1), not {described(fraction)}")
+    kept, apart = partition.split(parts, share, seed)
     rows = np.concatenate(apart)
     if not len(rows):
-        raise ValueError(f"a validation part of {validation:g} is less than one example of every client")
-    return parts, rows
+        raise ValueError(f"a {name} part of {share:g} is less than one example of every client")
+    return kept, rows
 
 
-def _parts(
-    how: str, clients: int, labels: np.ndarray, groups: np.ndarray | None, dirichlet_alpha: float, seed: int
-) -> Parts:
+def _parts(split: Split, labels: np.ndarray, own: Parts | None) -> Parts:
+    how, clients, seed = split["partition"], split["clients"], split["data_seed"]
     if how not in PARTITIONS:
         raise unknown("partition", how, PARTITIONS)
-    if how in ("natural", "by_size"):
-        if groups is None:
-            raise ValueError(
-                f"these data have no natural clients, so no partition {how!r}; try iid, dirichlet or by_label"
-            )
-        if how == "by_size":
-            return partition.by_size(groups, clients)
-        parts = partition.natural(groups)
-        if not 1 <= clients <= len(parts):
-            raise ValueError(f"clients must be between 1 and the data's {len(parts)} natural clients, not {clients}")
-        return parts[:clients]
     if how == "iid":
         return partition.iid(len(labels), clients, seed)
     if how == "by_label":
         return partition.by_label(labels, clients)
-    return partition.dirichlet(labels, clients, dirichlet_alpha, seed)
+    if how == "dirichlet":
+        return partition.dirichlet(labels, clients, split["dirichlet_alpha"], seed)
+    if own is None:
+        raise ValueError(f"these data have no natural clients, so no partition {how!r}; try iid, dirichlet or by_label")
+    return partition.united(own, clients) if how == "by_size" else _first(own, clients, "natural clients of the data")
+
+
+def _first(own: Parts, clients: int, called: str) -> Parts:
+    if not 1 <= clients <= len(own):
+        raise ValueError(f"clients must be between 1 and {len(own)}, the {called}, not {clients}")
+    return own[:clients]

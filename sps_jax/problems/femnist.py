@@ -1,5 +1,7 @@
 """FEMNIST, handwriting by writer."""
 
+from typing import Unpack
+
 import numpy as np
 
 from sps_jax import datasets
@@ -7,27 +9,15 @@ from sps_jax.datasets.partition import natural
 from sps_jax.errors import unknown
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import hold_out_and_deal
-from sps_jax.problems.supervised import linear_problem
+from sps_jax.problems.shared import SplitOfFile, with_shared
+from sps_jax.problems.supervised import linear_problem, objective
 
 CLASSES = {"digits": 10, "all": 62}
 MIN_IMAGES = 10
 
 
-def femnist(
-    *,
-    classes: str = "digits",
-    clients: int = 100,
-    partition: str = "natural",
-    dirichlet_alpha: float = 0.3,
-    batch_size: int | None = None,
-    weights: str = "equal",
-    ridge: float = 0.0,
-    validation: float = 0.0,
-    data_seed: int = 0,
-    precision: str = "float32",
-    manual_dir: str | None = None,
-    data_dir: str | None = None,
-) -> Problem:
+@with_shared(clients=100, partition="natural")
+def femnist(*, classes: str = "digits", ridge: float = 0.0, **split: Unpack[SplitOfFile]) -> Problem:
     """Softmax regression on FEMNIST (LEAF, arXiv 1812.01097), 28 x 28 pixels scaled to [0, 1] with ink = 1.
 
     The writers with at least 10 images of the classes, in the file's order, the first ``clients`` of them; a tenth of
@@ -37,31 +27,15 @@ def femnist(
       classes: digits (10) or all (62).
       clients: n, writers, or clients that their images are dealt to.
       partition: natural (a client is a writer), iid, dirichlet, by_label, or by_size (whole writers).
-      dirichlet_alpha: heterogeneity of the dirichlet partition.
-      batch_size: examples of a local gradient, None for all.
-      weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
-        to their numbers of examples.
       ridge: weight of the ridge term.
-      validation: fraction of each client's training examples that is kept apart, for choosing hyperparameters.
-      data_seed: of the test part and of the partition.
-      precision: float32 or float64.
       manual_dir: folder with the parquet file of flwrlabs/femnist, put there by hand.
-      data_dir: where prepared data are kept.
     """
     if classes not in CLASSES:
         raise unknown("classes", classes, CLASSES)
-    images, labels, writers = datasets.femnist(manual_dir=manual_dir, data_dir=data_dir)
+    images, labels, writers = datasets.femnist(manual_dir=split["manual_dir"], data_dir=split["data_dir"])
     own = by_writer(labels, writers, CLASSES[classes])
-    rows, held, parts, apart = hold_out_and_deal(
-        own,
-        partition,
-        clients,
-        labels=labels,
-        natural=f"writers of at least {MIN_IMAGES} images",
-        dirichlet_alpha=dirichlet_alpha,
-        validation=validation,
-        seed=data_seed,
-    )
+    called = f"writers of at least {MIN_IMAGES} images"
+    rows, held, parts, apart = hold_out_and_deal(split, labels, own, called)
 
     def pixels(rows: np.ndarray) -> np.ndarray:
         return 1 - images[rows].reshape(len(rows), -1) / np.float32(255)
@@ -72,11 +46,7 @@ def femnist(
         (pixels(held), labels[held]),
         parts,
         outputs=CLASSES[classes],
-        ridge=ridge,
-        batch_size=batch_size,
-        weights=weights,
-        validation=apart,
-        precision=precision,
+        **objective(split, apart, ridge),
     )
 
 

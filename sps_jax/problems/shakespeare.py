@@ -1,5 +1,7 @@
 """Shakespeare by speaking role: predicting the next character."""
 
+from typing import Unpack
+
 import numpy as np
 
 from sps_jax import datasets
@@ -7,29 +9,22 @@ from sps_jax.datasets.shakespeare import windows
 from sps_jax.errors import unknown
 from sps_jax.models import lstm, transformer
 from sps_jax.problem import Problem
-from sps_jax.problems.dealing import hold_out_and_deal
-from sps_jax.problems.supervised import held_in, network_problem
+from sps_jax.problems.dealing import consecutive, hold_out_and_deal
+from sps_jax.problems.shared import SplitOfFile, with_shared
+from sps_jax.problems.supervised import held_in, network_problem, objective
 
 MODELS = {"lstm": lstm, "transformer": transformer}
 MIN_CHARACTERS = 1_000
 
 
+@with_shared(clients=100, partition="natural", dirichlet_alpha=0.5, batch_size=8)
 def shakespeare(
     *,
     model: str = "lstm",
     width: int | None = None,
     depth: int | None = None,
     length: int = 80,
-    clients: int = 100,
-    partition: str = "natural",
-    dirichlet_alpha: float = 0.5,
-    batch_size: int | None = 8,
-    weights: str = "equal",
-    validation: float = 0.0,
-    data_seed: int = 0,
-    precision: str = "float32",
-    manual_dir: str | None = None,
-    data_dir: str | None = None,
+    **split: Unpack[SplitOfFile],
 ) -> Problem:
     """Next-character prediction on tiny Shakespeare, the roles with at least 1,000 characters, 65 symbols.
 
@@ -43,15 +38,7 @@ def shakespeare(
       length: characters of an example.
       clients: n, the first so many roles, or clients that their examples are dealt to.
       partition: natural (a client is a role), iid, by_size (whole roles), dirichlet or by_label (by first character).
-      dirichlet_alpha: heterogeneity of the dirichlet partition.
-      batch_size: examples of a local gradient, None for all.
-      weights: of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion
-        to their numbers of examples.
-      validation: fraction of each client's training examples that is kept apart, for choosing hyperparameters.
-      data_seed: of the test part and of the partition.
-      precision: float32, float64, or bfloat16 to compute in it with float32 parameters.
       manual_dir: folder with input.txt, put there by hand.
-      data_dir: where prepared data are kept.
     """
     if model not in MODELS:
         raise unknown("model", model, MODELS)
@@ -61,30 +48,19 @@ def shakespeare(
             raise ValueError(f"{name} must be at least 1, not {value}")
     if model == "transformer":
         chosen["length"] = length
-    held_in(precision)
-    raw = datasets.shakespeare(manual_dir=manual_dir, data_dir=data_dir)
+    held_in(split["precision"])
+    raw = datasets.shakespeare(manual_dir=split["manual_dir"], data_dir=split["data_dir"])
     examples = [windows(text, length) for text in raw.texts if len(text) >= MIN_CHARACTERS]
     x, y = (np.concatenate(each) for each in zip(*examples, strict=True))
-    ends = np.cumsum([len(own) for own, _ in examples])
-    rows, held, parts, apart = hold_out_and_deal(
-        np.split(np.arange(len(x)), ends[:-1]),
-        partition,
-        clients,
-        labels=x[:, 0],
-        natural=f"roles of at least {MIN_CHARACTERS} characters",
-        dirichlet_alpha=dirichlet_alpha,
-        validation=validation,
-        seed=data_seed,
-    )
+    own = consecutive([len(windows) for windows, _ in examples])
+    called = f"roles of at least {MIN_CHARACTERS} characters"
+    rows, held, parts, apart = hold_out_and_deal(split, x[:, 0], own, called)
     return network_problem(
         "softmax",
-        MODELS[model](len(raw.vocabulary), dtype=precision, **chosen),
+        MODELS[model](len(raw.vocabulary), dtype=split["precision"], **chosen),
         (x[rows], y[rows]),
         (x[held], y[held]),
         parts,
-        batch_size=batch_size,
-        weights=weights,
-        validation=apart,
-        precision=precision,
         evaluate_batch=64,
+        **objective(split, apart),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,41 @@ from sps_jax.layout import by_client
 from sps_jax.models import Model, linear, storage
 from sps_jax.problem import Problem
 from sps_jax.problems.losses import loss_named, loss_of, metrics_of, of_moments
+from sps_jax.problems.shared import Split, with_shared
 from sps_jax.simulation.stacking import stack_clients
 
 WEIGHTS = ("equal", "size")
 PRECISIONS = ("float32", "float64", "bfloat16")
+
+
+class Objective(TypedDict, total=False):
+    """What f is besides a loss of examples, and what it is computed on and in; see :func:`with_shared`."""
+
+    ridge: Annotated[float, 0.0, "rho of :class:`Problem`."]
+    batch_size: Annotated[int | None, None, "examples of a local gradient, None for all."]
+    weights: Annotated[str, "equal", "of the clients, equal or size, in proportion to their numbers of examples."]
+    validation: Annotated[np.ndarray | None, None, "rows of ``train``, of no client, for choosing hyperparameters."]
+    precision: Annotated[str, "float32", "of ``PRECISIONS``."]
+
+
+class Evaluated(Objective, total=False):
+    """And how batches are drawn and the whole is evaluated."""
+
+    in_order: Annotated[bool, False, "see :class:`Problem`."]
+    augment: Annotated[Callable[..., tuple[jax.Array, ...]] | None, None, "see :class:`Problem`."]
+    evaluate_batch: Annotated[int | None, None, "see :class:`Problem`."]
+    evaluate_examples: Annotated[int | None, None, "see :class:`Problem`."]
+
+
+def objective(split: Split, apart: np.ndarray | None, ridge: float = 0.0) -> Objective:
+    """The objective of a problem's options, and the rows that :func:`sps_jax.problems.dealing.deal` keeps apart."""
+    return Objective(
+        ridge=ridge,
+        batch_size=split["batch_size"],
+        weights=split["weights"],
+        validation=apart,
+        precision=split["precision"],
+    )
 
 
 def smoothness(x: np.ndarray, parts: Sequence[np.ndarray], curvature: float, ridge: float, bias: bool) -> np.ndarray:
@@ -44,6 +75,7 @@ def moments(x: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray], precision
     return tuple(np.stack(s).astype(precision)[:, None] for s in sums)
 
 
+@with_shared()
 def linear_problem(
     loss: str,
     train: tuple[np.ndarray, np.ndarray],
@@ -52,11 +84,7 @@ def linear_problem(
     *,
     outputs: int = 1,
     bias: bool = True,
-    ridge: float = 0.0,
-    batch_size: int | None = None,
-    weights: str = "equal",
-    validation: np.ndarray | None = None,
-    precision: str = "float32",
+    **options: Unpack[Objective],
 ) -> Problem:
     """A linear model on data dealt to clients, with the constants theory asks for.
 
@@ -68,12 +96,12 @@ def linear_problem(
       outputs: of the model; the number of classes for ``"softmax"``.
       bias: whether the model has one.
       ridge: rho of :class:`Problem`, its mu too.
-      batch_size, weights, validation, precision: as for :func:`network_problem`.
 
     Raises:
       ValueError: for a batch size below one, a negative ridge, an unknown loss, weights or precision, no feature,
         numbers that are not finite, or labels that are none of the classes.
     """
+    precision, ridge = options["precision"], options["ridge"]
     dtype, named = held_in(precision), loss_named(loss)
     if train[0].ndim != 2 or train[0].shape[1] < 1:
         raise ValueError(f"a linear model needs examples (N, d) of at least one feature, not {train[0].shape}")
@@ -83,7 +111,7 @@ def linear_problem(
     cast = lambda x, y: (x.astype(dtype), y.astype(labels))  # noqa: E731
     model = linear(train[0].shape[1], outputs, bias=bias, dtype=precision)
     few = train[0].shape[1] <= max(map(len, parts), default=0)  # numbers an example, so that moments are the smaller
-    summed = loss == "squares" and not bias and batch_size is None and precision != "bfloat16" and few
+    summed = loss == "squares" and not bias and options["batch_size"] is None and precision != "bfloat16" and few
     problem = network_problem(
         loss,
         model,
@@ -91,11 +119,7 @@ def linear_problem(
         None if test is None else cast(*test),
         parts,
         stacked=(lambda own: moments(*train, own, dtype)) if summed else None,
-        ridge=ridge,
-        batch_size=batch_size,
-        weights=weights,
-        validation=validation,
-        precision=precision,
+        **options,
     )
     return replace(
         problem,
@@ -114,6 +138,7 @@ def _check_examples(loss: str, x: np.ndarray, y: np.ndarray, outputs: int) -> No
         raise ValueError(f"labels must be 0 to {classes - 1}, whole; there are some from {y.min()} to {y.max()}")
 
 
+@with_shared()
 def network_problem(
     loss: str | Callable[[jax.Array, jax.Array], jax.Array],
     model: Model,
@@ -122,12 +147,7 @@ def network_problem(
     parts: Sequence[np.ndarray],
     *,
     stacked: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]] | None = None,
-    ridge: float = 0.0,
-    batch_size: int | None,
-    weights: str = "equal",
-    validation: np.ndarray | None = None,
-    precision: str = "float32",
-    **evaluation: Any,
+    **options: Unpack[Evaluated],
 ) -> Problem:
     """Any network on data dealt to clients; nothing is known of its smoothness.
 
@@ -138,17 +158,12 @@ def network_problem(
       test: the same of examples no client has, or None.
       parts: for each client the rows of ``train`` that are its own.
       stacked: parts of some clients -> their ``data``, one example each, where that is other than these rows.
-      ridge: rho of :class:`Problem`.
-      batch_size: examples of a local gradient, None for all.
-      weights: of the clients, ``"equal"`` or ``"size"``, in proportion to their numbers of examples.
-      validation: rows of ``train``, of no client, that are kept apart for choosing hyperparameters: see
-        :func:`sps_jax.problems.dealing.deal`.
-      precision: of ``PRECISIONS``.
-      evaluation: ``augment``, ``evaluate_batch``, ``evaluate_examples`` of :class:`Problem`.
 
     Raises:
       ValueError: for a batch size below one, a negative ridge, an unknown loss, weights or precision.
     """
+    ridge, weights, validation = options["ridge"], options["weights"], options["validation"]
+    batch_size, precision = options["batch_size"], options["precision"]
     if not 0 <= ridge < np.inf:
         raise ValueError(f"ridge must be finite and not negative, not {ridge:g}")
     if weights not in WEIGHTS:
@@ -170,7 +185,10 @@ def network_problem(
         loss=loss_of(model, loss),
         metrics=metrics_of(model, loss),
         batch_size=batch_size,
-        **evaluation,
+        in_order=options["in_order"],
+        augment=options["augment"],
+        evaluate_batch=options["evaluate_batch"],
+        evaluate_examples=options["evaluate_examples"],
     )
 
 

@@ -1,5 +1,7 @@
 """Logistic regression on made-up clients, as many as one likes."""
 
+from typing import Unpack
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -7,23 +9,22 @@ from sps_jax.layout import by_client
 from sps_jax.models import linear
 from sps_jax.problem import Problem
 from sps_jax.problems.losses import LOSSES, loss_of, metrics_of
+from sps_jax.problems.shared import Drawn, with_shared
 from sps_jax.problems.supervised import held_in
 
 BLOCK = 10_000
 """Clients that are drawn at once, from a seed of their own."""
 
 
+@with_shared(clients=100)
 def synthetic_logistic(
     *,
-    clients: int = 100,
     examples: int = 10,
     features: int = 40,
     heterogeneity: float = 0.2,
     informative: float = 0.1,
     ridge: float = 1e-3,
-    batch_size: int | None = None,
-    data_seed: int = 0,
-    precision: str = "float32",
+    **shared: Unpack[Drawn],
 ) -> Problem:
     r"""Binary logistic regression on made-up clients, up to millions.
 
@@ -33,22 +34,17 @@ def synthetic_logistic(
     smoothness it tells is a bound: :math:`L_i \le 1/4 + \rho`.
 
     Args:
-      clients: n.
       examples: of each client.
       features: d.
       heterogeneity: delta >= 0; 0 makes all clients alike.
       informative: fraction of the features on which w is not zero, in (0, 1].
       ridge: rho >= 0.
-      batch_size: examples of a local gradient, None for all.
       data_seed: of all that is drawn.
-      precision: float32, float64, or bfloat16 to compute in it with float32 parameters.
     """
-    for name, value in (
-        ("clients", clients),
-        ("examples", examples),
-        ("features", features),
-        ("batch_size", batch_size),
-    ):
+    clients, batch_size = shared["clients"], shared["batch_size"]
+    data_seed, precision = shared["data_seed"], shared["precision"]
+    counted = {"clients": clients, "examples": examples, "features": features, "batch_size": batch_size}
+    for name, value in counted.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
     for name, weight in (("heterogeneity", heterogeneity), ("ridge", ridge)):

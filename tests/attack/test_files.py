@@ -306,9 +306,8 @@ def stage(tmp_path, monkeypatch):
         servers.append((server, thread))
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         url = f"http://127.0.0.1:{server.server_port}/"
-        for name in ("mushrooms", "femnist"):
-            monkeypatch.setitem(datasets.SOURCES, name, datasets.SOURCES[name]._replace(url=url + name))
-        monkeypatch.setattr(femnist, "_SOURCE", datasets.SOURCES["femnist"])
+        monkeypatch.setitem(libsvm.SOURCES, "mushrooms", libsvm.SOURCES["mushrooms"]._replace(url=url + "mushrooms"))
+        monkeypatch.setattr(femnist, "SOURCE", femnist.SOURCE._replace(url=url + "femnist"))
         return asked
 
     yield begin

@@ -60,8 +60,8 @@ def test_truncated_archive(originals, tmp_path):
     with pytest.raises(ValueError, match="truncated or corrupted") as caught:
         datasets.blog_feedback(manual_dir=tmp_path, data_dir=tmp_path / "out")
     said = str(caught.value)
-    assert str(tmp_path / FILE) in said and datasets.SOURCES["blog_feedback"].url in said
-    assert datasets.SOURCES["blog_feedback"].sha256 in said  # the expected digest; the one found precedes it
+    assert str(tmp_path / FILE) in said and datasets.SETS["blog_feedback"].source.url in said
+    assert datasets.SETS["blog_feedback"].source.sha256 in said  # the expected digest; the one found precedes it
     assert (tmp_path / FILE).exists()  # a file of the user's is left alone
     assert not list((tmp_path / "out").rglob("dataset_info.json"))
 

@@ -63,7 +63,7 @@ def test_wrong_batches(batches, tmp_path, change, message):
     write(tmp_path / FILE, change(batches))
     with pytest.raises(ValueError, match=message) as caught:
         datasets.cifar10(manual_dir=tmp_path, data_dir=tmp_path / "out")
-    assert str(tmp_path / FILE) in str(caught.value) and datasets.SOURCES["cifar10"].url in str(caught.value)
+    assert str(tmp_path / FILE) in str(caught.value) and datasets.SETS["cifar10"].source.url in str(caught.value)
     assert (tmp_path / FILE).exists()  # a file of the user's is left alone
     assert not list((tmp_path / "out").rglob("dataset_info.json"))
 

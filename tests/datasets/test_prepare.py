@@ -19,6 +19,8 @@ from tensorflow_datasets.core.utils import tqdm_utils
 
 from sps_jax import datasets
 
+libsvm = importlib.import_module("sps_jax.datasets.libsvm")  # a function has its name in the package
+
 LOADERS = {
     "femnist": datasets.femnist,
     "blog_feedback": datasets.blog_feedback,
@@ -56,8 +58,8 @@ def mirror(tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        source = datasets.SOURCES["mushrooms"]._replace(url=f"http://127.0.0.1:{server.server_port}/mushrooms")
-        monkeypatch.setitem(datasets.SOURCES, "mushrooms", source)
+        source = datasets.SETS["mushrooms"].source._replace(url=f"http://127.0.0.1:{server.server_port}/mushrooms")
+        monkeypatch.setitem(libsvm.SOURCES, "mushrooms", source)
         yield folder, server
         server.shutdown()
         thread.join()
@@ -74,7 +76,7 @@ def test_offline_without_the_file(name, tmp_path, unreachable):
     with pytest.raises(FileNotFoundError, match="--manual-dir DIR") as caught:
         LOADERS[name](data_dir=tmp_path)
     assert time.monotonic() - began < 10
-    source = datasets.SOURCES[name]
+    source = datasets.SETS[name].source
     assert source.url in str(caught.value) and source.files[0] in str(caught.value)
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
     assert not list(tmp_path.rglob("dataset_info.json"))
@@ -88,7 +90,7 @@ def test_manual_dir_without_the_file(name, exists, tmp_path, unreachable):
         folder.mkdir()
     with pytest.raises(FileNotFoundError, match="has none of" if exists else "is no folder") as caught:
         LOADERS[name](manual_dir=folder, data_dir=tmp_path)
-    assert str(folder) in str(caught.value) and datasets.SOURCES[name].url in str(caught.value)
+    assert str(folder) in str(caught.value) and datasets.SETS[name].source.url in str(caught.value)
 
 
 def test_download(mirror, mushrooms, tmp_path):
