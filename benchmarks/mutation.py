@@ -4,10 +4,15 @@
     python benchmarks/mutation.py --sample 60 --seed 0 --out benchmarks/results/mutation/mutants.jsonl
 
 A mutant is a copy of the package with one change by an operator of cosmic-ray: another arithmetic or comparison, a
-number one more or less, a condition negated, a decorator gone. It is judged by the tests that should see it (``TESTS``,
-the cheapest first, one process each), and survives where all pass. Sites are drawn evenly, and one change of each.
-Left out is what no test need notice: annotations, docstrings, what is no Python, bit operations for arithmetic and
-``is`` for ``==``, which fail by their type. Started again with the same ``--out`` it goes on where it was.
+number one more or less, a condition negated, a decorator gone. It is judged by the tests that should see it
+(``mutation_tests.py``, the cheapest first, one process each), and survives where all pass. Sites are drawn evenly, and
+one change of each. Left out is what no test need notice: annotations, docstrings, what is no Python, bit operations for
+arithmetic and ``is`` for ``==``, which fail by their type. Started again with the same ``--out`` it goes on where it
+was.
+
+    python benchmarks/mutation.py --named --out benchmarks/results/mutation/named.jsonl
+
+judges the mutants of ``named_mutants.py`` instead, by ``tests/algorithms/test_identities.py`` alone.
 """
 
 import argparse
@@ -31,54 +36,11 @@ from typing import Any, NamedTuple
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
+from mutation_tests import IDENTITIES, TESTS
+from named_mutants import NAMED
 
 REPOSITORY = Path(__file__).parents[1]
-METHODS = "tests/algorithms/test_reference.py"
-CONTRACT = "tests/algorithms/test_contract.py"
-SPARSIFY = ["tests/test_sparsify.py"]
-SPARSIFIERS = ["tests/test_sparsifiers.py", *SPARSIFY]
-
-
-def of_method(names: str, *more: str) -> list[str]:
-    """The NumPy twins of some methods, then what else is of them, then what is of all."""
-    return [f"{METHODS} -k {names}", *more, f"{CONTRACT} -k another_model_or_unequal_or_defaults"]
-
-
-TESTS: dict[str, list[str]] = {
-    "compression/bits": ["tests/test_communication.py", "tests/test_sparsifiers.py"],
-    "compression/quantize": ["tests/algorithms/test_compression.py"],
-    "compression/threshold": SPARSIFY,
-    "compression/straight_through": SPARSIFY,
-    "compression/sparsifier": SPARSIFIERS,
-    "compression/structures": SPARSIFIERS,
-    "compression/scopes": [*SPARSIFY, "tests/test_deep.py -k first_and_last", "tests/test_sparsifiers.py"],
-    "compression/criteria": SPARSIFIERS,
-    "algorithms/base": [f"{CONTRACT} -k clipping_or_momentum_or_unequal", f"{CONTRACT} -k scaffold"],
-    "algorithms/pruning": of_method("pruning_or_sparse", f"{CONTRACT} -k nonzeros", "tests/test_sparsifiers.py"),
-    "algorithms/ramped": ["tests/test_sparsifiers.py"],
-    "algorithms/gd": of_method("gd"),
-    "algorithms/fedavg": of_method("fedavg"),
-    "algorithms/fedavg_pruning": of_method("fedavg_"),
-    "algorithms/fedprox": of_method("fedprox", "tests/algorithms/test_theory.py -k fedprox"),
-    "algorithms/scaffold": of_method("scaffold", f"{CONTRACT} -k scaffold", "tests/test_cohort.py"),
-    "algorithms/proxskip": of_method("proxskip"),
-    "algorithms/sparse_proxskip": of_method("sparse_proxskip_or_server_pruning"),
-    "algorithms/randprox_l1": of_method("randprox_l1", "tests/algorithms/test_theory.py -k lasso"),
-    "algorithms/randprox_server": of_method("randprox_server", "tests/algorithms/test_theory.py -k lasso"),
-    "algorithms/fednova": of_method("fednova", "tests/algorithms/test_theory.py -k fednova"),
-    "algorithms/feddyn": of_method("feddyn", "tests/test_cohort.py -k feddyn"),
-    "algorithms/fedcomloc": of_method("fedcomloc", "tests/algorithms/test_compression.py"),
-    "algorithms/compressed_scaffnew": of_method(
-        "scaffnew_or_tamuna", "tests/algorithms/test_compression.py", "tests/test_cohort.py -k tamuna"
-    ),
-    "algorithms/tamuna": of_method("tamuna"),
-    "algorithms/feddst": of_method("feddst", "tests/algorithms/test_feddst.py", f"{CONTRACT} -k feddst"),
-}
-"""For each module the tests that judge its mutants, in order; ``-k a_or_b`` stands for ``-k "a or b"``."""
-
 ARITHMETIC, BITS = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}, {"RShift", "LShift", "Bit"}
-
-
 SIGNS = {"parameters", "typedargslist", "dictorsetmaker"}
 """Where a star is no operator."""
 
@@ -151,23 +113,45 @@ def drawn(sample: int, seed: int) -> list[Mutant]:
     return [generator.choice(some) for _, some in generator.sample(places, min(sample, len(places)))]
 
 
-def judged(mutant: Mutant, folder: Path, limit: int) -> dict[str, Any]:
+class Trial(NamedTuple):
+    """A mutant to be judged: what names it in the records, the module, its text with the change, and the tests."""
+
+    named: dict[str, Any]
+    module: str
+    changed: str
+    tests: list[str]
+
+
+def trials(options: argparse.Namespace) -> list[Trial]:
+    """What is asked for: the named mutants, or a sample."""
+    if options.named:
+        return [Trial(one._asdict(), one.module, one.applied(source(one.module)), [IDENTITIES]) for one in NAMED]
+    return [
+        Trial(one._asdict(), one.module, mutated(one), TESTS[one.module]) for one in drawn(options.sample, options.seed)
+    ]
+
+
+def mutated(mutant: Mutant) -> str:
+    """The text of its module with the change."""
+    return mutate_code(source(mutant.module), get_operator(mutant.operator)(), mutant.occurrence)
+
+
+def judged(trial: Trial, folder: Path, limit: int) -> dict[str, Any]:
     """What became of a mutant in ``folder``, a copy of the repository: which tests failed on it."""
-    path, code = folder / "sps_jax" / f"{mutant.module}.py", source(mutant.module)
-    changed = mutate_code(code, get_operator(mutant.operator)(), mutant.occurrence)
-    lines = difflib.unified_diff(code.splitlines(), changed.splitlines(), n=0, lineterm="")
+    path, code = folder / "sps_jax" / f"{trial.module}.py", source(trial.module)
+    lines = difflib.unified_diff(code.splitlines(), trial.changed.splitlines(), n=0, lineterm="")
     change = [line for line in lines if re.match(r"[-+](?![-+]{2} )", line)]
-    path.write_text(changed, encoding="utf-8")
+    path.write_text(trial.changed, encoding="utf-8")
     began, by, first = time.monotonic(), None, ""
     try:
-        for tests in TESTS[mutant.module]:
+        for tests in trial.tests:
             if first := failure(tests, folder, limit):
                 by = tests
                 break
     finally:
         path.write_text(code, encoding="utf-8")
     outcome = {"killed": by is not None, "by": by, "failure": first, "seconds": round(time.monotonic() - began, 1)}
-    return mutant._asdict() | {"change": change} | outcome
+    return trial.named | {"change": change} | outcome
 
 
 def failure(tests: str, folder: Path, limit: int) -> str:
@@ -193,11 +177,11 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def untouched(folder: Path, limit: int) -> None:
-    """Raise where a test fails on the package as it is."""
-    for tests in sorted({tests for some in TESTS.values() for tests in some}):
-        if first := failure(tests, folder, limit):
-            raise SystemExit(f"{tests} fails without a mutant: {first}")
+def untouched(tests: set[str], folder: Path, limit: int) -> None:
+    """Raise where one of the tests fails on the package as it is."""
+    for some in sorted(tests):
+        if first := failure(some, folder, limit):
+            raise SystemExit(f"{some} fails without a mutant: {first}")
 
 
 def copies() -> Iterator[Path]:
@@ -216,24 +200,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--named", action="store_true", help="the mutants of named_mutants.py instead of a sample")
     parser.add_argument("--limit", type=int, default=240, help="seconds of a core that a process of tests may take")
     parser.add_argument("--check", action="store_true", help="run all tests once without a mutant before")
     parser.add_argument("--again", action="store_true", help="judge survivors that are there already once more")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    kept = [one for one in known if one["killed"] or not options.again]
-    done = {Mutant(**{name: one[name] for name in Mutant._fields}) for one in kept}
+    kept, chosen = [one for one in known if one["killed"] or not options.again], trials(options)
     for folder in copies():
         if options.check:
-            untouched(folder, options.limit)
+            untouched({some for trial in chosen for some in trial.tests}, folder, options.limit)
         options.out.write_text("".join(json.dumps(one) + "\n" for one in kept))
-        for mutant in drawn(options.sample, options.seed):
-            if mutant not in done:
-                kept.append(judged(mutant, folder, options.limit))
+        for trial in chosen:
+            if not any(trial.named.items() <= one.items() for one in kept):
+                kept.append(judged(trial, folder, options.limit))
                 with options.out.open("a") as file:
                     file.write(json.dumps(kept[-1]) + "\n")
-                print(f"{'killed' if kept[-1]['killed'] else 'SURVIVED'} {mutant.module}:{mutant.line}", flush=True)
+                name = trial.named.get("name", f"{trial.module}:{trial.named.get('line')}")
+                print(f"{'killed' if kept[-1]['killed'] else 'SURVIVED'} {name}", flush=True)
     killed = sum(one["killed"] for one in kept)
     print(f"{killed} of {len(kept)} mutants killed, {killed / len(kept):.1%}")
 

@@ -1,15 +1,20 @@
 """Small heterogeneous least squares, and the list of methods the tests go through."""
 
 import inspect
+import itertools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from sps_jax.algorithms import ALGORITHMS
+from sps_jax.algorithms.base import Turn
 from sps_jax.problem import Problem
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.round import one_round, start
 
 FEATURES, OUTPUTS = 5, 3
 METHODS = [(name, {}) for name in ALGORITHMS] + [("fedavg_client_pruning", {"straight_through": False})]
@@ -102,6 +107,24 @@ def least_squares(
     return Quadratic(problem, np.stack(H), np.stack(c))
 
 
+def half_distance(x, a):
+    """||x - a||^2 / 2 of each example."""
+    return jnp.sum((x[None] - a) ** 2, axis=(1, 2)) / 2
+
+
+def unit_quadratics(a: np.ndarray, weights=None) -> Problem:
+    """f_i(x) = ||x - a_i||^2 / 2 of clients a (n, 1, d): grad f_i(x) = x - a_i; x is a matrix, so it is pruned."""
+    return Problem(
+        data=(jnp.asarray(a)[:, None],),
+        counts=jnp.ones(len(a), jnp.int32),
+        test=None,
+        ridge=jnp.zeros(()),
+        weights=weights if weights is None else jnp.asarray(weights),
+        init=lambda key: jnp.zeros(a.shape[1:]),
+        loss=half_distance,
+    )
+
+
 def hyper(name: str, options=None, **values) -> dict:
     """Those of ``values`` that the method takes, and its ``options``."""
     takes = inspect.signature(ALGORITHMS[name]).parameters
@@ -122,3 +145,32 @@ CONTROLLED = [name for name in ALGORITHMS if jax.tree.leaves(variates(name))]
 """Methods with control variates."""
 ZERO_SUM = [name for name in CONTROLLED if ALGORITHMS[name](**hyper(name, **VALUES)).zero_sum]
 """Those that promise that these sum to zero."""
+
+
+def run_rounds(name, problem, first, *, rounds, k, h=None, cohort=None, **values):
+    """The state after some rounds of k local steps from the model ``first`` and the clients' memory ``h``."""
+    key, method = jax.random.key(0), prepare(ALGORITHMS[name], values, np.float64, local_steps=k)
+    algorithm = method.algorithm()
+    state = start(algorithm, problem, key, first)
+    state = state if h is None else state._replace(memory=h)
+    body = lambda state, _: one_round(algorithm, problem, method.schedule, state, key, cohort=cohort)  # noqa: E731
+    return jax.jit(lambda state: lax.scan(body, state, length=rounds)[0])(state)
+
+
+def keys_of_all_ranks(count: int) -> list[jax.Array]:
+    """A key for each permutation of ``count`` clients, of which masks from a common key are made."""
+    found = {}
+    for seed in itertools.count():
+        key = jax.random.key(seed)
+        found.setdefault(tuple(jax.random.permutation(key, count).tolist()), key)
+        if len(found) == np.prod(range(1, count + 1)):
+            return list(found.values())
+
+
+def communicate(algorithm, x, h, key, clients):
+    """b and the control variates after a communication of those of ``clients`` that x (C, ...) and h belong to."""
+    turn = lambda i: Turn(key, key, i, jnp.float64(1), len(x), clients)  # noqa: E731
+    slots = jnp.arange(len(x), dtype=jnp.int32)
+    m = jax.vmap(lambda x, h, i: algorithm.send(x, h, None, None, turn(i)))(x, h, slots)
+    b = algorithm.serve(None, jax.tree.map(lambda m: m.mean(0), m), turn(jnp.int32(-1)))
+    return b, jax.vmap(lambda x, h, m, i: algorithm.receive(x, h, m, b, turn(i)))(x, h, m, slots)

@@ -1,7 +1,6 @@
 r"""Compressed messages: the quantiser, FedComLoc, and masks from a common key."""
 
 import dataclasses
-import itertools
 from functools import partial
 
 import jax
@@ -10,10 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import least_squares, matrix
+from problems import communicate, keys_of_all_ranks, least_squares, matrix
 
 from sps_jax.algorithms import compressed_scaffnew, fedcomloc_com, fedcomloc_global, fedcomloc_local, tamuna
-from sps_jax.algorithms.base import Turn
 from sps_jax.compression.quantize import quantize
 from sps_jax.simulation.method import prepare
 from sps_jax.simulation.simulate import iterate, simulate
@@ -109,25 +107,6 @@ def test_the_quantiser_sets_a_floor():
 # --- masks from the common key -----------------------------------------------------------------------------------
 
 
-def keys_of_all_ranks():
-    """A key for each permutation of the clients."""
-    found = {}
-    for seed in itertools.count():
-        key = jax.random.key(seed)
-        found.setdefault(tuple(jax.random.permutation(key, N).tolist()), key)
-        if len(found) == 24:
-            return list(found.values())
-
-
-def communicate(algorithm, x, h, key):
-    """b and the control variates after a communication of all clients."""
-    turn = lambda i: Turn(key, key, i, jnp.float64(1), N, N)  # noqa: E731
-    clients = jnp.arange(N, dtype=jnp.int32)
-    m = jax.vmap(lambda x, h, i: algorithm.send(x, h, None, None, turn(i)))(x, h, clients)
-    b = algorithm.serve(None, jax.tree.map(lambda m: m.mean(0), m), turn(jnp.int32(-1)))
-    return b, jax.vmap(lambda x, h, m, i: algorithm.receive(x, h, m, b, turn(i)))(x, h, m, clients)
-
-
 def squared(a):
     return float((np.asarray(a) ** 2).sum())
 
@@ -151,7 +130,7 @@ def test_t1_with_masks(make, s):
         return squared(x - x_star) + weight * squared(h - h_star)
 
     algorithm = make(stepsize=gamma, prob=p, owners=s)
-    heads = [communicate(algorithm, jnp.asarray(x), jnp.asarray(h), key) for key in keys_of_all_ranks()]
+    heads = [communicate(algorithm, jnp.asarray(x), jnp.asarray(h), key, N) for key in keys_of_all_ranks(N)]
     for _, h_new in heads:
         assert np.abs(np.asarray(h_new).sum(0)).max() < 1e-12
     left = p * np.mean([psi(np.tile(b, (N, 1)), h_new) for b, h_new in heads]) + (1 - p) * psi(x, h)
