@@ -41,8 +41,8 @@ def pruned(
 
       >>> import sps_jax as sps
       >>> method = pruned(sps.scaffold(stepsize=0.5, prob=0.1), sps.topk, 0.5, server="modified")
-      >>> x, c = jnp.array([[4.0, 2.0]]), jnp.zeros((1, 2))
-      >>> method.start((x, c), c).tolist()  # each client starts from C(b)
+      >>> _, b = method.init(jnp.array([[4.0, 2.0]]))
+      >>> method.start(b, jnp.zeros((1, 2))).tolist()  # each client starts from C(b)
       [[4.0, 0.0]]
     """
     if server not in SERVER:
