@@ -44,7 +44,7 @@ from sps_jax.algorithms import (
     tamuna,
     transformed,
 )
-from sps_jax.compression import CRITERIA, STRUCTURES, Sparsifier, make_topk, straight_through, topk
+from sps_jax.compression import CRITERIA, STRUCTURES, Sparsifier, straight_through, topk
 from sps_jax.compression.bits import ENCODINGS, Code, Count, Size, message_bits, total_bits
 from sps_jax.compression.quantize import quantize
 from sps_jax.layout import Plan, clients_mesh
@@ -102,7 +102,6 @@ __all__ = [
     "gd",
     "grid",
     "iterate",
-    "make_topk",
     "message_bits",
     "placed",
     "prepare",

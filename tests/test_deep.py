@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.compression import make_topk
+from sps_jax.compression import Sparsifier
 from sps_jax.layout import Plan
 from sps_jax.models import lstm, resnet, transformer
 from sps_jax.problems.cifar10 import crop_and_flip
@@ -141,7 +141,7 @@ def test_predicted_memory_counts_activations(network, model):
 @pytest.mark.parametrize("scope", ["global", "layerwise", "erk"])
 def test_first_and_last_layer_can_stay_dense(scope):
     params = NETWORKS["transformer"]().init(jax.random.key(0))["params"]
-    pruned = make_topk(scope, ("!first", "!last"))(params, 0.9)
+    pruned = Sparsifier(scope=scope, prunable=("!first", "!last"))(params, 0.9)
     for name in params:
         same = jax.tree.map(lambda a, b: bool((a == b).all()), params[name], pruned[name])
         assert all(jax.tree.leaves(same)) == (name in ("first", "last") or name.startswith("LayerNorm"))

@@ -17,7 +17,7 @@ from sps_jax.algorithms.ramped import cubic
 from sps_jax.cli.option_checks import check_names, refuse_strangers
 from sps_jax.cli.options import Run
 from sps_jax.cli.sweep_options import points, sweep_type
-from sps_jax.compression import CRITERIA, Sparsifier, make_topk, topk
+from sps_jax.compression import CRITERIA, Sparsifier, topk
 from sps_jax.compression.bits import FLOATS, KNOWN, SHARED_POSITIONS, message_bits
 from sps_jax.compression.criteria import random
 from sps_jax.compression.structures import Groups, Tiles, structure
@@ -181,7 +181,9 @@ def test_tiles_part_any_leaf(shape, rows, columns):
 def test_equal_options_make_equal_sparsifiers():
     same = Sparsifier("random", "blocks:4x2", "layerwise")
     assert same == Sparsifier(random, Tiles(4, 2), "layerwise") and hash(same) == hash(Sparsifier(*vars(same).values()))
-    assert make_topk("erk") == Sparsifier(scope="erk") != make_topk()
+    assert Sparsifier(scope="erk") != Sparsifier()
+    assert Sparsifier(prunable=("kernel", "!first")) == Sparsifier(prunable=["kernel", "!first"])
+    assert Sparsifier(prunable="kernel") == Sparsifier(prunable=("kernel",))
     assert structure("2:4") == Groups(4, 2) and structure("groups:16") == Groups(16)
 
 
@@ -252,7 +254,7 @@ def test_codes_of_any_message(spelled):
 
 
 def test_codes_without_structure():
-    assert make_topk().code is FLOATS
+    assert Sparsifier().code is FLOATS
     code = Sparsifier("random", "blocks:2x2").code
     assert code is SHARED_POSITIONS and code.count(MESSAGE, None).positions == KNOWN
     assert message_bits(code.count(MESSAGE, None), code.size(MESSAGE)) == 7 * 32

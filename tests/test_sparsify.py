@@ -13,9 +13,9 @@ from jax import lax
 
 from sps_jax.compression import (
     SCOPES,
+    Sparsifier,
     erk_densities,
     kept,
-    make_topk,
     straight_through,
     threshold,
     topk,
@@ -385,31 +385,18 @@ def test_pruning_twice_is_pruning_once():
     jax.tree.map(np.testing.assert_array_equal, prune(once, 0.7), once)
 
 
-def test_make_topk_gives_the_same_object_for_the_same_options():
-    assert make_topk() is make_topk()
-    assert make_topk("layerwise") is make_topk("layerwise")
-    assert make_topk("global", ("kernel", "!first")) is make_topk("global", ["kernel", "!first"])
-    assert make_topk(prunable="kernel") is make_topk(prunable=("kernel",))
-    assert make_topk("layerwise") is not make_topk("global")
-
-
 @pytest.mark.parametrize("scope", SCOPES)
-def test_make_topk_fixes_the_options(scope):
+def test_a_sparsifier_is_topk_with_its_options_fixed(scope):
     jax.tree.map(
-        np.testing.assert_array_equal, jax.jit(make_topk(scope))(model(), 0.5), prune(model(), 0.5, scope=scope)
+        np.testing.assert_array_equal, jax.jit(Sparsifier(scope=scope))(model(), 0.5), prune(model(), 0.5, scope=scope)
     )
-    everything = jax.jit(make_topk(scope, lambda path, leaf: True))(model(), 0.75)
+    everything = jax.jit(Sparsifier(scope=scope, prunable=lambda path, leaf: True))(model(), 0.75)
     assert np.count_nonzero(everything["a"]["bias"]) < 4
 
 
-def test_make_topk_spelled_differently_is_the_same_object():
-    """Equal options give the same object, however they are passed."""
-    assert make_topk("global") is make_topk()
-    assert make_topk(scope="layerwise") is make_topk("layerwise")
-    assert make_topk("global", None) is make_topk()
-
-
-@pytest.mark.parametrize("make", [lambda scope: prune(model(), 0.5, scope=scope), make_topk])
+@pytest.mark.parametrize(
+    "make", [lambda scope: prune(model(), 0.5, scope=scope), lambda scope: Sparsifier(scope=scope)]
+)
 def test_unknown_scope(make):
     with pytest.raises(ValueError, match=r"unknown scope 'layerwize': did you mean 'layerwise'\? Allowed: global"):
         make("layerwize")
@@ -424,7 +411,7 @@ def test_changing_sparsity_compiles_once(scope):
     @jax.jit
     def traced(x, s):
         traces.append(None)
-        return make_topk(scope)(x, s)
+        return Sparsifier(scope=scope)(x, s)
 
     x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(4, 5)
     for s in (0.0, 0.25, 0.5, 0.9):

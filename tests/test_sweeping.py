@@ -61,7 +61,7 @@ def test_each_point_is_its_single_run(schedule, points_chunk, x64):
 
 @pytest.mark.parametrize("name", ["gd", "fedprox", "scaffold"])
 def test_in_float32_too(small, name):
-    """From a random start: from zero, numbers of rare pixels cancel or not by their last bit, and zeros cost no bits."""
+    """From a random start. From zero, numbers of rare pixels cancel or not by their last bit; zeros cost no bits."""
     more = {"gd": {}, "fedprox": {"mu": [0.0, 1.0], "prob": 0.5}, "scaffold": {"local_steps": 3}}[name]
     points = grid(stepsize=[0.1, 0.3], seed=[0, 1], **more)
     assert_each_is_its_single_run(ALGORITHMS[name], scattered(small), points, 1e-5)

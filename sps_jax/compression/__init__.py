@@ -14,7 +14,7 @@ hyperparameters (``--sparsity-rounds T``) the sparsity grows in the first T roun
 
 from sps_jax.compression.criteria import CRITERIA
 from sps_jax.compression.scopes import SCOPES, erk_densities, kept
-from sps_jax.compression.sparsifier import Sparsifier, make_topk, topk
+from sps_jax.compression.sparsifier import Sparsifier, topk
 from sps_jax.compression.straight_through import straight_through
 from sps_jax.compression.structures import STRUCTURES
 from sps_jax.compression.threshold import topk_mask
@@ -26,7 +26,6 @@ __all__ = [
     "Sparsifier",
     "erk_densities",
     "kept",
-    "make_topk",
     "straight_through",
     "topk",
     "topk_mask",

@@ -1,7 +1,6 @@
 """A sparsifier: what is ranked, which entries stay together, and among which of them the ranking is."""
 
 from dataclasses import dataclass
-from functools import cache
 from typing import cast
 
 import jax
@@ -189,21 +188,6 @@ def topk(
       [[0.0, -3.0], [0.0, 2.0]]
     """
     return Sparsifier(scope=scope, prunable=prunable)(params, sparsity)
-
-
-def make_topk(scope: str = "global", prunable: Prunable = None) -> Sparsifier:
-    """:func:`topk` with its options fixed. Equal options give the same object.
-
-    Example:
-      >>> make_topk("layerwise") is make_topk("layerwise")
-      True
-    """
-    return _make_topk(scope, _hashable(prunable))
-
-
-@cache
-def _make_topk(scope: str, prunable: Prunable) -> Sparsifier:
-    return Sparsifier(scope=scope, prunable=prunable)
 
 
 def _hashable(prunable: Prunable) -> Prunable:

@@ -32,7 +32,7 @@ numbers = st.floats(width=32, allow_subnormal=True) | st.sampled_from([float(np.
 
 @cache
 def pruning(scope):
-    return jax.jit(sps.make_topk(scope))
+    return jax.jit(sps.Sparsifier(scope=scope))
 
 
 def by_sorting(leaves, k):
