@@ -45,18 +45,18 @@ def ours(job: str, conv: str, rounds: int, repeats: int, precision: str = "float
 
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if conv == "Conv" else 1)
     _, problem, method, key = build(job, conv, precision)
-    from sps_jax import Plan, choose, shapes
-    from sps_jax.simulation.simulate import placed, run_rounds, start_rounds
+    from sps_jax import Layout, choose, shapes
+    from sps_jax.simulation.simulate import run_rounds, shard_problem, start_rounds
 
-    plan = choose(shapes(method, problem), problem) if conv == "Conv" else Plan()
+    layout = choose(shapes(method, problem), problem) if conv == "Conv" else Layout()
     asked = jnp.zeros(rounds, bool)
 
     def begin():
-        return placed(plan, problem), start_rounds(method, problem, key, plan=plan)
+        return shard_problem(layout, problem), start_rounds(method, problem, key, layout=layout)
 
     own, state = begin()
     begun = time.perf_counter()
-    run = run_rounds.lower(method, plan, own, state, key, asked).compile()
+    run = run_rounds.lower(method, layout, own, state, key, asked).compile()
     compiled, seconds = time.perf_counter() - begun, []
     for _ in range(repeats):
         own, state = jax.block_until_ready(begin())
@@ -74,8 +74,8 @@ def ours(job: str, conv: str, rounds: int, repeats: int, precision: str = "float
         "final_loss": loss,
         "seconds": seconds,
         "compile_seconds": compiled,
-        "chunk": plan.chunk,
-        "devices": plan.devices,
+        "chunk": layout.chunk,
+        "devices": layout.devices,
         "memory_mb": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**20,
         "versions": {"jax": jax.__version__},
     }

@@ -41,11 +41,11 @@ NAMED = [
         "start=lambda b, h: cut(base.start(b, h))",
         "start=base.start",
     ),
-    Named("feddyn: share 1", "algorithms/feddyn", "(b, s), share = server, turn.share", "(b, s), share = server, 1.0"),
+    Named("feddyn: share 1", "algorithms/feddyn", "(b, s), share = server, info.share", "(b, s), share = server, 1.0"),
     Named(
         "tamuna: eta with the cohort's size for n",
         "algorithms/compressed_scaffnew",
-        "n, s = turn.clients, share(turn)",
-        "n, s = turn.cohort, share(turn)",
+        "n, s = info.clients, share(info)",
+        "n, s = info.cohort, share(info)",
     ),
 ]

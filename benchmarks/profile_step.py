@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from job import JOBS, make_job
 from peers.ours import METHODS, problem_and_hyper
 
-from sps_jax import Plan, choose, prepare, shapes
+from sps_jax import Layout, choose, prepare, shapes
 from sps_jax.simulation.simulate import run_rounds, start_rounds
 
 ROUNDS = 4
@@ -50,13 +50,13 @@ def main() -> None:
     job = make_job(parser.parse_args().job, ROUNDS)
     problem, hyper = problem_and_hyper(job)
     method = prepare(METHODS[job.method], hyper, jnp.float32, local_steps=job.local_steps)
-    plan = Plan(choose(shapes(method, problem), problem).chunk)
+    layout = Layout(choose(shapes(method, problem), problem).chunk)
     key, asked = jax.random.key(0), jnp.zeros(ROUNDS, bool)
 
     def run():
         state = jax.block_until_ready(start_rounds(method, problem, key))
         begun = time.perf_counter()
-        jax.block_until_ready(run_rounds(method, plan, problem, state, key, asked))
+        jax.block_until_ready(run_rounds(method, layout, problem, state, key, asked))
         return time.perf_counter() - begun
 
     steps = problem.clients * job.local_steps * ROUNDS
@@ -65,7 +65,7 @@ def main() -> None:
         with jax.profiler.trace(folder):
             run()
         parts = durations(Path(folder))
-    print(f"{job.name}, chunk {plan.chunk or 'all'}: {whole:.1f} microseconds a client-step")
+    print(f"{job.name}, chunk {layout.chunk or 'all'}: {whole:.1f} microseconds a client-step")
     for name, spent in parts.most_common(20):
         print(f"{spent / steps:8.2f}  {name}")
 

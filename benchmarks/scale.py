@@ -30,7 +30,7 @@ from scaling import timed
 
 import sps_jax as sps
 from sps_jax import results
-from sps_jax.layout import Plan
+from sps_jax.layout import Layout
 from sps_jax.problems import synthetic_logistic
 from sps_jax.results import files
 from sps_jax.simulation.placement import footprint
@@ -144,9 +144,9 @@ def cost(method: str, n: int, cohort: int) -> Record:
     problem = synthetic_logistic(clients=n, features=FEATURES)
     hyper = {"stepsize": 1.0} | ({"sparsity": SPARSITY} if method == "sparse_proxskip" else {})
     prepared = sps.prepare(sps.ALGORITHMS[method], hyper, jnp.float32, local_steps=STEPS, cohort=cohort or None)
-    plan, part = Plan(min(1_000, cohort or n)), cohort or n
+    layout, part = Layout(min(1_000, cohort or n)), cohort or n
     rounds = max(3, 20_000 // part)
-    _, seconds = timed(prepared, plan, problem, rounds)
+    _, seconds = timed(prepared, layout, problem, rounds)
     return {
         "method": method,
         "clients": n,
@@ -154,7 +154,7 @@ def cost(method: str, n: int, cohort: int) -> Record:
         "microseconds_per_client_step": 1e6 * seconds / (rounds * STEPS * part),
         "resident_bytes": psutil.Process().memory_info().rss - before,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10,
-        "predicted_bytes": footprint(sps.shapes(prepared, problem), problem, plan).total,
+        "predicted_bytes": footprint(sps.shapes(prepared, problem), problem, layout).total,
     }
 
 

@@ -2,7 +2,7 @@
 
 ``python benchmarks/scaling.py --out benchmarks/results/speed/scaling`` writes ``scaling.jsonl`` and ``scaling.png``;
 8 minutes on 2 cores. ProxSkip on softmax regression with 64 features and d / 65 classes, 16 examples a client, batch 8,
-10 local steps a round. Each point is a process of its own, three times in turn with the others; the fastest is kept.
+10 local steps a round. Each point is a process of its own, three times in info with the others; the fastest is kept.
 What was found: ``benchmarks/README.md``.
 """
 
@@ -22,7 +22,7 @@ import matplotlib
 import numpy as np
 from speed import roofline
 
-from sps_jax import Plan, Problem, placed, prepare, proxskip
+from sps_jax import Layout, Problem, prepare, proxskip, shard_problem
 from sps_jax.models import linear
 from sps_jax.problems.losses import loss_of
 from sps_jax.simulation.method import Method
@@ -36,14 +36,14 @@ FEATURES, EXAMPLES, BATCH, STEPS, CHUNK = 64, 16, 8, 10, 10
 CLIENTS, CLASSES = (10, 100, 1_000, 10_000), (2, 16, 128, 1_024)
 
 
-def timed(method: Method, plan: Plan, problem: Problem, rounds: int):
+def timed(method: Method, layout: Layout, problem: Problem, rounds: int):
     """The compiled program of so many rounds without an evaluation, and the seconds of its fastest run of three."""
-    problem, key, asked = placed(plan, problem), jax.random.key(0), jnp.zeros(rounds, bool)
-    state = start_rounds(method, problem, key, plan=plan)
-    run = run_rounds.lower(method, plan, problem, state, key, asked).compile()
+    problem, key, asked = shard_problem(layout, problem), jax.random.key(0), jnp.zeros(rounds, bool)
+    state = start_rounds(method, problem, key, layout=layout)
+    run = run_rounds.lower(method, layout, problem, state, key, asked).compile()
     seconds = []
     for _ in range(4):
-        state = jax.block_until_ready(start_rounds(method, problem, key, plan=plan))
+        state = jax.block_until_ready(start_rounds(method, problem, key, layout=layout))
         begun = time.perf_counter()
         jax.block_until_ready(run(method, problem, state, key, asked))
         seconds.append(time.perf_counter() - begun)
@@ -72,16 +72,16 @@ def point(n: int, classes: int) -> dict:
     """One measurement, in this process."""
     problem = made(n, classes)
     prepared = prepare(proxskip, {"stepsize": 0.1}, jnp.float32, local_steps=STEPS)
-    rounds, plan = max(4, 4_000 // n), Plan(min(CHUNK, n))
-    run, seconds = timed(prepared, plan, problem, rounds)
-    memory, need = run.memory_analysis(), footprint(shapes(prepared, problem), problem, plan)
+    rounds, layout = max(4, 4_000 // n), Layout(min(CHUNK, n))
+    run, seconds = timed(prepared, layout, problem, rounds)
+    memory, need = run.memory_analysis(), footprint(shapes(prepared, problem), problem, layout)
     step = seconds / (rounds * STEPS * n)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     moved = need.data + 2 * need.state + need.messages  # a round reads all, and writes state and messages once
     return {
         "clients": n,
         "entries": (FEATURES + 1) * classes,
-        "chunk": plan.chunk,
+        "chunk": layout.chunk,
         "seconds_per_client_step": step,
         "gflops": 4 * BATCH * FEATURES * classes / step / 1e9,
         "gbs": moved / (step * STEPS * n) / 1e9,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sps_jax as sps
-from sps_jax.layout import Plan
+from sps_jax.layout import Layout
 from sps_jax.problems import digits
 from sps_jax.simulation.simulate import run_rounds, start_rounds
 
@@ -69,14 +69,14 @@ def parts() -> list[dict]:
 
 def whole() -> list[dict]:
     """The same of ``simulate``, with what it does around its compiled program and without."""
-    problem, key, plan = digits(), jax.random.key(0), Plan()
+    problem, key, layout = digits(), jax.random.key(0), Layout()
     prepared = sps.prepare(sps.sparse_proxskip, HYPER, jnp.float32, local_steps=LOCAL_STEPS)
     asked = jnp.asarray(np.arange(1, ROUNDS + 1) % 10 == 0)
-    settings = {"local_steps": LOCAL_STEPS, "rounds": ROUNDS, "evaluate_every": 10, "plan": plan}
+    settings = {"local_steps": LOCAL_STEPS, "rounds": ROUNDS, "evaluate_every": 10, "layout": layout}
 
     def inside():
         state = start_rounds(prepared, problem, key)
-        return run_rounds(prepared, plan, problem, state, key, asked)[1]["train_loss"]
+        return run_rounds(prepared, layout, problem, state, key, asked)[1]["train_loss"]
 
     ways = {
         "simulate": lambda: sps.simulate(sps.sparse_proxskip, problem, HYPER, key, **settings)[0].t,

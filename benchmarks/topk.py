@@ -1,7 +1,7 @@
 """Times of the TopK mask against sorting, lax.top_k, lax.approx_max_k and numpy.partition.
 
 `python benchmarks/topk.py [--json OUT] [--quick]` prints a table and writes one JSON line per size and system. All
-systems of a size run in turn, so that what else the machine does falls on all alike. Every mask is compared with
+systems of a size run in info, so that what else the machine does falls on all alike. Every mask is compared with
 NumPy's stable argsort. lax.approx_max_k is exact on CPU; where it is not, its line says how many entries differ.
 """
 
@@ -45,7 +45,7 @@ def once(run):
 
 
 def interleaved(systems, seconds, most):
-    """Seconds of every call: all systems in turn, each until its share of ``seconds`` or ``most`` calls are spent."""
+    """Seconds of every call: all systems in info, each until its share of ``seconds`` or ``most`` calls are spent."""
     times = {name: [] for name in systems}
     for run in systems.values():
         once(run)

@@ -26,7 +26,7 @@ cat >> own.py <<'PY'
 
 
 def fedavg_server_step(*, stepsize, prob, server_stepsize):
-    def serve(server, mean, turn):
+    def serve(server, mean, info):
         return jax.tree.map(lambda s, m: s + server_stepsize * (m - s), server, mean)
 
     return sps.Algorithm(move=sps.descend(stepsize), serve=serve)

@@ -3,7 +3,7 @@
 ``python benchmarks/weak_scaling.py --out benchmarks/results/scale`` writes ``weak_scaling.jsonl`` and
 ``weak_scaling.txt``; about 5 minutes on 2 quiet cores. ProxSkip on the problem of ``scaling.py``, k local steps a
 round, equally many clients a device however many there are. A device is a core: a process of its own for each point is
-bound to as many cores as it has devices, three times in turn with the others; the fastest is kept. Efficiency is the
+bound to as many cores as it has devices, three times in info with the others; the fastest is kept. Efficiency is the
 time of one device by that of D. What is sent between devices is read from the compiled program of a round.
 
 For 8 GPUs there is no measurement but an estimate. A ring over G devices sends 2 (G - 1)/G models of 4 d bytes past
@@ -40,20 +40,20 @@ def point(devices: int, classes: int, steps: int, quick: bool) -> dict:
     jax.config.update("jax_num_cpu_devices", devices)
     from scaling import BATCH, FEATURES, made, timed
 
-    from sps_jax import Plan, clients_mesh, placed, prepare, proxskip
+    from sps_jax import Layout, clients_mesh, prepare, proxskip, shard_problem
     from sps_jax.simulation.round import one_round
     from sps_jax.simulation.simulate import start_rounds
 
     here = 4 if quick else 20 if classes > 500 else 200
     problem = made(here * devices, classes)
     method = prepare(proxskip, {"stepsize": 0.1}, jnp.float32, local_steps=steps)
-    plan = Plan(min(here, 10), clients_mesh(jax.devices()) if devices > 1 else None)
+    layout = Layout(min(here, 10), clients_mesh(jax.devices()) if devices > 1 else None)
     rounds = 2 if quick else max(4, 40_000_000 // (here * steps * classes * (FEATURES + 1)))
-    _, seconds = timed(method, plan, problem, rounds)
+    _, seconds = timed(method, layout, problem, rounds)
 
-    key, own = jax.random.key(0), placed(plan, problem)
-    state = start_rounds(method, own, key, plan=plan)
-    one = jax.jit(lambda own, state: one_round(method.algorithm(), own, method.schedule, state, key, plan)[0])
+    key, own = jax.random.key(0), shard_problem(layout, problem)
+    state = start_rounds(method, own, key, layout=layout)
+    one = jax.jit(lambda own, state: one_round(method.algorithm(), own, method.schedule, state, key, layout)[0])
     return {
         "devices": devices,
         "clients": here * devices,

@@ -17,7 +17,7 @@ from sps_jax.algorithms import (
     ALGORITHMS,
     Algorithm,
     Follow,
-    Turn,
+    RoundInfo,
     compressed_scaffnew,
     descend,
     fedavg,
@@ -45,9 +45,9 @@ from sps_jax.algorithms import (
     transformed,
 )
 from sps_jax.compression import CRITERIA, STRUCTURES, Sparsifier, straight_through, topk
-from sps_jax.compression.bits import ENCODINGS, Code, Count, Size, message_bits, total_bits
+from sps_jax.compression.bits import ENCODINGS, MessageCount, MessageFormat, MessageSpec, message_bits, total_bits
 from sps_jax.compression.quantize import quantize
-from sps_jax.layout import Plan, clients_mesh
+from sps_jax.layout import Layout, clients_mesh
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.contract import check_algorithm
@@ -55,7 +55,7 @@ from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose, shapes
 from sps_jax.simulation.round import State, StepState, begin, step
 from sps_jax.simulation.schedule import Schedule
-from sps_jax.simulation.simulate import iterate, placed, simulate
+from sps_jax.simulation.simulate import iterate, shard_problem, simulate
 from sps_jax.simulation.stacking import stack_clients
 from sps_jax.simulation.stream import stream
 from sps_jax.simulation.sweep import grid, sweep
@@ -69,19 +69,19 @@ __all__ = [
     "ENCODINGS",
     "STRUCTURES",
     "Algorithm",
-    "Code",
     "Cohort",
-    "Count",
     "Follow",
+    "Layout",
+    "MessageCount",
+    "MessageFormat",
+    "MessageSpec",
     "Method",
-    "Plan",
     "Problem",
+    "RoundInfo",
     "Schedule",
-    "Size",
     "Sparsifier",
     "State",
     "StepState",
-    "Turn",
     "begin",
     "check_algorithm",
     "choose",
@@ -103,7 +103,6 @@ __all__ = [
     "grid",
     "iterate",
     "message_bits",
-    "placed",
     "prepare",
     "proxskip",
     "pruned",
@@ -115,6 +114,7 @@ __all__ = [
     "server_pruning",
     "server_pruning_modified",
     "shapes",
+    "shard_problem",
     "simulate",
     "sparse_proxskip",
     "sparse_proxskip_local",

@@ -4,10 +4,10 @@ A function of ONE client is mapped over all of them by :func:`over_clients`, the
 
 | layout | what runs |
 |---|---|
-| `Plan()` | all clients at once, `vmap` |
-| `Plan(chunk=1)` | client by client, in a loop |
-| `Plan(chunk=c)` | c clients at once, in a loop over chunks |
-| `Plan(chunk, mesh)` | any of these on each device of a mesh with the axis `"clients"`, n/D clients per device |
+| `Layout()` | all clients at once, `vmap` |
+| `Layout(chunk=1)` | client by client, in a loop |
+| `Layout(chunk=c)` | c clients at once, in a loop over chunks |
+| `Layout(chunk, mesh)` | any of these on each device of a mesh with the axis `"clients"`, n/D clients per device |
 
 What is averaged over clients is summed while they run, with the rounding errors carried along: n messages are never
 stacked, and the layouts agree to the last bits. Float64 results agree to 1e-12, float32 ones to 1e-5 of the largest
@@ -49,7 +49,7 @@ def random_key(seed: jax.Array | np.ndarray | int) -> jax.Array:
     return jax.random.key(seed, impl=THREEFRY)
 
 
-class Plan(NamedTuple):
+class Layout(NamedTuple):
     """A layout; hashable, a static argument of the compiled program.
 
     Attributes:
@@ -57,9 +57,9 @@ class Plan(NamedTuple):
       mesh: of devices, with the one axis ``"clients"``, or None for one device.
 
     Example:
-      >>> Plan(chunk=10)
-      Plan(chunk=10, mesh=None)
-      >>> Plan(mesh=clients_mesh(jax.devices()[:1])).devices
+      >>> Layout(chunk=10)
+      Layout(chunk=10, mesh=None)
+      >>> Layout(mesh=clients_mesh(jax.devices()[:1])).devices
       1
     """
 
@@ -72,11 +72,11 @@ class Plan(NamedTuple):
         return 1 if self.mesh is None else self.mesh.size
 
 
-VMAP = Plan()
+VMAP = Layout()
 
 
 def clients_mesh(devices: list[jax.Device]) -> Mesh:
-    """The mesh of these devices that :class:`Plan` asks for.
+    """The mesh of these devices that :class:`Layout` asks for.
 
     Example:
       >>> clients_mesh(jax.devices()[:1]).axis_names
@@ -110,17 +110,17 @@ def _split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
-def place(plan: Plan, stacked: Tree) -> Tree:
-    """``stacked``, arrays (n, ...), with n/D clients on each device of the plan.
+def place(layout: Layout, stacked: Tree) -> Tree:
+    """``stacked``, arrays (n, ...), with n/D clients on each device of the layout.
 
     Example:
-      >>> plan = Plan(mesh=clients_mesh(jax.devices()[:1]))
-      >>> tuple(place(plan, jnp.ones((4, 2))).sharding.spec)
+      >>> layout = Layout(mesh=clients_mesh(jax.devices()[:1]))
+      >>> tuple(place(layout, jnp.ones((4, 2))).sharding.spec)
       ('clients',)
     """
-    if plan.mesh is None:
+    if layout.mesh is None:
         return stacked
-    sharding = _split(plan.mesh)
+    sharding = _split(layout.mesh)
     if jax.process_count() == 1:
         return jax.device_put(stacked, sharding)
 
@@ -134,35 +134,35 @@ def place(plan: Plan, stacked: Tree) -> Tree:
     return jax.tree.map(own_rows, jax.tree.map(jnp.asarray, stacked))
 
 
-def shared_out(plan: Plan, stacked: Tree) -> Tree:
+def constrain(layout: Layout, stacked: Tree) -> Tree:
     """:func:`place` under jit: no device computes what others hold.
 
     Example:
-      >>> shared_out(Plan(), jnp.ones(2)).tolist()
+      >>> constrain(Layout(), jnp.ones(2)).tolist()
       [1.0, 1.0]
     """
-    return stacked if plan.mesh is None else lax.with_sharding_constraint(stacked, _split(plan.mesh))
+    return stacked if layout.mesh is None else lax.with_sharding_constraint(stacked, _split(layout.mesh))
 
 
-def everywhere(plan: Plan, values: Tree) -> Tree:
-    """``values`` on every device of the plan, so that every process can read them; under jit.
+def replicate(layout: Layout, values: Tree) -> Tree:
+    """``values`` on every device of the layout, so that every process can read them; under jit.
 
     Example:
-      >>> everywhere(Plan(), jnp.ones(2)).tolist()
+      >>> replicate(Layout(), jnp.ones(2)).tolist()
       [1.0, 1.0]
     """
-    if plan.mesh is None:
+    if layout.mesh is None:
         return values
-    return lax.with_sharding_constraint(values, NamedSharding(plan.mesh, PartitionSpec()))
+    return lax.with_sharding_constraint(values, NamedSharding(layout.mesh, PartitionSpec()))
 
 
 def over_clients(
-    plan: Plan, one: Callable, weights: jax.Array | None, shared: Any, *stacked: Any, update: bool = False
+    layout: Layout, one: Callable, weights: jax.Array | None, shared: Any, *stacked: Any, update: bool = False
 ) -> tuple[Tree, Any]:
     r"""Map a function of one client over all of them.
 
     Args:
-      plan: the layout.
+      layout: the layout.
       one: ``one(shared, *own) -> message, kept`` for one client; both any pytrees of arrays.
       weights: (n,) of the clients, summing to one, or None for equal ones.
       shared: what all clients get.
@@ -174,23 +174,23 @@ def over_clients(
 
     Example:
       >>> one = lambda shared, row: (shared * row, row + 1)
-      >>> mean, kept = over_clients(Plan(), one, None, jnp.float32(2), jnp.array([1.0, 3.0]))
+      >>> mean, kept = over_clients(Layout(), one, None, jnp.float32(2), jnp.array([1.0, 3.0]))
       >>> float(mean), kept.tolist()
       (4.0, [2.0, 4.0])
     """
-    if plan.chunk is not None and plan.chunk < 1:
-        raise ValueError(f"a plan's chunk must be at least 1, or None for all, not {plan.chunk}")
+    if layout.chunk is not None and layout.chunk < 1:
+        raise ValueError(f"a layout's chunk must be at least 1, or None for all, not {layout.chunk}")
     clients = len(jax.tree.leaves(stacked)[0])
-    if plan.mesh is None:
-        return _on_one_device(plan.chunk, one, clients, update, shared, weights, *stacked)
+    if layout.mesh is None:
+        return _on_one_device(layout.chunk, one, clients, update, shared, weights, *stacked)
 
     def on_each_device(shared: Any, own: Any) -> tuple[Tree, Any]:
-        mean, kept = _on_one_device(plan.chunk, one, clients, update, shared, *own)
+        mean, kept = _on_one_device(layout.chunk, one, clients, update, shared, *own)
         return lax.psum(mean, AXIS), kept
 
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
     specs = (everywhere, split)
-    mapped = jax.shard_map(on_each_device, mesh=plan.mesh, check_vma=False, in_specs=specs, out_specs=specs)
+    mapped = jax.shard_map(on_each_device, mesh=layout.mesh, check_vma=False, in_specs=specs, out_specs=specs)
     return mapped(shared, (weights, *stacked))
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from sps_jax.layout import VMAP, Plan, over_clients
+from sps_jax.layout import VMAP, Layout, over_clients
 from sps_jax.tree import Tree, widened
 
 STATIC = {"static": True}
@@ -133,7 +133,7 @@ class Problem:
         total = self._sums(self.loss, params, data, count)
         return total / count.astype(total.dtype)
 
-    def objective(self, params: Tree, plan: Plan = VMAP) -> jax.Array:
+    def objective(self, params: Tree, layout: Layout = VMAP) -> jax.Array:
         """f, over the training examples of all clients, ``evaluate_examples`` of each at most."""
         data, counts, most = self.data, self.counts, self.evaluate_examples
         if most is not None:
@@ -142,24 +142,24 @@ class Problem:
         def one(params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> tuple[jax.Array, tuple[()]]:
             return self.client_loss(params, data, count), ()
 
-        return over_clients(plan, one, self.weights, params, data, counts)[0]
+        return over_clients(layout, one, self.weights, params, data, counts)[0]
 
-    def evaluate(self, params: Tree, plan: Plan = VMAP) -> dict[str, jax.Array]:
+    def evaluate(self, params: Tree, layout: Layout = VMAP) -> dict[str, jax.Array]:
         """``train_loss`` (f), and ``test_<metric>`` and ``validation_<metric>`` where there are such data: no ridge."""
-        return {"train_loss": self.objective(params, plan)} | self.evaluate_held(params, plan)
+        return {"train_loss": self.objective(params, layout)} | self.evaluate_held(params, layout)
 
-    def evaluate_held(self, params: Tree, plan: Plan = VMAP) -> dict[str, jax.Array]:
+    def evaluate_held(self, params: Tree, layout: Layout = VMAP) -> dict[str, jax.Array]:
         """Of :meth:`evaluate` what is of examples that no client trains on."""
         seen: dict[str, jax.Array] = {}
         for part, examples in (("validation", self.validation), ("test", self.test)):
             if examples is not None:
-                seen |= {f"{part}_{name}": mean for name, mean in self._means(examples, params, plan).items()}
+                seen |= {f"{part}_{name}": mean for name, mean in self._means(examples, params, layout).items()}
         return seen
 
-    def _means(self, held: tuple[jax.Array, ...], params: Tree, plan: Plan) -> dict[str, jax.Array]:
-        """Means over held out examples, which the devices of ``plan`` share like clients, equally many each."""
+    def _means(self, held: tuple[jax.Array, ...], params: Tree, layout: Layout) -> dict[str, jax.Array]:
+        """Means over held out examples, which the devices of ``layout`` share like clients, equally many each."""
         metrics = self.metrics or (lambda *a: {"loss": self.loss(*a)})
-        examples, devices = held[0].shape[0], plan.devices
+        examples, devices = held[0].shape[0], layout.devices
         each = -(-examples // devices)
         firsts = jnp.arange(devices, dtype=jnp.int32) * each
 
@@ -170,7 +170,7 @@ class Problem:
             own = tuple(a[rows] for a in held)
             return self._sums(metrics, params, own, jnp.minimum(each, examples - first)), ()
 
-        sums, _ = over_clients(Plan(1, plan.mesh), share, None, (params, held), firsts)
+        sums, _ = over_clients(Layout(1, layout.mesh), share, None, (params, held), firsts)
         return {name: total * devices / examples for name, total in sums.items()}
 
     def _sums(self, function: Callable, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> Any:

@@ -160,7 +160,10 @@ def test_the_check_sees_a_breach(module, source):
 @pytest.mark.parametrize(
     "module, source",
     [
-        ("compression.threshold", "from sps_jax.errors import unknown\nfrom sps_jax.compression.bits import Code"),
+        (
+            "compression.threshold",
+            "from sps_jax.errors import unknown\nfrom sps_jax.compression.bits import MessageFormat",
+        ),
         ("algorithms.gd", "from sps_jax.algorithms import base\nimport jax"),
         ("simulation.simulate", "import jax\nfrom sps_jax.simulation.round import step\njax.jit(step)"),
         ("problems.digits", "from sps_jax.problems.dealing import deal\nfrom sps_jax import datasets"),

@@ -9,7 +9,7 @@ from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cli.from_options import build_problem
 from sps_jax.cli.job import prepare_algorithm
 from sps_jax.cli.options import command_type
-from sps_jax.layout import Plan
+from sps_jax.layout import Layout
 from sps_jax.runs import blocks, checkpoint, drivers
 from sps_jax.runs.checkpoint_leaves import named
 
@@ -21,7 +21,7 @@ def test_every_method_goes_on_from_its_state(name, tmp_path):
     options = command_type()(algorithm=(name,), local_steps=2, cohort=2 if name == "tamuna" else None, clients=4)
     problem, key = build_problem(options), jax.random.key(0)
     chosen = prepare_algorithm(options, name, problem)
-    driver = drivers.on_devices(chosen, Plan(), problem, key, blocks.block_length(4, checkpoint_every=1))
+    driver = drivers.on_devices(chosen, Layout(), problem, key, blocks.block_length(4, checkpoint_every=1))
     start, settings = (
         blocks.start_run(chosen, driver, key),
         {"rounds": 4, "evaluate_every": 3, "encoding": "entropy"},

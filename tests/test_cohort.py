@@ -15,7 +15,7 @@ from sps_jax.cli.from_options import build_problem
 from sps_jax.cli.job import prepare_algorithm
 from sps_jax.cli.option_checks import check
 from sps_jax.cli.options import command_type
-from sps_jax.layout import Plan
+from sps_jax.layout import Layout
 from sps_jax.results import files
 from sps_jax.runs import blocks, checkpoint, drivers
 from sps_jax.simulation import stream as streaming
@@ -293,9 +293,9 @@ def test_a_streamed_run_of_blocks_is_that_of_the_device_and_can_be_taken_up(tmp_
         problem = build_problem(options)
         chosen = prepare_algorithm(options, "proxskip", problem)
         driver = (
-            drivers.on_host(chosen, Plan(1), problem, 2)
+            drivers.on_host(chosen, Layout(1), problem, 2)
             if streamed
-            else drivers.on_devices(chosen, Plan(1), problem, key, 2)
+            else drivers.on_devices(chosen, Layout(1), problem, key, 2)
         )
         rows = []
         for at, some in blocks.go_on(

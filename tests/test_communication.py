@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sps_jax.compression import Sparsifier
-from sps_jax.compression.bits import ENCODINGS, KNOWN, Count, Size, message_bits, total_bits, value_bits
+from sps_jax.compression.bits import ENCODINGS, KNOWN, MessageCount, MessageSpec, message_bits, total_bits, value_bits
 
 quick = settings(deadline=None, database=None, max_examples=100)
 
@@ -177,15 +177,15 @@ def test_unknown_encoding_suggests_the_nearest():
 
 
 def test_known_positions_cost_nothing():
-    size = Size(100, 100)
+    size = MessageSpec(100, 100)
     for encoding in ("indices", "bitmap", "entropy", "cheapest"):
-        assert message_bits(Count(7, KNOWN), size, encoding) == 7 * 32
-    assert message_bits(Count(7, KNOWN), size, "dense") == 3200
+        assert message_bits(MessageCount(7, KNOWN), size, encoding) == 7 * 32
+    assert message_bits(MessageCount(7, KNOWN), size, "dense") == 3200
 
 
 def test_blocks_have_one_position_each():
     """Three blocks of four numbers among 25."""
-    size, count = Size(100, 25), Count(12, 3)
+    size, count = MessageSpec(100, 25), MessageCount(12, 3)
     assert message_bits(count, size, "indices") == 12 * 32 + 3 * 5
     assert message_bits(count, size, "bitmap") == 12 * 32 + 25
     assert message_bits(count, size, "entropy") == pytest.approx(12 * 32 + math.log2(math.comb(25, 3)))
@@ -193,18 +193,18 @@ def test_blocks_have_one_position_each():
 
 def test_groups_have_positions_of_their_own():
     """Two of each four: two bits an index, four bits a group, or log2 6."""
-    size, count = Size(40, 4, groups=10), Count(20, 20)
+    size, count = MessageSpec(40, 4, groups=10), MessageCount(20, 20)
     assert message_bits(count, size, "indices") == 20 * 32 + 20 * 2
     assert message_bits(count, size, "bitmap") == 20 * 32 + 40
     assert message_bits(count, size, "entropy") == pytest.approx(20 * 32 + 10 * math.log2(6))
 
 
 def test_short_numbers_and_a_header():
-    size = Size(100, 100, value_bits=5, header_bits=32)
-    assert message_bits(Count(10, 10), size, "dense") == 32 + 500
-    assert message_bits(Count(10, 10), size, "indices") == 32 + 10 * 12
-    assert message_bits(Count(10, 10), size) == 32 + 10 * 12
-    assert total_bits(Count(np.array([10, 0]), np.array([10, 0])), size) == 32 + 120 + 32
+    size = MessageSpec(100, 100, value_bits=5, header_bits=32)
+    assert message_bits(MessageCount(10, 10), size, "dense") == 32 + 500
+    assert message_bits(MessageCount(10, 10), size, "indices") == 32 + 10 * 12
+    assert message_bits(MessageCount(10, 10), size) == 32 + 10 * 12
+    assert total_bits(MessageCount(np.array([10, 0]), np.array([10, 0])), size) == 32 + 120 + 32
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("float32", 32), ("float64", 64), ("bfloat16", 16)])

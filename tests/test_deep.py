@@ -12,7 +12,7 @@ import pytest
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.compression import Sparsifier
-from sps_jax.layout import Plan
+from sps_jax.layout import Layout
 from sps_jax.models import lstm, resnet, transformer
 from sps_jax.problems.cifar10 import crop_and_flip
 from sps_jax.problems.supervised import network_problem
@@ -77,7 +77,7 @@ def test_every_method_trains_every_network(name, network):
         rounds=2,
         local_steps=None if name == "gd" else 2,
         transform=CLIP,
-        plan=Plan(1),
+        layout=Layout(1),
     )
     begun = jax.eval_shape(problem.init, jax.random.key(0))
     method = prepare(ALGORITHMS[name], chosen(name), jnp.float32, local_steps=None if name == "gd" else 2)
@@ -94,7 +94,7 @@ def trained(problem, stepsize, transform, rounds=12):
     """Losses of Sparse-ProxSkip, before and after each round; the same program whatever the step size."""
     hyper = {"stepsize": stepsize, "sparsity": 0.5}
     run = partial(
-        simulate, ALGORITHMS["sparse_proxskip"], local_steps=5, rounds=rounds, transform=transform, plan=Plan(1)
+        simulate, ALGORITHMS["sparse_proxskip"], local_steps=5, rounds=rounds, transform=transform, layout=Layout(1)
     )
     before = jax.jit(problem.objective)(problem.init(split_key(jax.random.key(0)).init))
     return np.array([before, *run(problem, hyper, jax.random.key(0))[1]["train_loss"]])
@@ -131,10 +131,10 @@ def test_predicted_memory_counts_activations(network, model):
     method = prepare(ALGORITHMS["proxskip"], {"stepsize": 0.1}, jnp.float32, local_steps=2)
     key = jax.random.key(0)
     state = start_rounds(method, problem, key)
-    run = run_rounds.lower(method, Plan(1), problem, state, key, jnp.zeros(1, bool)).compile()
+    run = run_rounds.lower(method, Layout(1), problem, state, key, jnp.zeros(1, bool)).compile()
     seen = run.memory_analysis()
     real = seen.argument_size_in_bytes + seen.temp_size_in_bytes + seen.output_size_in_bytes - seen.alias_size_in_bytes
-    assert 0.8 < footprint(shapes(method, problem), problem, Plan(1)).total / real < 1.5
+    assert 0.8 < footprint(shapes(method, problem), problem, Layout(1)).total / real < 1.5
 
 
 @plain
@@ -153,8 +153,8 @@ def test_evaluation_in_batches_is_the_same(network):
     whole, parted = problem_of(network), problem_of(network, evaluate_batch=4)
     params = jax.jit(whole.init)(jax.random.key(1))
     seen = jax.jit(whole.evaluate)(params)
-    for plan in (Plan(), Plan(1)):
-        for name, value in jax.jit(parted.evaluate, static_argnums=1)(params, plan).items():
+    for layout in (Layout(), Layout(1)):
+        for name, value in jax.jit(parted.evaluate, static_argnums=1)(params, layout).items():
             np.testing.assert_allclose(value, seen[name], rtol=1e-5, atol=1e-6)
 
 

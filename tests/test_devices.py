@@ -104,15 +104,15 @@ import sps_jax as sps
 from sps_jax.simulation.round import State, one_round, start
 from sps_jax.layout import place
 from sps_jax.problems import digits
-problem, plan = digits(clients=8), sps.Plan(2, sps.clients_mesh(jax.devices()))
+problem, layout = digits(clients=8), sps.Layout(2, sps.clients_mesh(jax.devices()))
 method = sps.prepare(
     sps.sparse_proxskip, {"stepsize": 0.1, "sparsity": 0.9}, problem.ridge.dtype, local_steps=5
 )
 algorithm, key = method.algorithm(), jax.random.key(0)
 state = start(algorithm, problem, key)
-state = state._replace(memory=place(plan, state.memory))
-compiled = jax.jit(lambda *a: one_round(algorithm, a[0], method.schedule, a[1], key, plan)[0])
-print(compiled.lower(sps.placed(plan, problem), state).compile().as_text())
+state = state._replace(memory=place(layout, state.memory))
+compiled = jax.jit(lambda *a: one_round(algorithm, a[0], method.schedule, a[1], key, layout)[0])
+print(compiled.lower(sps.shard_problem(layout, problem), state).compile().as_text())
 """
 
 

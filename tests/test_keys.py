@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.layout import Plan, random_key
+from sps_jax.layout import Layout, random_key
 from sps_jax.problems import digits
 from sps_jax.simulation.schedule import split_key, threefry
 from sps_jax.simulation.simulate import simulate
@@ -51,8 +51,8 @@ def test_layouts_and_sweeps_agree_whatever_the_default_generator_is(generator):
     due = simulate(make, problem, hyper, jax.random.key(5), **run)[1]["train_loss"]
     with jax.default_prng_impl(generator):
         seen = [
-            simulate(make, problem, hyper, jax.random.key(5), **run, plan=plan)[1]["train_loss"]
-            for plan in (Plan(), Plan(1))
+            simulate(make, problem, hyper, jax.random.key(5), **run, layout=layout)[1]["train_loss"]
+            for layout in (Layout(), Layout(1))
         ]
         point = hyper | {"local_steps": 3, "seed": 5}
         ((_, history, _), *_) = sweep(make, problem, [point, point], rounds=4, evaluate_every=4)

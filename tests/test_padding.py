@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.layout import Plan, clients_mesh, over_clients
+from sps_jax.layout import Layout, clients_mesh, over_clients
 from sps_jax.problems.arrays import from_arrays
 from sps_jax.problems.supervised import linear_problem
 from sps_jax.simulation.simulate import iterate, simulate
@@ -70,23 +70,25 @@ def alone(problem, i):
     return dataclasses.replace(problem, data=data, counts=problem.counts[i : i + 1])
 
 
-def gradients(problem, plan):
+def gradients(problem, layout):
     def one(params, data, count):
         return (), problem.gradient(data, count, jnp.int32(0), KEY, params)
 
-    return jax.jit(lambda p: over_clients(plan, one, None, start(KEY), p.data, p.counts)[1])(problem)
+    return jax.jit(lambda p: over_clients(layout, one, None, start(KEY), p.data, p.counts)[1])(problem)
 
 
-@pytest.mark.parametrize("plan", [Plan(), Plan(1), Plan(2), "mesh"], ids=["vmap", "one by one", "chunk", "mesh"])
+@pytest.mark.parametrize(
+    "layout", [Layout(), Layout(1), Layout(2), "mesh"], ids=["vmap", "one by one", "chunk", "mesh"]
+)
 @pytest.mark.parametrize("case", CASES)
-def test_the_gradient_of_a_padded_client_is_that_of_the_client_alone(case, plan):
+def test_the_gradient_of_a_padded_client_is_that_of_the_client_alone(case, layout):
     """Bit for bit: what is behind the examples adds exact zeros, and they come last in every sum."""
-    plan = Plan(2, clients_mesh(jax.devices()[:1])) if plan == "mesh" else plan
+    layout = Layout(2, clients_mesh(jax.devices()[:1])) if layout == "mesh" else layout
     problem = make(case, [0, 0, 1, 2, 2, 2])
-    seen = gradients(problem, plan)
+    seen = gradients(problem, layout)
     assert np.isfinite(seen).all() and np.abs(seen).min() > 0
     for i in range(problem.clients):
-        np.testing.assert_array_equal(seen[i], gradients(alone(problem, i), Plan(1))[0])
+        np.testing.assert_array_equal(seen[i], gradients(alone(problem, i), Layout(1))[0])
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c == "log" else pytest.mark.slow) for c in CASES])
@@ -108,12 +110,12 @@ def test_every_way_to_run_gives_the_losses_of_numpy(case):
     by_hand = dataclasses.replace(padded, data=zeros)
     n, w = padded.clients, start(KEY)
     own = [alone(padded, i) for i in range(n)]
-    x1 = w - 0.01 * sum(gradients(p, Plan(1))[0] for p in own) / n
+    x1 = w - 0.01 * sum(gradients(p, Layout(1))[0] for p in own) / n
     due = sum(float(p.objective(x1)) for p in own) / n
     make_gd, hyper, one = ALGORITHMS["gd"], {"stepsize": 0.01}, {"rounds": 1}
     for problem in (padded, by_hand):
-        for plan in (Plan(), Plan(1), Plan(2)):
-            state, history = simulate(make_gd, problem, hyper, KEY, **one, plan=plan)
+        for layout in (Layout(), Layout(1), Layout(2)):
+            state, history = simulate(make_gd, problem, hyper, KEY, **one, layout=layout)
             np.testing.assert_allclose(state.server, x1, rtol=1e-14)
             np.testing.assert_allclose(history["train_loss"], due, rtol=1e-14)
         batched = dataclasses.replace(problem, evaluate_batch=2)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.layout import VMAP, Plan
+from sps_jax.layout import VMAP, Layout
 from sps_jax.problems import digits
 from sps_jax.simulation.method import prepare
 from sps_jax.simulation.placement import choose, describe, footprint, shapes
@@ -25,26 +25,26 @@ def prepared(name, **hyper):
 
 
 @pytest.mark.parametrize(
-    "plan", [Plan(1), pytest.param(Plan(25), marks=pytest.mark.slow), VMAP], ids=["1", "25", "all"]
+    "layout", [Layout(1), pytest.param(Layout(25), marks=pytest.mark.slow), VMAP], ids=["1", "25", "all"]
 )
 @pytest.mark.parametrize(
     "name", ["fedavg", "sparse_proxskip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("proxskip", "scaffold"))]
 )
-def test_prediction_is_what_the_compiler_says(problem, name, plan):
+def test_prediction_is_what_the_compiler_says(problem, name, layout):
     """Within 20 % of what XLA reserves: arguments, results and temporary memory."""
     method = prepared(name, **({"sparsity": 0.9} if name == "sparse_proxskip" else {}))
     key = jax.random.key(0)
     state = start_rounds(method, problem, key)
-    run = run_rounds.lower(method, plan, problem, state, key, jnp.zeros(3, bool)).compile()
+    run = run_rounds.lower(method, layout, problem, state, key, jnp.zeros(3, bool)).compile()
     seen = run.memory_analysis()
     real = seen.argument_size_in_bytes + seen.temp_size_in_bytes
     real += seen.output_size_in_bytes - seen.alias_size_in_bytes
-    assert footprint(shapes(method, problem), problem, plan).total == pytest.approx(real, rel=0.2)
+    assert footprint(shapes(method, problem), problem, layout).total == pytest.approx(real, rel=0.2)
 
 
 def test_memory_of_the_work_is_proportional_to_the_chunk(problem):
     method = prepared("proxskip")
-    one, ten = (footprint(shapes(method, problem), problem, Plan(chunk)) for chunk in (1, 10))
+    one, ten = (footprint(shapes(method, problem), problem, Layout(chunk)) for chunk in (1, 10))
     assert ten.work == 10 * one.work and ten._replace(work=0) == one._replace(work=0)
 
 
@@ -59,13 +59,13 @@ def test_small_work_is_done_all_at_once_and_large_one_by_one(problem):
 
 def test_auto_takes_a_smaller_chunk_where_memory_is_short(problem):
     method = prepared("fedavg")
-    room = footprint(shapes(method, problem), problem, Plan(7)).total
+    room = footprint(shapes(method, problem), problem, Layout(7)).total
     assert choose(shapes(method, problem), problem, memory=room).chunk == 7
 
 
 def test_a_chunk_that_does_not_fit_is_refused_with_the_one_that_would(problem):
     method = prepared("fedavg")
-    room = footprint(shapes(method, problem), problem, Plan(7)).total
+    room = footprint(shapes(method, problem), problem, Layout(7)).total
     with pytest.raises(ValueError, match="a chunk of 7 would fit"):
         choose(shapes(method, problem), problem, chunk=50, memory=room)
     with pytest.raises(ValueError, match="no chunk would fit"):
@@ -89,8 +89,8 @@ def test_what_the_machine_cannot_do_is_refused(problem, options, message):
 
 def test_description(problem):
     method = prepared("fedavg")
-    need = footprint(shapes(method, problem), problem, Plan(5))
-    assert describe(Plan(5), need, 100).startswith("1 device: 5 of 100 clients at once; ")
+    need = footprint(shapes(method, problem), problem, Layout(5))
+    assert describe(Layout(5), need, 100).startswith("1 device: 5 of 100 clients at once; ")
 
 
 def test_working_memory_does_not_grow_with_the_clients():
@@ -102,7 +102,7 @@ def test_working_memory_does_not_grow_with_the_clients():
         key = jax.random.key(0)
         state = start_rounds(method, problem, key)
         asked = jnp.zeros(3, bool)
-        run = run_rounds.lower(method, Plan(5), problem, state, key, asked).compile()
+        run = run_rounds.lower(method, Layout(5), problem, state, key, asked).compile()
         temporary.append(run.memory_analysis().temp_size_in_bytes)
     assert temporary[1] < temporary[0] + 200 * 8  # a count of nonzeros and a number of a client
 
@@ -111,7 +111,7 @@ RESIDENT = """
 import gc, sys, threading, time
 import jax, psutil
 import sps_jax as sps
-from sps_jax.layout import Plan
+from sps_jax.layout import Layout
 from sps_jax.simulation.placement import footprint
 from sps_jax.problems import synthetic_logistic
 
@@ -120,17 +120,17 @@ problem = jax.block_until_ready(synthetic_logistic(clients=clients))
 gc.collect()  # JAX holds NumPy's copy until then
 hyper, options = {"stepsize": 1.0, "sparsity": 0.9}, {"local_steps": 2, "cohort": cohort}
 prepared = sps.prepare(sps.sparse_proxskip, hyper, problem.ridge.dtype, **options)
-plan, seen, done = Plan(1000), [], threading.Event()
+layout, seen, done = Layout(1000), [], threading.Event()
 def watch():
     while not done.is_set():
         seen.append(psutil.Process().memory_info().rss)
         time.sleep(0.01)
 watcher = threading.Thread(target=watch)
 watcher.start()
-sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), rounds=4, plan=plan, **options)
+sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), rounds=4, layout=layout, **options)
 done.set()
 watcher.join()
-print(max(seen), footprint(sps.shapes(prepared, problem), problem, plan).total)
+print(max(seen), footprint(sps.shapes(prepared, problem), problem, layout).total)
 """
 
 

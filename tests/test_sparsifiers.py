@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sps_jax.algorithms import ALGORITHMS, Turn, fedavg, proxskip, pruned, ramped, scaffold
+from sps_jax.algorithms import ALGORITHMS, RoundInfo, fedavg, proxskip, pruned, ramped, scaffold
 from sps_jax.algorithms.ramped import cubic
 from sps_jax.cli.option_checks import check_names, refuse_strangers
 from sps_jax.cli.options import Run
@@ -338,11 +338,11 @@ def test_each_part_of_a_ramped_method_has_the_sparsity_of_its_round(server):
     make = partial(sparse_scaffold, stepsize=0.5, prob=0.5, prune=shrink, iterate=True, server=server)
     method = ramped(lambda s: make(sparsity=s), jnp.float32(0.8), jnp.float32(2))
     plain, later = (make(sparsity=jnp.float32(grown(0.8, 2, t))) for t in (1, 2))
-    ones, turn = jnp.ones(3), Turn(None, None, None, jnp.float32(2), cohort=4, clients=4)
+    ones, info = jnp.ones(3), RoundInfo(None, None, None, jnp.float32(2), cohort=4, clients=4)
     h, state = method.init(ones)
     assert state[1] == 0 and state[1].dtype == np.int32
     server_state, t = state[0], jnp.int32(1)
-    state, b, h = (server_state, t), (server_state, t), method.enroll(h, jnp.int32(0), 4)
+    state, b, h = (server_state, t), (server_state, t), method.init_client(h, jnp.int32(0), 4)
     same = partial(jax.tree.map, np.testing.assert_array_equal)
     same(method.broadcast(state), (plain.broadcast(server_state), t))
     same(method.model(state), plain.model(server_state))
@@ -352,10 +352,10 @@ def test_each_part_of_a_ramped_method_has_the_sparsity_of_its_round(server):
     same(method.start(b, h), (x, t))
     same(method.direction((x, t), h, b, lambda p: p, None), plain.direction(x, h, server_state, lambda p: p, None))
     same(method.move((x, t), ones), (plain.move(x, ones), t))
-    m = plain.send(x, h, server_state, None, turn)
-    same(method.send((x, t), h, b, None, turn), m)
-    same(method.serve(state, m, turn), (later.serve(server_state, m, turn), t + 1))
-    same(method.receive((x, t), h, m, b, turn), plain.receive(x, h, m, server_state, turn))
+    m = plain.send(x, h, server_state, None, info)
+    same(method.send((x, t), h, b, None, info), m)
+    same(method.serve(state, m, info), (later.serve(server_state, m, info), t + 1))
+    same(method.receive((x, t), h, m, b, info), plain.receive(x, h, m, server_state, info))
     assert method.downlink.size(b) == plain.downlink.size(server_state)
     assert method.downlink.count(b, None) == plain.downlink.count(server_state, None)
 

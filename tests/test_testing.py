@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sps_jax.algorithms import fedavg, proxskip
-from sps_jax.compression.bits import FLOATS, Code, Count
+from sps_jax.compression.bits import FLOATS, MessageCount, MessageFormat
 from sps_jax.simulation.contract import check_algorithm
 
 
@@ -17,14 +17,14 @@ def halved(params):
 def forgets_precision(*, stepsize, prob):
     """The server goes on in float16."""
     return fedavg(stepsize=stepsize, prob=prob)._replace(
-        serve=lambda server, mean, turn: jax.tree.map(lambda m: m.astype(jnp.float16), mean)
+        serve=lambda server, mean, info: jax.tree.map(lambda m: m.astype(jnp.float16), mean)
     )
 
 
 def promotes(*, stepsize, prob):
     """Float64 where the parameters are float32."""
     return fedavg(stepsize=stepsize, prob=prob)._replace(
-        serve=lambda server, mean, turn: jax.tree.map(lambda m: m.astype(jnp.float64), mean)
+        serve=lambda server, mean, info: jax.tree.map(lambda m: m.astype(jnp.float64), mean)
     )
 
 
@@ -33,7 +33,7 @@ def with_momentum(*, stepsize, prob):
     return fedavg(stepsize=stepsize, prob=prob)._replace(
         init=lambda params: ((), (params, params)),
         broadcast=lambda server: server[0],
-        serve=lambda server, mean, turn: (mean, server[1]),
+        serve=lambda server, mean, info: (mean, server[1]),
         model=lambda server: server[0],
     )
 
@@ -56,19 +56,19 @@ def draws_with_numpy(*, stepsize, prob):
 def knows_its_layout(*, stepsize, prob):
     """Something else is sent where clients are not under ``vmap``."""
     return fedavg(stepsize=stepsize, prob=prob)._replace(
-        send=lambda x, h, b, gradient, turn: x if "Batch" in type(turn.slot).__name__ else halved(x)
+        send=lambda x, h, b, gradient, info: x if "Batch" in type(info.slot).__name__ else halved(x)
     )
 
 
 def hides_bits(*, stepsize, prob):
     """Sends 18 numbers and counts three."""
-    cheap = Code(lambda message, turn: Count(jnp.int32(3), jnp.int32(3)), FLOATS.size)
+    cheap = MessageFormat(lambda message, info: MessageCount(jnp.int32(3), jnp.int32(3)), FLOATS.size)
     return fedavg(stepsize=stepsize, prob=prob)._replace(uplink=cheap)
 
 
 def counts_too_much(*, stepsize, prob):
     """More numbers than the broadcast has."""
-    dear = Code(lambda message, turn: Count(jnp.int32(19), jnp.int32(19)), FLOATS.size)
+    dear = MessageFormat(lambda message, info: MessageCount(jnp.int32(19), jnp.int32(19)), FLOATS.size)
     return fedavg(stepsize=stepsize, prob=prob)._replace(downlink=dear)
 
 
@@ -76,8 +76,8 @@ def loses_the_sum(*, stepsize, prob):
     """Sends half of x and updates its control variate with x."""
     base = proxskip(stepsize=stepsize, prob=prob)
     return base._replace(
-        send=lambda x, h, b, gradient, turn: halved(x),
-        receive=lambda x, h, m, b, turn: base.receive(x, h, x, b, turn),
+        send=lambda x, h, b, gradient, info: halved(x),
+        receive=lambda x, h, m, b, info: base.receive(x, h, x, b, info),
     )
 
 

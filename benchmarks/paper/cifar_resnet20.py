@@ -34,7 +34,7 @@ METHODS += ("fedavg_server_pruning", "fedavg", "mask_proxskip", "scafcom")  # th
 
 
 @dataclass(frozen=True)
-class Plan:
+class Layout:
     """What is run.
 
     Attributes:
@@ -53,9 +53,9 @@ class Plan:
 
 
 CIFAR = "--problem cifar10 --model resnet20 --clients 10 --partition dirichlet --dirichlet-alpha 0.5 --clip-norm 1"
-FULL = Plan(f"{CIFAR} --batch-size 20 --local-steps 10", (0.1, 0.3, 1.0, 3.0), (0.9, 0.99), METHODS, 50, 750, 25, 5)
+FULL = Layout(f"{CIFAR} --batch-size 20 --local-steps 10", (0.1, 0.3, 1.0, 3.0), (0.9, 0.99), METHODS, 50, 750, 25, 5)
 DIGITS = "--problem digits --clients 4 --batch-size 8 --local-steps 5 --clip-norm 1"
-TINY = Plan(DIGITS, (0.1, 1.0), (0.9,), ("sparse_proxskip", "proxskip"), 200, 2000, 100, 100)
+TINY = Layout(DIGITS, (0.1, 1.0), (0.9,), ("sparse_proxskip", "proxskip"), 200, 2000, 100, 100)
 
 
 class Run(NamedTuple):
@@ -70,13 +70,13 @@ def sparse(name: str) -> bool:
     return "sparsity" in inspect.signature(ALGORITHMS[name]).parameters
 
 
-def cases(plan: Plan) -> list[tuple[str, float]]:
+def cases(plan: Layout) -> list[tuple[str, float]]:
     """Methods and sparsities in the order of importance; a dense method is there once."""
     there = [name for name in plan.methods if name in ALGORITHMS]
     return [(name, level) for level in plan.sparsities for name in there if sparse(name) or level == plan.sparsities[0]]
 
 
-def runs(plan: Plan, out: Path, name: str, level: float) -> Iterator[Run]:
+def runs(plan: Layout, out: Path, name: str, level: float) -> Iterator[Run]:
     """The pilots of a case and, when they have ended, its whole run, if one of them did not diverge."""
     for stepsize in plan.stepsizes:
         length = ("--rounds", str(plan.pilot), "--evaluate-every", str(plan.pilot), "--validation", "0.1")
@@ -87,14 +87,14 @@ def runs(plan: Plan, out: Path, name: str, level: float) -> Iterator[Run]:
         yield one_run(plan, out / "whole", name, level, max(scores, key=scores.__getitem__), length)
 
 
-def one_run(plan: Plan, under: Path, name: str, level: float, stepsize: float, length: tuple[str, ...]) -> Run:
+def one_run(plan: Layout, under: Path, name: str, level: float, stepsize: float, length: tuple[str, ...]) -> Run:
     """The run of a case with a step size."""
     folder = under / (f"{level:g}" if sparse(name) else "dense") / name / f"{stepsize:g}"
     own = ("--algorithm", name, "--stepsize", f"{stepsize:g}", "--sparsity", f"{level:g}", *length)
     return Run(folder, (*plan.problem.split(), *own, "--checkpoint-every", str(plan.checkpoint_every)))
 
 
-def pilots(plan: Plan, out: Path, name: str, level: float) -> dict[float, float]:
+def pilots(plan: Layout, out: Path, name: str, level: float) -> dict[float, float]:
     """Validation accuracy at the end of each pilot of a case that has ended, by step size; NaN where it diverged."""
     found = {}
     for stepsize in plan.stepsizes:
@@ -118,7 +118,7 @@ def arguments(run: Run, data: list[str]) -> list[str]:
     return ["run", *run.options, *data, "--out", str(run.folder)]
 
 
-def gather(plan: Plan, out: Path) -> None:
+def gather(plan: Layout, out: Path) -> None:
     """Tables and pictures of what has ended."""
     rows = []
     for name, level in cases(plan):
@@ -130,7 +130,7 @@ def gather(plan: Plan, out: Path) -> None:
         compare(plan, out, level)
 
 
-def compare(plan: Plan, out: Path, level: float) -> None:
+def compare(plan: Layout, out: Path, level: float) -> None:
     """The whole runs at a sparsity, and the dense ones, that have ended."""
     records, summaries = {}, []
     for name, at in cases(plan):
@@ -159,7 +159,7 @@ def status(out: Path) -> str:
 
 
 @contextlib.contextmanager
-def alone(plan: Plan, out: Path) -> Iterator[None]:
+def alone(plan: Layout, out: Path) -> Iterator[None]:
     """Nothing else is at work in ``out`` meanwhile, and it was begun by such a plan; methods and grids may grow.
 
     Raises:

@@ -41,8 +41,8 @@ def solver(job: jobs.Job) -> jobs.Run:
     """The job as a run of the package, its clients on their devices beforehand."""
     problem, hyper = problem_and_hyper(job)
     method = sps.prepare(METHODS[job.method], hyper, jnp.float32, local_steps=job.local_steps)
-    plan = sps.choose(sps.shapes(method, problem), problem)
-    problem = sps.placed(plan, problem)
+    layout = sps.choose(sps.shapes(method, problem), problem)
+    problem = sps.shard_problem(layout, problem)
 
     def run():
         state, _ = sps.simulate(
@@ -53,7 +53,7 @@ def solver(job: jobs.Job) -> jobs.Run:
             rounds=job.rounds,
             local_steps=job.local_steps,
             evaluate_every=job.rounds,
-            plan=plan,
+            layout=layout,
         )
         params = state.server["params"]
         return np.asarray(params["kernel"]).T, np.asarray(params["bias"])

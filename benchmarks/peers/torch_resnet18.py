@@ -102,7 +102,7 @@ def rounds(model, parameters, start, images, labels, job):
 
     b = [p.clone() for p in start]
     h = [[torch.zeros_like(p) for p in b] for _ in images]
-    for turn in range(int(job["rounds"])):
+    for info in range(int(job["rounds"])):
         sent = []
         for own, target, control in zip(images, labels, h, strict=True):
             x = [p.clone() for p in b]
@@ -110,7 +110,7 @@ def rounds(model, parameters, start, images, labels, job):
                 with torch.no_grad():
                     for p, value in zip(parameters, pruned(x), strict=True):
                         p.copy_(value)
-                first = (turn * steps + j) * batch % len(target)
+                first = (info * steps + j) * batch % len(target)
                 model.zero_grad()
                 cross_entropy(model(own[first : first + batch]), target[first : first + batch]).backward()
                 with torch.no_grad():

@@ -9,7 +9,7 @@ benchmarks, and held to ``tests/algorithms/test_contract.py``.
 
 from collections.abc import Callable
 
-from sps_jax.algorithms.base import Algorithm, Follow, Turn, descend
+from sps_jax.algorithms.base import Algorithm, Follow, RoundInfo, descend
 from sps_jax.algorithms.compressed_scaffnew import compressed_scaffnew
 from sps_jax.algorithms.fedavg import fedavg
 from sps_jax.algorithms.fedavg_pruning import fedavg_client_pruning, fedavg_server_pruning
@@ -61,4 +61,4 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     )
 }
 
-__all__ = ["ALGORITHMS", "Algorithm", "Follow", "Turn", "descend", "pruned", "ramped", "transformed", *ALGORITHMS]
+__all__ = ["ALGORITHMS", "Algorithm", "Follow", "RoundInfo", "descend", "pruned", "ramped", "transformed", *ALGORITHMS]

@@ -5,9 +5,9 @@ The engine maps the client's functions over all clients, averages the messages, 
     b = broadcast(server)
     x = start(b, h)                                          a round begins
     x = move(x, direction(x, h, b, gradient, key))           one local step; k times, or until the coin falls
-    m = send(x, h, b, gradient, turn)                        communication
-    server = serve(server, mean of m, turn);  b = broadcast(server)
-    h = receive(x, h, m, b, turn)
+    m = send(x, h, b, gradient, info)                        communication
+    server = serve(server, mean of m, info);  b = broadcast(server)
+    h = receive(x, h, m, b, info)
 
 ``x`` is what moves during the local steps, ``h`` what a client keeps between rounds, ``b`` the server's last
 broadcast; each is any pytree. An algorithm is made by a function of keyword-only hyperparameters. Numbers among them
@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 import jax
 
-from sps_jax.compression.bits import FLOATS, Code
+from sps_jax.compression.bits import FLOATS, MessageFormat
 from sps_jax.tree import Tree
 
 Scalar = jax.Array | float
@@ -31,7 +31,7 @@ Prune = Callable[..., Tree]
 """A sparsifier ``prune(params, sparsity) -> params``, see :func:`sps_jax.pruned`."""
 
 
-class Turn(NamedTuple):
+class RoundInfo(NamedTuple):
     """What the engine knows of one client's communication.
 
     Attributes:
@@ -46,8 +46,8 @@ class Turn(NamedTuple):
     Example:
       >>> import jax, jax.numpy as jnp
       >>> key = jax.random.key(0)
-      >>> turn = Turn(key, key, slot=jnp.int32(2), steps=jnp.float32(10), cohort=5, clients=100)
-      >>> turn.share
+      >>> info = RoundInfo(key, key, slot=jnp.int32(2), steps=jnp.float32(10), cohort=5, clients=100)
+      >>> info.share
       0.05
     """
 
@@ -71,7 +71,7 @@ class Init(Protocol):
     def __call__(self, params: Tree, /) -> tuple[Tree, Tree]: ...
 
 
-class Enroll(Protocol):
+class InitClient(Protocol):
     """The memory that client ``i`` of ``n`` begins with, where clients differ from the start."""
 
     def __call__(self, h: Tree, i: jax.Array, n: int, /) -> Tree: ...
@@ -108,19 +108,19 @@ class Move(Protocol):
 class Send(Protocol):
     """What goes up: the message m. Its bits are counted."""
 
-    def __call__(self, x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn, /) -> Tree: ...
+    def __call__(self, x: Tree, h: Tree, b: Tree, gradient: Gradient, info: RoundInfo, /) -> Tree: ...
 
 
 class Serve(Protocol):
     """The server's next state, from the mean of the messages."""
 
-    def __call__(self, server: Tree, mean: Tree, turn: Turn, /) -> Tree: ...
+    def __call__(self, server: Tree, mean: Tree, info: RoundInfo, /) -> Tree: ...
 
 
 class Receive(Protocol):
     """A client's next memory, from its own message m and the new b."""
 
-    def __call__(self, x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn, /) -> Tree: ...
+    def __call__(self, x: Tree, h: Tree, m: Tree, b: Tree, info: RoundInfo, /) -> Tree: ...
 
 
 class Control(Protocol):
@@ -146,13 +146,13 @@ class Algorithm(NamedTuple):
 
     Attributes:
       move: see :class:`Move`; usually ``descend(stepsize)``.
-      init, enroll, broadcast, start, direction, send, serve, receive, model, with_model: see :class:`Init`,
-        :class:`Enroll`, :class:`Broadcast` and so on.
+      init, init_client, broadcast, start, direction, send, serve, receive, model, with_model: see :class:`Init`,
+        :class:`InitClient`, :class:`Broadcast` and so on.
       control: see :class:`Control`. A method that has control variates has a cohort's messages averaged by weights
         that add up to one, see :class:`sps_jax.Cohort`.
       zero_sum: whether the control variates sum to zero over all clients after every round, weighted as the clients
         are. Acceleration rests on it (ProxSkip, theorem 3.4), and pruning at the server breaks it.
-      uplink: how m is written, a :class:`sps_jax.Code`; by default nonzeros of 32 bits.
+      uplink: how m is written, a :class:`sps_jax.MessageFormat`; by default nonzeros of 32 bits.
       downlink: how b is written.
       weighted: whether clients may have unequal weights.
       divides: whether ``serve`` divides one part of the mean by another, so that weights need not add up to one.
@@ -168,19 +168,19 @@ class Algorithm(NamedTuple):
 
     move: Move
     init: Init = lambda params: ((), params)
-    enroll: Enroll = lambda h, i, n: h
+    init_client: InitClient = lambda h, i, n: h
     broadcast: Broadcast = lambda server: server
     start: Start = lambda b, h: b
     direction: Direction = lambda x, h, b, gradient, key: gradient(x)
-    send: Send = lambda x, h, b, gradient, turn: x
-    serve: Serve = lambda server, mean, turn: mean
-    receive: Receive = lambda x, h, m, b, turn: h
+    send: Send = lambda x, h, b, gradient, info: x
+    serve: Serve = lambda server, mean, info: mean
+    receive: Receive = lambda x, h, m, b, info: h
     model: Model = lambda server: server
     with_model: WithModel = lambda server, params: params
     control: Control = lambda h, server: ()
     zero_sum: bool = True
-    uplink: Code = FLOATS
-    downlink: Code = FLOATS
+    uplink: MessageFormat = FLOATS
+    downlink: MessageFormat = FLOATS
     weighted: bool = True
     divides: bool = False
 

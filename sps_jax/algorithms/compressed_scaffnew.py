@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn
+from sps_jax.algorithms.base import Algorithm, Gradient, RoundInfo, Scalar
 from sps_jax.algorithms.proxskip import proxskip
-from sps_jax.compression.bits import FLOATS, KNOWN, Code, Count
+from sps_jax.compression.bits import FLOATS, KNOWN, MessageCount, MessageFormat
 from sps_jax.tree import Tree
 
 
@@ -31,46 +31,48 @@ def compressed_scaffnew(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -
     Example:
       >>> import jax, jax.numpy as jnp
       >>> key = jax.random.key(0)
-      >>> turns = [Turn(key, key, jnp.int32(i), jnp.float32(2), cohort=3, clients=3) for i in range(3)]
+      >>> turns = [RoundInfo(key, key, jnp.int32(i), jnp.float32(2), cohort=3, clients=3) for i in range(3)]
       >>> method, x = compressed_scaffnew(stepsize=0.5, prob=0.5, owners=2), jnp.ones(4)
-      >>> sum(method.send(x, (), x, lambda x: x, turn) for turn in turns).tolist()  # two owners each
+      >>> sum(method.send(x, (), x, lambda x: x, info) for info in turns).tolist()  # two owners each
       [2.0, 2.0, 2.0, 2.0]
     """
 
-    def share(turn: Turn) -> jax.Array:
-        return jnp.clip(jnp.round(owners), min(2, turn.cohort), turn.cohort).astype(jnp.int32)
+    def share(info: RoundInfo) -> jax.Array:
+        return jnp.clip(jnp.round(owners), min(2, info.cohort), info.cohort).astype(jnp.int32)
 
-    def owned(tree: Tree, turn: Turn) -> Tree:
-        rank = jax.random.permutation(turn.common, jnp.arange(turn.cohort, dtype=jnp.int32))[turn.slot]
+    def owned(tree: Tree, info: RoundInfo) -> Tree:
+        rank = jax.random.permutation(info.common, jnp.arange(info.cohort, dtype=jnp.int32))[info.slot]
         leaves, structure = jax.tree.flatten(tree)
-        masks, first, s = [], 0, share(turn)
+        masks, first, s = [], 0, share(info)
         for leaf in leaves:
             # j mod c first: j s is past int32 for large models
-            j = (first % turn.cohort + jnp.arange(leaf.size, dtype=jnp.int32)) % turn.cohort
-            masks.append(((rank - j * s) % turn.cohort < s).reshape(leaf.shape))
+            j = (first % info.cohort + jnp.arange(leaf.size, dtype=jnp.int32)) % info.cohort
+            masks.append(((rank - j * s) % info.cohort < s).reshape(leaf.shape))
             first += leaf.size
         return jax.tree.unflatten(structure, masks)
 
-    def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
-        return jax.tree.map(lambda x, q: jnp.where(q, x, jnp.zeros_like(x)), x, owned(x, turn))
+    def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, info: RoundInfo) -> Tree:
+        return jax.tree.map(lambda x, q: jnp.where(q, x, jnp.zeros_like(x)), x, owned(x, info))
 
-    def serve(server: Tree, mean: Tree, turn: Turn) -> Tree:
-        scale = turn.cohort / share(turn).astype(turn.steps.dtype)
+    def serve(server: Tree, mean: Tree, info: RoundInfo) -> Tree:
+        scale = info.cohort / share(info).astype(info.steps.dtype)
         return jax.tree.map(lambda m: scale * m, mean)
 
-    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
-        n, s = turn.clients, share(turn).astype(turn.steps.dtype)
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, info: RoundInfo) -> Tree:
+        n, s = info.clients, share(info).astype(info.steps.dtype)
         eta = n * (s - 1) / (s * max(n - 1, 1))
         scale = eta * prob / stepsize
 
         def update(h: jax.Array, b: jax.Array, x: jax.Array, q: jax.Array) -> jax.Array:
             return jnp.where(q, h + scale * (b - x), h)
 
-        return jax.tree.map(update, h, b, x, owned(x, turn))
+        return jax.tree.map(update, h, b, x, owned(x, info))
 
-    def count(message: Tree, turn: Turn) -> Count:
-        masks = jax.tree.leaves(owned(message, turn))
-        return Count(sum(jnp.sum(q, dtype=jnp.int32) for q in masks), jnp.int32(KNOWN))
+    def count(message: Tree, info: RoundInfo) -> MessageCount:
+        masks = jax.tree.leaves(owned(message, info))
+        return MessageCount(sum(jnp.sum(q, dtype=jnp.int32) for q in masks), jnp.int32(KNOWN))
 
     base = proxskip(stepsize=stepsize, prob=prob)
-    return base._replace(send=send, serve=serve, receive=receive, uplink=Code(count, FLOATS.size), weighted=False)
+    return base._replace(
+        send=send, serve=serve, receive=receive, uplink=MessageFormat(count, FLOATS.size), weighted=False
+    )

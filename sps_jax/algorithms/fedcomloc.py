@@ -11,7 +11,7 @@ import jax
 from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.compression import topk
-from sps_jax.compression.bits import FLOATS, Code
+from sps_jax.compression.bits import FLOATS, MessageFormat
 from sps_jax.compression.quantize import quantize, quantized
 from sps_jax.tree import Tree
 
@@ -37,16 +37,16 @@ def fedcomloc_com(
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from sps_jax import Turn
+      >>> from sps_jax import RoundInfo
       >>> key = jax.random.key(0)
-      >>> turn = Turn(key, key, jnp.int32(0), jnp.float32(2), cohort=10, clients=10)
+      >>> info = RoundInfo(key, key, jnp.int32(0), jnp.float32(2), cohort=10, clients=10)
       >>> method, x = fedcomloc_com(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
-      >>> method.send(x, (), x, lambda x: x, turn).tolist()
+      >>> method.send(x, (), x, lambda x: x, info).tolist()
       [[4.0, 0.0]]
     """
     compress, code = _compressor(sparsity, quantize_bits, prune)
     return proxskip(stepsize=stepsize, prob=prob)._replace(
-        send=lambda x, h, b, gradient, turn: compress(x, turn.key), uplink=code
+        send=lambda x, h, b, gradient, info: compress(x, info.key), uplink=code
     )
 
 
@@ -102,20 +102,22 @@ def fedcomloc_global(
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from sps_jax import Turn
+      >>> from sps_jax import RoundInfo
       >>> key = jax.random.key(0)
-      >>> turn = Turn(key, key, jnp.int32(-1), jnp.float32(2), cohort=10, clients=10)
+      >>> info = RoundInfo(key, key, jnp.int32(-1), jnp.float32(2), cohort=10, clients=10)
       >>> method, mean = fedcomloc_global(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
-      >>> method.serve(mean, mean, turn).tolist()
+      >>> method.serve(mean, mean, info).tolist()
       [[4.0, 0.0]]
     """
     compress, code = _compressor(sparsity, quantize_bits, prune)
     return proxskip(stepsize=stepsize, prob=prob)._replace(
-        serve=lambda server, mean, turn: compress(mean, turn.key), downlink=code, zero_sum=False
+        serve=lambda server, mean, info: compress(mean, info.key), downlink=code, zero_sum=False
     )
 
 
-def _compressor(sparsity: Scalar, bits: int | None, prune: Prune) -> tuple[Callable[[Tree, jax.Array], Tree], Code]:
+def _compressor(
+    sparsity: Scalar, bits: int | None, prune: Prune
+) -> tuple[Callable[[Tree, jax.Array], Tree], MessageFormat]:
     """C as a function of parameters and key, and how its messages are written."""
 
     def compress(params: Tree, key: jax.Array) -> Tree:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from sps_jax import tree
-from sps_jax.algorithms.base import Algorithm, Follow, Gradient, Prune, Scalar, Turn
+from sps_jax.algorithms.base import Algorithm, Follow, Gradient, Prune, RoundInfo, Scalar
 from sps_jax.compression import topk
-from sps_jax.compression.bits import FLOATS, KNOWN, Code, Count
+from sps_jax.compression.bits import FLOATS, KNOWN, MessageCount, MessageFormat
 from sps_jax.layout import random_key
 from sps_jax.tree import Tree
 
@@ -123,25 +123,25 @@ def feddst(
         # a transform may point out of the mask: momentum of weights that went, noise
         return x._replace(x=jax.tree.map(lambda x, d, q: x - stepsize * q * d, x.x, d, x.mask))
 
-    def send(x: FedDSTIterate, h: Tree, b: FedDSTState, gradient: Gradient, turn: Turn) -> FedDSTMessage:
-        return FedDSTMessage(x.x, x.mask, x.readjusting.astype(turn.steps.dtype))
+    def send(x: FedDSTIterate, h: Tree, b: FedDSTState, gradient: Gradient, info: RoundInfo) -> FedDSTMessage:
+        return FedDSTMessage(x.x, x.mask, x.readjusting.astype(info.steps.dtype))
 
-    def serve(server: FedDSTState, mean: FedDSTMessage, turn: Turn) -> FedDSTState:
+    def serve(server: FedDSTState, mean: FedDSTMessage, info: RoundInfo) -> FedDSTState:
         b = jax.tree.map(_quotient, mean.x, mean.mask)
         some = jax.tree.map(lambda q: (q > 0).astype(q.dtype), mean.mask)
         mask = chosen(times(positive(b), some), sparsity)  # what every client has, all of it, if no mask has moved
         moved = tree.nonzeros(jax.tree.map(jnp.subtract, mask, server.mask)) > 0
         return FedDSTState(times(b, mask), mask, server.rounds + 1, moved | (mean.readjusting > 0))
 
-    def uplink(message: FedDSTMessage, turn: Turn) -> Count:
-        return counted(message.mask, message.readjusting > 0, turn)
+    def uplink(message: FedDSTMessage, info: RoundInfo) -> MessageCount:
+        return counted(message.mask, message.readjusting > 0, info)
 
-    def downlink(b: FedDSTState, turn: Turn) -> Count:
-        return counted(b.mask, b.told | (turn.cohort < turn.clients), turn)  # who was not there does not know the mask
+    def downlink(b: FedDSTState, info: RoundInfo) -> MessageCount:
+        return counted(b.mask, b.told | (info.cohort < info.clients), info)  # who was not there does not know the mask
 
-    def counted(mask: Tree, told: jax.Array, turn: Turn) -> Count:
+    def counted(mask: Tree, told: jax.Array, info: RoundInfo) -> MessageCount:
         """The numbers under a mask, and their positions where these are told."""
-        known, telling = Count(tree.nonzeros(mask), jnp.int32(KNOWN)), code.count(mask, turn)
+        known, telling = MessageCount(tree.nonzeros(mask), jnp.int32(KNOWN)), code.count(mask, info)
         return jax.tree.map(partial(jnp.where, told), telling, known)
 
     return Algorithm(
@@ -153,8 +153,8 @@ def feddst(
         serve=serve,
         model=lambda server: server.model,
         with_model=lambda server, params: server._replace(model=times(params, server.mask)),
-        uplink=Code(uplink, lambda message: code.size(message.mask)),
-        downlink=Code(downlink, lambda b: code.size(b.mask)),
+        uplink=MessageFormat(uplink, lambda message: code.size(message.mask)),
+        downlink=MessageFormat(downlink, lambda b: code.size(b.mask)),
         divides=True,
     )
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn, descend
+from sps_jax.algorithms.base import Algorithm, Gradient, RoundInfo, Scalar, descend
 from sps_jax.tree import Tree
 
 
@@ -52,14 +52,14 @@ def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
     def direction(x: Tree, l: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return jax.tree.map(lambda g, l, x, b: g - l + alpha * (x - b), gradient(x), l, x, b)
 
-    def send(x: Tree, l: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
+    def send(x: Tree, l: Tree, b: Tree, gradient: Gradient, info: RoundInfo) -> Tree:
         return jax.tree.map(lambda x, b: x - b, x, b)
 
-    def serve(server: FedDynState, change: Tree, turn: Turn) -> FedDynState:
-        s = jax.tree.map(lambda s, dx: s - alpha * turn.share * dx, server.s, change)
+    def serve(server: FedDynState, change: Tree, info: RoundInfo) -> FedDynState:
+        s = jax.tree.map(lambda s, dx: s - alpha * info.share * dx, server.s, change)
         return FedDynState(jax.tree.map(lambda b, dx, s: b + dx - s / alpha, server.model, change, s), s)
 
-    def receive(x: Tree, l: Tree, change: Tree, b: Tree, turn: Turn) -> Tree:
+    def receive(x: Tree, l: Tree, change: Tree, b: Tree, info: RoundInfo) -> Tree:
         return jax.tree.map(lambda l, dx: l - alpha * dx, l, change)
 
     def control(l: Tree, server: FedDynState) -> Tree:

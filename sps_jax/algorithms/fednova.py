@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn
+from sps_jax.algorithms.base import Algorithm, Gradient, RoundInfo, Scalar
 from sps_jax.tree import Tree
 
 
@@ -60,7 +60,7 @@ def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Sca
       ([2.0, 1.0], 1)
     """
 
-    def enroll(h: Tree, i: jax.Array, n: int) -> Tree:
+    def init_client(h: Tree, i: jax.Array, n: int) -> Tree:
         share = i.astype(h.dtype) / max(n - 1, 1)
         return jnp.maximum(1, jnp.round(tau_min + (tau_max - tau_min) * share))
 
@@ -75,16 +75,16 @@ def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Sca
         moved = jax.tree.map(lambda x, d: jnp.where(busy, x - stepsize * d, x), x.x, d)
         return FedNovaIterate(moved, x.tau, jnp.minimum(x.steps + 1, x.tau))
 
-    def send(x: FedNovaIterate, tau: jax.Array, b: Tree, gradient: Gradient, turn: Turn) -> FedNovaMessage:
+    def send(x: FedNovaIterate, tau: jax.Array, b: Tree, gradient: Gradient, info: RoundInfo) -> FedNovaMessage:
         taken = jnp.maximum(x.steps, 1)
         return FedNovaMessage(jax.tree.map(lambda b, x: (b - x) / taken, b, x.x), x.steps)
 
-    def serve(b: Tree, mean: FedNovaMessage, turn: Turn) -> Tree:
+    def serve(b: Tree, mean: FedNovaMessage, info: RoundInfo) -> Tree:
         return jax.tree.map(lambda b, d: b - mean.steps * d, b, mean.d)
 
     return Algorithm(
         init=lambda params: (jnp.ones((), jax.tree.leaves(params)[0].dtype), params),
-        enroll=enroll,
+        init_client=init_client,
         start=start,
         direction=direction,
         move=move,

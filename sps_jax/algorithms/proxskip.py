@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn, descend
+from sps_jax.algorithms.base import Algorithm, Gradient, RoundInfo, Scalar, descend
 from sps_jax.tree import Tree
 
 
@@ -40,7 +40,7 @@ def proxskip(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
     def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
         return jax.tree.map(lambda g, h: g - h, gradient(x), h)
 
-    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, info: RoundInfo) -> Tree:
         return jax.tree.map(lambda h, b, m: h + prob / stepsize * (b - m), h, b, m)
 
     return Algorithm(

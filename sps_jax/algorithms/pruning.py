@@ -63,9 +63,9 @@ def pruned(
     if iterate:
         method = method._replace(move=lambda x, d: cut(base.move(x, d)))
     if uplink:
-        method = method._replace(send=lambda x, h, b, g, turn: base.send(cut(x, g), h, b, g, turn))
+        method = method._replace(send=lambda x, h, b, g, info: base.send(cut(x, g), h, b, g, info))
     if server == "naive":
-        method = method._replace(serve=lambda state, mean, turn: served(base.serve(state, mean, turn)), zero_sum=False)
+        method = method._replace(serve=lambda state, mean, info: served(base.serve(state, mean, info)), zero_sum=False)
     if server == "modified":
         method = method._replace(start=lambda b, h: cut(base.start(b, h)))
     return method._replace(model=lambda state: cut(base.model(state)))

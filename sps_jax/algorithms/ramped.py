@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from sps_jax.algorithms.base import Algorithm, Gradient, Turn
-from sps_jax.compression.bits import Code
+from sps_jax.algorithms.base import Algorithm, Gradient, RoundInfo
+from sps_jax.compression.bits import MessageFormat
 from sps_jax.tree import Tree
 
 
@@ -74,23 +74,23 @@ def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: 
         x, t = x
         return at(t).move(x, d), t
 
-    def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, turn: Turn) -> Tree:
+    def send(x: Tree, h: Tree, b: Tree, gradient: Gradient, info: RoundInfo) -> Tree:
         (x, _), (b, t) = x, b
-        return at(t).send(x, h, b, gradient, turn)
+        return at(t).send(x, h, b, gradient, info)
 
-    def serve(state: Tree, mean: Tree, turn: Turn) -> Tree:
+    def serve(state: Tree, mean: Tree, info: RoundInfo) -> Tree:
         server, t = state
-        return at(t + 1).serve(server, mean, turn), t + 1
+        return at(t + 1).serve(server, mean, info), t + 1
 
-    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, info: RoundInfo) -> Tree:
         (x, t), (b, _) = x, b
-        return at(t).receive(x, h, m, b, turn)
+        return at(t).receive(x, h, m, b, info)
 
     first = at(jnp.int32(0))
     return Algorithm(
         move=move,
         init=init,
-        enroll=first.enroll,
+        init_client=first.init_client,
         broadcast=broadcast,
         start=start,
         direction=direction,
@@ -104,5 +104,5 @@ def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: 
         zero_sum=first.zero_sum,
         weighted=first.weighted,
         divides=first.divides,
-        downlink=Code(lambda b, turn: first.downlink.count(b[0], turn), lambda b: first.downlink.size(b[0])),
+        downlink=MessageFormat(lambda b, info: first.downlink.count(b[0], info), lambda b: first.downlink.size(b[0])),
     )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sps_jax.algorithms.base import Algorithm, Scalar, Turn
+from sps_jax.algorithms.base import Algorithm, RoundInfo, Scalar
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.tree import Tree
 
@@ -49,8 +49,8 @@ def randprox_server(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Alg
       >>> import jax.numpy as jnp
 
       >>> method, zero = randprox_server(stepsize=0.5, prob=0.5, l1=0.5), jnp.zeros(2)
-      >>> turn = Turn(None, None, None, None, cohort=2, clients=2)
-      >>> server = method.serve(RandProxServerState(zero, zero), jnp.array([4.0, 0.25]), turn)
+      >>> info = RoundInfo(None, None, None, None, cohort=2, clients=2)
+      >>> server = method.serve(RandProxServerState(zero, zero), jnp.array([4.0, 0.25]), info)
       >>> server.model.tolist(), server.mean_h.tolist()
       ([3.5, 0.0], [-0.5, -0.25])
     """
@@ -63,9 +63,9 @@ def randprox_server(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Alg
     def prox(y: jax.Array) -> jax.Array:
         return jnp.sign(y) * jnp.maximum(jnp.abs(y) - stepsize / prob * l1, 0)
 
-    def serve(server: RandProxServerState, mean: Tree, turn: Turn) -> RandProxServerState:
+    def serve(server: RandProxServerState, mean: Tree, info: RoundInfo) -> RandProxServerState:
         b = jax.tree.map(lambda x, h: prox(x - stepsize / prob * h), mean, server.mean_h)
-        share = turn.share
+        share = info.share
         mean_h = jax.tree.map(lambda h, b, x: h + share * prob / stepsize * (b - x), server.mean_h, b, mean)
         return RandProxServerState(b, mean_h)
 

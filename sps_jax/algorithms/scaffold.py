@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from sps_jax.algorithms.base import Algorithm, Gradient, Scalar, Turn, descend
+from sps_jax.algorithms.base import Algorithm, Gradient, RoundInfo, Scalar, descend
 from sps_jax.tree import Tree
 
 
@@ -56,14 +56,14 @@ def scaffold(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
     def direction(x: Tree, ci: Tree, b: ScaffoldState, gradient: Gradient, key: jax.Array) -> Tree:
         return jax.tree.map(lambda g, ci, c: g - ci + c, gradient(x), ci, b.c)
 
-    def send(x: Tree, ci: Tree, b: ScaffoldState, gradient: Gradient, turn: Turn) -> ScaffoldMessage:
-        length = turn.steps * stepsize
+    def send(x: Tree, ci: Tree, b: ScaffoldState, gradient: Gradient, info: RoundInfo) -> ScaffoldMessage:
+        length = info.steps * stepsize
         return ScaffoldMessage(x, jax.tree.map(lambda b, x, c: (b - x) / length - c, b.model, x, b.c))
 
-    def serve(server: ScaffoldState, mean: ScaffoldMessage, turn: Turn) -> ScaffoldState:
-        return ScaffoldState(mean.x, jax.tree.map(lambda c, dc: c + turn.share * dc, server.c, mean.change))
+    def serve(server: ScaffoldState, mean: ScaffoldMessage, info: RoundInfo) -> ScaffoldState:
+        return ScaffoldState(mean.x, jax.tree.map(lambda c, dc: c + info.share * dc, server.c, mean.change))
 
-    def receive(x: Tree, ci: Tree, m: ScaffoldMessage, b: ScaffoldState, turn: Turn) -> Tree:
+    def receive(x: Tree, ci: Tree, m: ScaffoldMessage, b: ScaffoldState, info: RoundInfo) -> Tree:
         return jax.tree.map(lambda ci, dc: ci + dc, ci, m.change)
 
     def control(ci: Tree, server: ScaffoldState) -> Tree:

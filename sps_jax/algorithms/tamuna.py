@@ -19,11 +19,11 @@ def tamuna(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -> Algorithm:
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from sps_jax import Turn
+      >>> from sps_jax import RoundInfo
       >>> key = jax.random.key(0)
-      >>> turns = [Turn(key, key, jnp.int32(i), jnp.float32(2), cohort=3, clients=100) for i in range(3)]
+      >>> turns = [RoundInfo(key, key, jnp.int32(i), jnp.float32(2), cohort=3, clients=100) for i in range(3)]
       >>> method, x = tamuna(stepsize=0.5, prob=0.5, owners=2), jnp.ones(4)
-      >>> sum(method.send(x, (), x, lambda x: x, turn) for turn in turns).tolist()  # two owners each, in the cohort
+      >>> sum(method.send(x, (), x, lambda x: x, info) for info in turns).tolist()  # two owners each, in the cohort
       [2.0, 2.0, 2.0, 2.0]
     """
     return compressed_scaffnew(stepsize=stepsize, prob=prob, owners=owners)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from sps_jax.algorithms.base import Algorithm, Follow, Gradient, Turn
+from sps_jax.algorithms.base import Algorithm, Follow, Gradient, RoundInfo
 from sps_jax.errors import unknown
 from sps_jax.tree import Tree
 
@@ -69,17 +69,17 @@ def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, o
         (x, _), (d, state) = x, d
         return algorithm.move(x, d), state
 
-    def receive(x: Tree, h: Tree, m: Tree, b: Tree, turn: Turn) -> Tree:
+    def receive(x: Tree, h: Tree, m: Tree, b: Tree, info: RoundInfo) -> Tree:
         (x, state), (h, _) = x, h
-        return algorithm.receive(x, h, m, b, turn), state
+        return algorithm.receive(x, h, m, b, info), state
 
     return algorithm._replace(
         init=init,
-        enroll=lambda h, i, n: (algorithm.enroll(h[0], i, n), h[1]),
+        init_client=lambda h, i, n: (algorithm.init_client(h[0], i, n), h[1]),
         start=lambda b, h: (algorithm.start(b, h[0]), h[1]),
         direction=direction,
         move=move,
-        send=lambda x, h, b, gradient, turn: algorithm.send(x[0], h[0], b, gradient, turn),
+        send=lambda x, h, b, gradient, info: algorithm.send(x[0], h[0], b, gradient, info),
         receive=receive,
         control=lambda h, server: algorithm.control(h[0], server),
     )

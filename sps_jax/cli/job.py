@@ -22,13 +22,13 @@ from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cli.from_options import build_problem, clip, hyperparameters, pruned_leaves, use_devices
 from sps_jax.cli.option_checks import check, local_steps, refuse_strangers
 from sps_jax.cli.options import Run, number
-from sps_jax.layout import Plan
+from sps_jax.layout import Layout
 from sps_jax.problem import Problem
 from sps_jax.runs import console, processes
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose, describe, footprint, shapes
-from sps_jax.simulation.simulate import placed
+from sps_jax.simulation.simulate import shard_problem
 from sps_jax.simulation.stream import cohort_plan
 
 TALK = ("json", "quiet")
@@ -45,14 +45,14 @@ class Job(NamedTuple):
       problem: what is simulated.
       pruned: what of the model is pruned.
       methods: by name, see :func:`prepare_algorithm`.
-      plans: how each is laid out.
+      layouts: how each is laid out.
     """
 
     options: Run
     problem: Problem
     pruned: dict[str, Any]
     methods: dict[str, Method]
-    plans: dict[str, Plan]
+    layouts: dict[str, Layout]
 
 
 def get_ready(options: Run) -> Job:
@@ -61,7 +61,7 @@ def get_ready(options: Run) -> Job:
     job = processes.agree(lambda: load(options, devices))
     own = ("process_id", "coordinator", "out", "manual_dir", "data_dir", *TALK)
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in own}
-    processes.refuse_others(settings | {"layout": layout(job)})
+    processes.refuse_others(settings | {"layout": layout_in_words(job)})
     return job
 
 
@@ -80,16 +80,16 @@ def load(options: Run, devices: int | None) -> Job:
     problem = build_problem(options)
     pruned = pruned_leaves(options, problem)
     methods = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
-    plans = {name: lay_out_run(methods[name], problem, devices, options) for name in methods}
+    layouts = {name: lay_out_run(methods[name], problem, devices, options) for name in methods}
     if not options.stream:  # all have the same devices; no copy is left elsewhere
-        problem = jax.block_until_ready(placed(next(iter(plans.values())), problem))
+        problem = jax.block_until_ready(shard_problem(next(iter(layouts.values())), problem))
     gc.collect()  # JAX holds NumPy's copy of what it was given until then
-    return Job(options, problem, pruned, methods, plans)
+    return Job(options, problem, pruned, methods, layouts)
 
 
-def layout(job: Job) -> dict[str, str]:
+def layout_in_words(job: Job) -> dict[str, str]:
     """How each algorithm is laid out, in words."""
-    return {name: f"{plan.devices} devices, chunk {plan.chunk or 'all'}" for name, plan in job.plans.items()}
+    return {name: f"{layout.devices} devices, chunk {layout.chunk or 'all'}" for name, layout in job.layouts.items()}
 
 
 def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:
@@ -105,17 +105,17 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:
     )
 
 
-def lay_out_run(method: Method, problem: Problem, devices: int | None, options: Run) -> Plan:
+def lay_out_run(method: Method, problem: Problem, devices: int | None, options: Run) -> Layout:
     """The layout of a run, said on standard error."""
     of = shapes(method, problem)
     choices = {"devices": devices, "chunk": number("chunk", options.chunk, int, "all", "auto")}
-    plan = cohort_plan(method, problem, **choices) if options.stream else choose(of, problem, **choices)
-    need = footprint(of, problem, plan)
+    layout = cohort_plan(method, problem, **choices) if options.stream else choose(of, problem, **choices)
+    need = footprint(of, problem, layout)
     if processes.first():
         if "prob" in method.hyper and local_steps(options) >= MANY:
             console.say(f"sps-jax: about {local_steps(options):.2g} local steps of each client (rounds / prob)")
-        console.say(f"{method.make.__name__}: {describe(plan, need, of.cohort or problem.clients)}")
-    return plan
+        console.say(f"{method.make.__name__}: {describe(layout, need, of.cohort or problem.clients)}")
+    return layout
 
 
 def compiled_folder() -> Path:

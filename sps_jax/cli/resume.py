@@ -8,7 +8,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from sps_jax.cli.job import TALK, configuration, get_ready, layout
+from sps_jax.cli.job import TALK, configuration, get_ready, layout_in_words
 from sps_jax.cli.options import Run, command_type
 from sps_jax.cli.run import complete_with_checkpoints, conclude
 from sps_jax.runs import console, journal, processes
@@ -53,7 +53,7 @@ def resume(options: Resume) -> int:
             return conclude(settings, ended, out)
     job = get_ready(settings)
     if processes.first():
-        warn(begun, configuration(settings) | {"layout": layout(job)})
+        warn(begun, configuration(settings) | {"layout": layout_in_words(job)})
     return complete_with_checkpoints(job, out, begun, ended)
 
 

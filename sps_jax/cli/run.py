@@ -13,7 +13,7 @@ from typing import Any, cast
 from tqdm import tqdm
 
 from sps_jax import results
-from sps_jax.cli.job import Job, configuration, get_ready, layout
+from sps_jax.cli.job import Job, configuration, get_ready, layout_in_words
 from sps_jax.cli.options import Run
 from sps_jax.layout import random_key
 from sps_jax.results import files, tables
@@ -40,7 +40,7 @@ def begin(job: Job, config: dict[str, Any]) -> Path:
     if processes.first():
         files.new_folder(out)
         if job.options.checkpoint_every is not None:
-            journal.begin(out, config | {"layout": layout(job)})
+            journal.begin(out, config | {"layout": layout_in_words(job)})
         files.write_json(out / "config.json", config)
     return out
 
@@ -143,7 +143,7 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
         for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
             method, key = job.methods[name], random_key(options.seed)
-            made = (method, job.plans[name], job.problem)
+            made = (method, job.layouts[name], job.problem)
             driver = on_host(*made, length) if options.stream else on_devices(*made, key, length)
             bar.set_description(name)
             for _, seed in group:

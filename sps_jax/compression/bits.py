@@ -1,8 +1,8 @@
 """What a message costs, in bits, under named encodings.
 
-A method says how its messages are written with a :class:`Code`: the engine counts what varies from message to message
-(a :class:`Count`), the rest is known beforehand (a :class:`Size`). A message of d numbers of b bits, of which v are
-sent, at q positions out of P:
+A method says how its messages are written with a :class:`MessageFormat`: the engine counts what varies from message to
+message (a :class:`MessageCount`), the rest is known beforehand (a :class:`MessageSpec`). A message of d numbers of b
+bits, of which v are sent, at q positions out of P:
 
 | encoding | bits | what is sent |
 |---|---|---|
@@ -33,7 +33,7 @@ KNOWN = -1
 """For a number of positions: both sides know them."""
 
 
-class Count(NamedTuple):
+class MessageCount(NamedTuple):
     """What varies from message to message, int32 scalars.
 
     Attributes:
@@ -41,7 +41,7 @@ class Count(NamedTuple):
       positions: how many positions are told, or :data:`KNOWN`.
 
     Example:
-      >>> message_bits(Count(values=2, positions=KNOWN), Size(8, 8))
+      >>> message_bits(MessageCount(values=2, positions=KNOWN), MessageSpec(8, 8))
       64
     """
 
@@ -51,7 +51,7 @@ class Count(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
-class Size:
+class MessageSpec:
     """What all messages of a kind have in common.
 
     Attributes:
@@ -62,7 +62,7 @@ class Size:
       groups: the positions are told within that many groups of P positions each, with equally many in each.
 
     Example:
-      >>> message_bits(2, Size(entries=8, places=8, value_bits=4, header_bits=32))  # 32 + 2 * 4 + 2 * 3
+      >>> message_bits(2, MessageSpec(entries=8, places=8, value_bits=4, header_bits=32))  # 32 + 2 * 4 + 2 * 3
       46
     """
 
@@ -73,12 +73,12 @@ class Size:
     groups: int = 1
 
 
-class Code(NamedTuple):
+class MessageFormat(NamedTuple):
     """How a method writes its messages.
 
     Attributes:
-      count: ``message, turn -> Count``, traced.
-      size: ``message -> Size``, from its shapes.
+      count: ``message, info -> MessageCount``, traced.
+      size: ``message -> MessageSpec``, from its shapes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -87,8 +87,8 @@ class Code(NamedTuple):
       68
     """
 
-    count: Callable[[Any, Any], Count]  # type: ignore[assignment]  # in place of tuple.count, which nobody needs
-    size: Callable[[Any], Size]
+    count: Callable[[Any, Any], MessageCount]  # type: ignore[assignment]  # in place of tuple.count, which nobody needs
+    size: Callable[[Any], MessageSpec]
 
 
 def value_bits(message: Any) -> int:
@@ -101,44 +101,46 @@ def value_bits(message: Any) -> int:
     return max((8 * leaf.dtype.itemsize for leaf in tree.floats(message)), default=32)
 
 
-def size_of(message: Any) -> Size:
-    """The :class:`Size` of messages whose nonzeros are sent as they are, at positions of their own.
+def size_of(message: Any) -> MessageSpec:
+    """The :class:`MessageSpec` of messages whose nonzeros are sent as they are, at positions of their own.
 
     Example:
       >>> size_of(jnp.ones(3, jnp.float32))
-      Size(entries=3, places=3, value_bits=32, header_bits=0, groups=1)
+      MessageSpec(entries=3, places=3, value_bits=32, header_bits=0, groups=1)
     """
     entries = tree.size(message)
-    return Size(entries, entries, value_bits(message))
+    return MessageSpec(entries, entries, value_bits(message))
 
 
-def _nonzeros(message: Any, turn: Any) -> Count:
+def _nonzeros(message: Any, info: Any) -> MessageCount:
     nonzeros = tree.nonzeros(message)
-    return Count(nonzeros, nonzeros)
+    return MessageCount(nonzeros, nonzeros)
 
 
-FLOATS = Code(_nonzeros, size_of)
+FLOATS = MessageFormat(_nonzeros, size_of)
 """Numbers as they are, the nonzeros at positions of their own."""
 
-SHARED_POSITIONS = Code(lambda message, turn: Count(tree.nonzeros(message), jnp.int32(KNOWN)), FLOATS.size)
+SHARED_POSITIONS = MessageFormat(
+    lambda message, info: MessageCount(tree.nonzeros(message), jnp.int32(KNOWN)), FLOATS.size
+)
 """Numbers as they are, the nonzeros at positions that both sides know."""
 
 
-def _index_bits(positions: int, size: Size) -> int:
+def _index_bits(positions: int, size: MessageSpec) -> int:
     return positions * (size.places - 1).bit_length()  # (P - 1).bit_length() is ceil(log2 P)
 
 
-def _map_bits(positions: int, size: Size) -> int:
+def _map_bits(positions: int, size: MessageSpec) -> int:
     return size.groups * size.places
 
 
-def _choice_bits(positions: int, size: Size) -> float:
+def _choice_bits(positions: int, size: MessageSpec) -> float:
     each = positions / size.groups
     choices = math.lgamma(size.places + 1) - math.lgamma(each + 1) - math.lgamma(size.places - each + 1)
     return size.groups * choices / math.log(2)
 
 
-_POSITIONS: dict[str, Callable[[int, Size], int | float]] = {
+_POSITIONS: dict[str, Callable[[int, MessageSpec], int | float]] = {
     "indices": _index_bits,
     "bitmap": _map_bits,
     "entropy": _choice_bits,
@@ -153,7 +155,7 @@ ENCODINGS: dict[str, str] = {
 """Name -> what is sent; the formulas are in the table above."""
 
 
-def message_bits(count: Count | int, size: Size | int, encoding: str = "cheapest") -> int | float:
+def message_bits(count: MessageCount | int, size: MessageSpec | int, encoding: str = "cheapest") -> int | float:
     """Bits of one message; an int, or a float under ``"entropy"``.
 
     Args:
@@ -169,8 +171,8 @@ def message_bits(count: Count | int, size: Size | int, encoding: str = "cheapest
     """
     if encoding not in ENCODINGS:
         raise unknown("encoding", encoding, ENCODINGS)
-    values, positions = map(int, count if isinstance(count, Count) else (count, count))
-    size = size if isinstance(size, Size) else Size(int(size), int(size))
+    values, positions = map(int, count if isinstance(count, MessageCount) else (count, count))
+    size = size if isinstance(size, MessageSpec) else MessageSpec(int(size), int(size))
     if size.entries < 1 or not 0 <= values <= size.entries or not KNOWN <= positions <= size.places * size.groups:
         raise ValueError(f"a message of {size.entries} entries cannot have {values} nonzeros at {positions} positions")
 
@@ -183,7 +185,7 @@ def message_bits(count: Count | int, size: Size | int, encoding: str = "cheapest
     return min(map(bits, ("dense", "indices", "bitmap"))) if encoding == "cheapest" else bits(encoding)
 
 
-def total_bits(counts: Count | np.ndarray, size: Size | int, encoding: str = "cheapest") -> int | float:
+def total_bits(counts: MessageCount | np.ndarray, size: MessageSpec | int, encoding: str = "cheapest") -> int | float:
     """Bits of many messages of one size, summed in Python numbers, which do not overflow.
 
     Args:
@@ -194,8 +196,8 @@ def total_bits(counts: Count | np.ndarray, size: Size | int, encoding: str = "ch
       >>> total_bits(np.array([1, 2]), 8)
       105
     """
-    pairs = counts if isinstance(counts, Count) else (counts, counts)
+    pairs = counts if isinstance(counts, MessageCount) else (counts, counts)
     rows = np.stack([np.asarray(each).ravel() for each in pairs], axis=1)
     kinds, messages = np.unique(rows, axis=0, return_counts=True)
-    each = (message_bits(Count(*kind), size, encoding) for kind in kinds.tolist())
+    each = (message_bits(MessageCount(*kind), size, encoding) for kind in kinds.tolist())
     return sum(bits * m for bits, m in zip(each, messages.tolist(), strict=True))

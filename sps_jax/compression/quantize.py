@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from sps_jax import tree
-from sps_jax.compression.bits import Code, Size, value_bits
+from sps_jax.compression.bits import MessageFormat, MessageSpec, value_bits
 from sps_jax.tree import Tree
 
 
@@ -48,12 +48,12 @@ def quantize(params: Tree, key: jax.Array, bits: int) -> Tree:
     return jax.tree.unflatten(structure, map(one, leaves, jax.random.split(key, len(leaves))))
 
 
-def quantized(code: Code, bits: int | None) -> Code:
+def quantized(code: MessageFormat, bits: int | None) -> MessageFormat:
     """``code`` with quantised numbers: r + 1 bits each, and the norm's own; unchanged where ``bits`` is None."""
     if bits is None:
         return code
 
-    def size(message: Any) -> Size:
+    def size(message: Any) -> MessageSpec:
         return dataclasses.replace(code.size(message), value_bits=bits + 1, header_bits=value_bits(message))
 
     return code._replace(size=size)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.compression import structures
-from sps_jax.compression.bits import SHARED_POSITIONS, Code
+from sps_jax.compression.bits import SHARED_POSITIONS, MessageFormat
 from sps_jax.compression.criteria import CRITERIA, Criterion
 from sps_jax.compression.leaves import Prunable, chosen, names, nothing, patterns_of, refuse_strangers
 from sps_jax.compression.scopes import SCOPES, as_scalar, erk_densities, kept
@@ -81,7 +81,7 @@ class Sparsifier:
         return getattr(self.criterion, "wants_gradient", False)
 
     @property
-    def code(self) -> Code:
+    def code(self) -> MessageFormat:
         """How messages with such zeros are written, any pytrees with leaves that are pruned or not."""
         return SHARED_POSITIONS if getattr(self.criterion, "shared", False) else self._blocks.code(self.prunable)
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax import tree
-from sps_jax.compression.bits import FLOATS, Code, Count, Size, value_bits
+from sps_jax.compression.bits import FLOATS, MessageCount, MessageFormat, MessageSpec, value_bits
 from sps_jax.compression.leaves import Prunable, chosen
 from sps_jax.compression.scopes import kept
 from sps_jax.compression.threshold import magnitude_bits, topk_mask
@@ -59,7 +59,7 @@ class Entries:
         """The mask of the entries of a leaf of this ``shape``."""
         return mask.reshape(shape)
 
-    def code(self, prunable: Prunable) -> Code:
+    def code(self, prunable: Prunable) -> MessageFormat:
         """How messages are written whose ``prunable`` leaves have such zeros."""
         return FLOATS
 
@@ -87,22 +87,22 @@ class Tiles(Entries):
         tiles = jnp.broadcast_to(mask.reshape(rows, 1, columns, 1), (rows, r, columns, c))
         return tiles.reshape(rows * r, columns * c)[:height, :width].reshape(shape)
 
-    def code(self, prunable: Prunable) -> Code:
-        def count(message: Any, turn: Any) -> Count:
+    def code(self, prunable: Prunable) -> MessageFormat:
+        def count(message: Any, info: Any) -> MessageCount:
             pruned, others = parted(message, prunable)
             values = positions = tree.nonzeros(others)
             for leaf in pruned:
                 used = jnp.any(self._tiled(leaf) != 0, axis=(1, 3))
                 values += jnp.sum(jnp.where(used, self._sizes(leaf.shape), 0), dtype=jnp.int32)
                 positions += jnp.sum(used, dtype=jnp.int32)
-            return Count(values, positions)
+            return MessageCount(values, positions)
 
-        def size(message: Any) -> Size:
+        def size(message: Any) -> MessageSpec:
             pruned, others = parted(message, prunable)
             tiles = sum(math.prod(self._grid(leaf.shape)[1]) for leaf in pruned)
-            return Size(tree.size(message), tree.size(others) + tiles, value_bits(message))
+            return MessageSpec(tree.size(message), tree.size(others) + tiles, value_bits(message))
 
-        return Code(count, size)
+        return MessageFormat(count, size)
 
     def _grid(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """The matrix of a leaf of this shape, how many tiles there are along its axes, and one tile."""
@@ -163,20 +163,20 @@ class Groups(Entries):
         mask = jnp.sum(before, axis=2, dtype=jnp.int32) < n
         return mask.ravel()[: ranked.size]
 
-    def code(self, prunable: Prunable) -> Code:
-        def count(message: Any, turn: Any) -> Count:
+    def code(self, prunable: Prunable) -> MessageFormat:
+        def count(message: Any, info: Any) -> MessageCount:
             pruned, others = parted(message, prunable)
             held = [jnp.sum(self._grouped(leaf.ravel(), 0) != 0, axis=1, dtype=jnp.int32) for leaf in pruned]
             all_held = jnp.concatenate([*held, jnp.zeros(1, jnp.int32)])  # the last is nobody's
             fullest = jnp.max(all_held)
             values = jnp.sum(jnp.clip(all_held[:-1], jnp.minimum(1, fullest)), dtype=jnp.int32)
-            return Count(values + tree.size(others), fullest * (all_held.size - 1))
+            return MessageCount(values + tree.size(others), fullest * (all_held.size - 1))
 
-        def size(message: Any) -> Size:
+        def size(message: Any) -> MessageSpec:
             groups = sum(-(-leaf.size // self.size) for leaf in parted(message, prunable)[0])
-            return Size(tree.size(message), self.size, value_bits(message), groups=max(1, groups))
+            return MessageSpec(tree.size(message), self.size, value_bits(message), groups=max(1, groups))
 
-        return Code(count, size)
+        return MessageFormat(count, size)
 
     def _grouped(self, vector: jax.Array, padding: int) -> jax.Array:
         """(groups, size), ``padding`` behind the end."""

@@ -93,7 +93,7 @@ def summarise(driver: Driver, end: Standing) -> Row:
         "client_steps_per_second": round(end.iterations * clients / end.seconds, 1),
         "diverged_at_round": end.diverged,
         "compile_seconds": driver.compile_seconds,
-        **summary(driver.plan, footprint(driver.shapes, driver.problem, driver.plan)),
+        **summary(driver.layout, footprint(driver.shapes, driver.problem, driver.layout)),
     }
 
 

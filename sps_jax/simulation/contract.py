@@ -12,8 +12,8 @@ from jax import lax
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
-from sps_jax.compression.bits import Code, Size
-from sps_jax.layout import VMAP, Plan
+from sps_jax.compression.bits import MessageFormat, MessageSpec
+from sps_jax.layout import VMAP, Layout
 from sps_jax.problem import Problem
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import shapes
@@ -74,7 +74,7 @@ def check_algorithm(make: Callable[..., Algorithm], hyper: Mapping[str, Any] | N
         state, counts = _rounds(*trial, VMAP)
         _see(bool(tree.finite(state.server)), f"it diverges with {hyper}: try a smaller stepsize")
         _check_close(state, _steps(*trial, int(state.t)), "a round is not its steps one by one")
-        _check_close(state, _rounds(*trial, Plan(chunk=1))[0], "clients at once and one after another differ")
+        _check_close(state, _rounds(*trial, Layout(chunk=1))[0], "clients at once and one after another differ")
         of = shapes(method, problem)
         _check_bits("uplink", counts["up"], of.up)
         _check_bits("downlink", counts["down"], of.down)
@@ -113,18 +113,18 @@ def _described(of: Tree) -> dict[str, str]:
 
 
 def _rounds(
-    algorithm: Algorithm, problem: Problem, schedule: Schedule, key: jax.Array, plan: Plan
+    algorithm: Algorithm, problem: Problem, schedule: Schedule, key: jax.Array, layout: Layout
 ) -> tuple[State, dict[str, jax.Array]]:
     """The state after some rounds; of each message values, positions, and the floats that are to be counted."""
     algorithm = algorithm._replace(uplink=_measured(algorithm.uplink), downlink=_measured(algorithm.downlink))
-    one = partial(one_round, algorithm, problem, schedule, key=key, plan=plan)
+    one = partial(one_round, algorithm, problem, schedule, key=key, layout=layout)
     return lax.scan(lambda state, _: one(state), start(algorithm, problem, key), length=ROUNDS)
 
 
-def _measured(code: Code) -> Code:
-    def count(message: Any, turn: Any) -> Any:
+def _measured(code: MessageFormat) -> MessageFormat:
+    def count(message: Any, info: Any) -> Any:
         due = sum((jnp.sum((a != 0) & (a != 1), dtype=jnp.int32) for a in tree.floats(message)), start=jnp.int32(0))
-        return *code.count(message, turn), due
+        return *code.count(message, info), due
 
     return code._replace(count=count)
 
@@ -140,7 +140,7 @@ def _check_close(state: State, other: State | StepState, otherwise: str) -> None
     _see(off <= CLOSE, f"{otherwise}: they are up to {off:.1e} apart")
 
 
-def _check_bits(link: str, counts: jax.Array, size: Size) -> None:
+def _check_bits(link: str, counts: jax.Array, size: MessageSpec) -> None:
     values, _, due = np.moveaxis(np.asarray(counts), -1, 0)
     worst = (due - values).argmax()
     _see(

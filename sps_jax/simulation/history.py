@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sps_jax.compression.bits import Count, message_bits, total_bits
+from sps_jax.compression.bits import MessageCount, message_bits, total_bits
 from sps_jax.errors import whole_number
 from sps_jax.simulation.placement import Shapes
 
@@ -49,9 +49,9 @@ def tabulate(
     history = {"round": past.rounds + np.flatnonzero(asked) + 1} | {
         name: values[asked] for name, values in columns.items()
     }
-    uplink = [total_bits(Count(*row.T), of.up, encoding) for row in up]
+    uplink = [total_bits(MessageCount(*row.T), of.up, encoding) for row in up]
     each = 1 if of.cohort is None or not of.answer else 2  # an answer, and the next cohort starts from it
-    downlink = [each * clients * message_bits(Count(*row), of.down, encoding) for row in down]
+    downlink = [each * clients * message_bits(MessageCount(*row), of.down, encoding) for row in down]
     bits = {"uplink_bits": (past.uplink_bits, uplink), "downlink_bits": (past.downlink_bits, downlink)}
     totals = {name: list(accumulate(sent, initial=before))[1:] for name, (before, sent) in bits.items()}
     history |= {name: np.array(total)[asked] for name, total in totals.items()}

@@ -8,9 +8,9 @@ import jax
 import psutil
 
 from sps_jax import tree
-from sps_jax.compression.bits import Size
+from sps_jax.compression.bits import MessageSpec
 from sps_jax.errors import unknown
-from sps_jax.layout import Plan, clients_mesh
+from sps_jax.layout import Layout, clients_mesh
 from sps_jax.problem import Problem
 from sps_jax.simulation.method import Method
 from sps_jax.simulation.participation import taking_part
@@ -74,8 +74,8 @@ class Shapes(NamedTuple):
     message: Any
     awaiting: Any
     answer: Any
-    up: Size
-    down: Size
+    up: MessageSpec
+    down: MessageSpec
     saved: Any = None
     cohort: int | None = None
 
@@ -107,11 +107,11 @@ def _shapes(structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
         h, server = algorithm.init(problem.init(keys.init))
         b = algorithm.broadcast(server)
         this = Round(algorithm, taking_part(problem, method.cohort, keys, t), problem.clients, keys)
-        x, turn = algorithm.start(b, h), this.turns(t, 1)
+        x, info = algorithm.start(b, h), this.round_info(t, 1)
         first: Client = jax.tree.map(lambda a: a[0], this.members)
-        m = this.send(turn, t, b, x, h, first)
-        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, turn(first.who)), (x, m))
-        answer = _read(lambda b: algorithm.receive(x, h, m, b, turn(first.who)), b)
+        m = this.send(info, t, b, x, h, first)
+        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, info(first.who)), (x, m))
+        answer = _read(lambda b: algorithm.receive(x, h, m, b, info(first.who)), b)
         return Shapes(h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b))
 
     cohort = None if method.cohort is None else method.cohort.size
@@ -159,13 +159,13 @@ def at_work(of: Shapes, problem: Problem) -> int:
     return 4 * tree.bytes(of.iterate) + tree.bytes(of.saved) + data
 
 
-def footprint(of: Shapes, problem: Problem, plan: Plan) -> Footprint:
-    """What a simulation with these shapes on ``problem``, laid out by ``plan``, needs."""
+def footprint(of: Shapes, problem: Problem, layout: Layout) -> Footprint:
+    """What a simulation with these shapes on ``problem``, laid out by ``layout``, needs."""
     n, part = problem.clients, of.cohort or problem.clients
-    if plan.chunk is None:  # where full batches are the data
+    if layout.chunk is None:  # where full batches are the data
         work = n * (2 * tree.bytes(of.iterate) + tree.bytes(of.saved))
     else:
-        work = min(part, plan.chunk * plan.devices) * at_work(of, problem)
+        work = min(part, layout.chunk * layout.devices) * at_work(of, problem)
     if of.cohort is not None:
         work += part * (tree.bytes(problem.data) // n + tree.bytes(of.memory))
     state = tree.bytes(of.server) + n * tree.bytes(of.memory)
@@ -179,7 +179,7 @@ def choose(
     devices: int | None = None,
     chunk: int | str = "auto",
     memory: int | None = None,
-) -> Plan:
+) -> Layout:
     """A layout for these shapes on this machine.
 
     Args:
@@ -200,7 +200,7 @@ def choose(
       >>> problem = quadratic(clients=4, dimension=8)
       >>> method = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
       >>> choose(shapes(method, problem), problem, devices=1, chunk=2)
-      Plan(chunk=2, mesh=None)
+      Layout(chunk=2, mesh=None)
     """
     n, part, available = problem.clients, of.cohort or problem.clients, jax.devices()
     fitting = [d for d in range(1, min(part, len(available)) + 1) if n % d == part % d == 0]
@@ -221,18 +221,18 @@ def choose(
     wanted = named[chunk] if isinstance(chunk, str) else chunk
     memory = free_memory() if memory is None else memory
 
-    def needed(plan: Plan) -> int:
-        return footprint(of, problem, plan).total // jax.process_count()
+    def needed(layout: Layout) -> int:
+        return footprint(of, problem, layout).total // jax.process_count()
 
     all_at_once = here if of.cohort is None else None  # not with a cohort: evaluations go through all clients
-    plans = [Plan(None if size == all_at_once else size, mesh) for size in range(wanted, 0, -1)]
-    if memory is None or needed(plans[0]) <= memory:
-        return plans[0]
-    fits = next((plan for plan in plans if needed(plan) <= memory), None)
+    layouts = [Layout(None if size == all_at_once else size, mesh) for size in range(wanted, 0, -1)]
+    if memory is None or needed(layouts[0]) <= memory:
+        return layouts[0]
+    fits = next((layout for layout in layouts if needed(layout) <= memory), None)
     if chunk == "auto" and fits:
         return fits
     hint = f"a chunk of {fits.chunk} would fit" if fits else "no chunk would fit: take fewer clients"
-    raise ValueError(f"this needs {_bytes(needed(plans[0]))} of memory where {_bytes(memory)} are free; {hint}")
+    raise ValueError(f"this needs {_bytes(needed(layouts[0]))} of memory where {_bytes(memory)} are free; {hint}")
 
 
 def _by_cache(of: Shapes, problem: Problem, here: int) -> int:
@@ -255,11 +255,11 @@ def free_memory() -> int | None:
     return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
 
 
-def describe(plan: Plan, need: Footprint, clients: int) -> str:
+def describe(layout: Layout, need: Footprint, clients: int) -> str:
     """The layout in words, ``clients`` taking part in a round."""
-    here = clients // plan.devices
-    how = f"{plan.chunk or here} of {here} clients at once"
-    where = "1 device" if plan.devices == 1 else f"{plan.devices} devices, on each"
+    here = clients // layout.devices
+    how = f"{layout.chunk or here} of {here} clients at once"
+    where = "1 device" if layout.devices == 1 else f"{layout.devices} devices, on each"
     return f"{where}: {how}; {_bytes(need.total)} predicted"
 
 
@@ -267,6 +267,6 @@ def _bytes(count: int) -> str:
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
-def summary(plan: Plan, need: Footprint) -> dict[str, Any]:
+def summary(layout: Layout, need: Footprint) -> dict[str, Any]:
     """The layout for a record."""
-    return {"devices": plan.devices, "chunk": plan.chunk or "all", "predicted_bytes": need.total}
+    return {"devices": layout.devices, "chunk": layout.chunk or "all", "predicted_bytes": need.total}

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.random import fold_in
 
-from sps_jax.algorithms.base import Algorithm, Turn
-from sps_jax.layout import VMAP, Plan, over_clients
+from sps_jax.algorithms.base import Algorithm, RoundInfo
+from sps_jax.layout import VMAP, Layout, over_clients
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.participation import SERVER, Member, Participants, memory_of, remember, taking_part
@@ -116,20 +116,22 @@ class Round(NamedTuple):
 
         return lax.fori_loop(0, length, body, self.algorithm.start(b, h))
 
-    def turns(self, t: jax.Array, steps: jax.Array | int) -> Callable[[Member], Turn]:
+    def round_info(self, t: jax.Array, steps: jax.Array | int) -> Callable[[Member], RoundInfo]:
         """What is known of a client's communication after ``t`` iterations, ``steps`` since the last one."""
         common, steps = fold_in(self.keys.common, t), jnp.asarray(steps, self.part.problem.ridge.dtype)
         facts = self.part.problem.clients, self.clients, self.part.shares.share
-        return lambda who: Turn(fold_in(common, who.ids), common, who.slots, steps, *facts)
+        return lambda who: RoundInfo(fold_in(common, who.ids), common, who.slots, steps, *facts)
 
-    def send(self, turn: Callable[[Member], Turn], t: jax.Array, b: Tree, x: Tree, h: Tree, client: Client) -> Tree:
+    def send(
+        self, info: Callable[[Member], RoundInfo], t: jax.Array, b: Tree, x: Tree, h: Tree, client: Client
+    ) -> Tree:
         """The message of a client after ``t`` iterations; a gradient in it is taken on a batch of its own."""
         batch = fold_in(fold_in(fold_in(self.keys.clients, t), client.who.ids), 2)  # local_step has 0 and 1
         gradient = partial(self.part.problem.gradient, client.data, client.examples, t, batch)
-        return self.algorithm.send(x, h, b, gradient, turn(client.who))
+        return self.algorithm.send(x, h, b, gradient, info(client.who))
 
     def average(
-        self, plan: Plan, one: Callable, idle: Callable, server: Tree, memory: Tree, *more: Tree
+        self, layout: Layout, one: Callable, idle: Callable, server: Tree, memory: Tree, *more: Tree
     ) -> tuple[Tree, Any]:
         """Map a function of one client over those who take part, and average their messages.
 
@@ -146,8 +148,8 @@ class Round(NamedTuple):
         """
         shares, own, b = self.part.shares, (memory, self.members), self.algorithm.broadcast(server)
         if shares.estimate is None or self._has_control(server, memory):
-            return over_clients(plan, one, shares.weights, b, *own, *more)
-        mean, kept = over_clients(plan, one, shares.estimate, b, *own, *more)
+            return over_clients(layout, one, shares.weights, b, *own, *more)
+        mean, kept = over_clients(layout, one, shares.estimate, b, *own, *more)
         if self.algorithm.divides:
             return mean, kept
         missing, still = 1 - jnp.sum(shares.estimate), idle(b, *jax.tree.map(lambda a: a[0], own))
@@ -158,7 +160,7 @@ class Round(NamedTuple):
         return bool(jax.tree.leaves(jax.eval_shape(self.algorithm.control, first, server)))
 
     def answer(
-        self, plan: Plan, turn: Callable[[Member], Turn], server: Tree, mean: Tree, memory: Tree, sent: Tree
+        self, layout: Layout, info: Callable[[Member], RoundInfo], server: Tree, mean: Tree, memory: Tree, sent: Tree
     ) -> tuple[Tree, Tree, jax.Array]:
         """The server takes the mean of the messages and answers, those who take part receive.
 
@@ -168,33 +170,33 @@ class Round(NamedTuple):
           The server's state, the memory, and the count of what went down.
         """
         algorithm = self.algorithm
-        server = algorithm.serve(server, mean, turn(SERVER))
+        server = algorithm.serve(server, mean, info(SERVER))
         back = algorithm.broadcast(server)
 
         def receive(back: Tree, h: Tree, sent: Tree, who: Member) -> tuple[Tree, Tree]:
-            return (), algorithm.receive(sent[0], h, sent[1], back, turn(who))
+            return (), algorithm.receive(sent[0], h, sent[1], back, info(who))
 
-        _, memory = over_clients(plan, receive, None, back, memory, sent, self.part.who, update=True)
-        return server, memory, jnp.stack(algorithm.downlink.count(back, turn(SERVER)))
+        _, memory = over_clients(layout, receive, None, back, memory, sent, self.part.who, update=True)
+        return server, memory, jnp.stack(algorithm.downlink.count(back, info(SERVER)))
 
-    def run(self, schedule: Schedule, state: State, plan: Plan) -> tuple[State, dict[str, jax.Array]]:
+    def run(self, schedule: Schedule, state: State, layout: Layout) -> tuple[State, dict[str, jax.Array]]:
         """The round from ``state``, whose memory is of those who take part alone: see :func:`one_round`."""
         length = round_length(schedule, self.keys.coin, state.t)
         t = state.t + length
-        turn = self.turns(t, length)
+        info = self.round_info(t, length)
 
         def one(b: Tree, h: Tree, client: Client) -> tuple[Tree, Tree]:
             x = self.local_steps(state.t, length, b, h, client)
-            message = self.send(turn, t, b, x, h, client)
-            return message, ((x, message), jnp.stack(self.algorithm.uplink.count(message, turn(client.who))))
+            message = self.send(info, t, b, x, h, client)
+            return message, ((x, message), jnp.stack(self.algorithm.uplink.count(message, info(client.who))))
 
-        mean, (sent, up) = self.average(plan, one, self.idle(turn, t), state.server, state.memory)
-        server, memory, down = self.answer(plan, turn, state.server, mean, state.memory, sent)
+        mean, (sent, up) = self.average(layout, one, self.idle(info, t), state.server, state.memory)
+        server, memory, down = self.answer(layout, info, state.server, mean, state.memory, sent)
         return State(server, memory, t), {"up": up, "down": down}
 
-    def idle(self, turn: Callable[[Member], Turn], t: jax.Array) -> Callable[[Tree, Tree, Client], Tree]:
+    def idle(self, info: Callable[[Member], RoundInfo], t: jax.Array) -> Callable[[Tree, Tree, Client], Tree]:
         """``b, h, client -> message`` of a client that takes no step."""
-        return lambda b, h, client: self.send(turn, t, b, self.algorithm.start(b, h), h, client)
+        return lambda b, h, client: self.send(info, t, b, self.algorithm.start(b, h), h, client)
 
 
 # --- one iteration -----------------------------------------------------------------------------------------------
@@ -238,14 +240,14 @@ def step(
     t, steps = state.t + 1, state.steps + 1
 
     def communicate() -> StepState:
-        turn = this.turns(t, steps)
+        info = this.round_info(t, steps)
 
         def send(b: Tree, h: Tree, client: Client, x: Tree) -> tuple[Tree, Tree]:
-            message = this.send(turn, t, b, x, h, client)
+            message = this.send(info, t, b, x, h, client)
             return message, (x, message)
 
-        mean, sent = this.average(VMAP, send, this.idle(turn, t), state.server, memory, x)
-        server, after, _ = this.answer(VMAP, turn, state.server, mean, memory, sent)
+        mean, sent = this.average(VMAP, send, this.idle(info, t), state.server, memory, x)
+        server, after, _ = this.answer(VMAP, info, state.server, mean, memory, sent)
         return _begun(algorithm, problem, cohort, keys, server, remember(part.who, cohort, state.memory, after), t)
 
     def go_on() -> StepState:
@@ -295,12 +297,12 @@ def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree |
     params = problem.init(split_key(key).init) if params is None else params
     h, server = algorithm.init(params)
     n = problem.clients
-    return State(server, enrolled(algorithm, h, jnp.arange(n, dtype=jnp.int32), n), jnp.int32(0))
+    return State(server, init_clients(algorithm, h, jnp.arange(n, dtype=jnp.int32), n), jnp.int32(0))
 
 
-def enrolled(algorithm: Algorithm, h: Tree, ids: jax.Array, clients: int) -> Tree:
+def init_clients(algorithm: Algorithm, h: Tree, ids: jax.Array, clients: int) -> Tree:
     """The memory that these of n clients begin with, stacked."""
-    return jax.vmap(lambda i: algorithm.enroll(h, i, clients))(ids)
+    return jax.vmap(lambda i: algorithm.init_client(h, i, clients))(ids)
 
 
 def one_round(
@@ -309,17 +311,17 @@ def one_round(
     schedule: Schedule,
     state: State,
     key: jax.Array,
-    plan: Plan = VMAP,
+    layout: Layout = VMAP,
     cohort: Cohort | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:
     """Local steps of all who take part up to a communication, and that communication.
 
     Returns:
       The next state, and the counts of what was sent ``up`` (C, 2) and ``down`` (2,), see
-      :class:`sps_jax.Count`.
+      :class:`sps_jax.MessageCount`.
     """
     keys = split_key(key)
     part = taking_part(problem, cohort, keys, state.t)
     own = state._replace(memory=memory_of(part.who, cohort, state.memory))
-    after, counts = Round(algorithm, part, problem.clients, keys).run(schedule, own, plan)
+    after, counts = Round(algorithm, part, problem.clients, keys).run(schedule, own, layout)
     return after._replace(memory=remember(part.who, cohort, state.memory, after.memory)), counts

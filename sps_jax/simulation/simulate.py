@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
-from sps_jax.layout import VMAP, Plan, everywhere, place, shared_out
+from sps_jax.layout import VMAP, Layout, constrain, place, replicate
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.evaluation import observe
@@ -27,10 +27,10 @@ from sps_jax.simulation.stacking import foreign_padding, repeat_first
 from sps_jax.tree import Tree
 
 
-@partial(jax.jit, static_argnames="plan", donate_argnames="state")
+@partial(jax.jit, static_argnames="layout", donate_argnames="state")
 @in_its_precision
 def run_rounds(
-    method: Method, plan: Plan, problem: Problem, state: State, key: jax.Array, asked: jax.Array
+    method: Method, layout: Layout, problem: Problem, state: State, key: jax.Array, asked: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
     """The rounds of ``asked`` (R,), a boolean each: whether its communication is evaluated.
 
@@ -38,13 +38,13 @@ def run_rounds(
       The final state and what was seen, arrays (R, ...): ``iteration``; ``up`` and ``down``, counts of what was sent;
       ``finite``, whether the server's state is; and :func:`observe`'s, meaningful where ``asked``.
     """
-    return _scan_rounds(method, plan, problem, state, key, asked)
+    return _scan_rounds(method, layout, problem, state, key, asked)
 
 
-@partial(jax.jit, static_argnames=("plan", "mesh", "one_coin"))
+@partial(jax.jit, static_argnames=("layout", "mesh", "one_coin"))
 @in_its_precision
 def run_points(
-    method: Method, plan: Plan, mesh: Mesh, one_coin: bool, problem: Problem, key: jax.Array, asked: jax.Array
+    method: Method, layout: Layout, mesh: Mesh, one_coin: bool, problem: Problem, key: jax.Array, asked: jax.Array
 ) -> dict[str, jax.Array]:
     """Whole simulations of (D, c) points that differ in hyperparameters and seed: D devices, c points under one vmap.
 
@@ -53,7 +53,7 @@ def run_points(
 
     Args:
       method: with numbers (D, c), but ``prob`` and the schedule (D,).
-      plan: how a point's clients are computed on its device.
+      layout: how a point's clients are computed on its device.
       mesh: of D devices.
       one_coin: whether the points of a device share the key, as they must where the coin decides.
       key: (D,) where ``one_coin``, else (D, c).
@@ -71,7 +71,7 @@ def run_points(
 
         def point(method: Method, key: jax.Array) -> dict[str, jax.Array]:
             first = start(method.algorithm(), problem, key)
-            return _scan_rounds(method, plan, problem, first, key, asked)[1]
+            return _scan_rounds(method, layout, problem, first, key, asked)[1]
 
         seen = jax.vmap(point, in_axes=(axes, None if one_coin else 0))(methods, key)
         return jax.tree.map(lambda a: a[None], seen)
@@ -82,52 +82,52 @@ def run_points(
 
 
 def _scan_rounds(
-    method: Method, plan: Plan, problem: Problem, state: State, key: jax.Array, asked: jax.Array
+    method: Method, layout: Layout, problem: Problem, state: State, key: jax.Array, asked: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
     algorithm = method.algorithm()
 
     def body(state: State, asked: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        state, seen = one_round(algorithm, problem, method.schedule, state, key, plan, method.cohort)
+        state, seen = one_round(algorithm, problem, method.schedule, state, key, layout, method.cohort)
         seen |= {"iteration": state.t, "finite": tree.finite(state.server)}
-        look = partial(observe, algorithm, problem, plan=plan)
+        look = partial(observe, algorithm, problem, layout=layout)
         blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(look, state))
         return state, seen | lax.cond(asked, look, lambda _: blank, state)
 
     state, seen = lax.scan(body, state, asked)
-    return state, everywhere(plan, seen)
+    return state, replicate(layout, seen)
 
 
 def start_rounds(
-    method: Method, problem: Problem, key: jax.Array, params: Tree | None = None, plan: Plan = VMAP
+    method: Method, problem: Problem, key: jax.Array, params: Tree | None = None, layout: Layout = VMAP
 ) -> State:
     """:func:`start` for ``method``, compiled; the network's initialisation once for all methods.
 
     That of a deep one takes seconds to compile, and longer operation by operation. The clients' memory is laid out by
-    ``plan``.
+    ``layout``.
     """
     params = jax.jit(problem.init)(split_key(key).init) if params is None else params
-    return _start_rounds(method, plan, problem, key, params)
+    return _start_rounds(method, layout, problem, key, params)
 
 
-@partial(jax.jit, static_argnames="plan")
+@partial(jax.jit, static_argnames="layout")
 @in_its_precision
-def _start_rounds(method: Method, plan: Plan, problem: Problem, key: jax.Array, params: Tree | None) -> State:
+def _start_rounds(method: Method, layout: Layout, problem: Problem, key: jax.Array, params: Tree | None) -> State:
     state = start(method.algorithm(), problem, key, params)
-    return state._replace(memory=shared_out(plan, state.memory))
+    return state._replace(memory=constrain(layout, state.memory))
 
 
-def placed(plan: Plan, problem: Problem) -> Problem:
-    """``problem`` with its clients on the devices of the plan, and padded by examples of their own.
+def shard_problem(layout: Layout, problem: Problem) -> Problem:
+    """``problem`` with its clients on the devices of the layout, and padded by examples of their own.
 
     Nothing happens where both are so already.
 
     Example:
       >>> from sps_jax.problems import quadratic
-      >>> placed(Plan(), quadratic(clients=4, dimension=2)).clients
+      >>> shard_problem(Layout(), quadratic(clients=4, dimension=2)).clients
       4
     """
     stacked = problem.data, problem.counts, problem.sizes, problem.weights
-    data, counts, sizes, weights = place(plan, stacked)
+    data, counts, sizes, weights = place(layout, stacked)
     return own_padding(replace(problem, data=data, counts=counts, sizes=sizes, weights=weights))
 
 
@@ -156,7 +156,7 @@ def simulate(
     params: Tree | None = None,
     matmul_precision: str | None = None,
     encoding: str = "cheapest",
-    plan: Plan | None = None,
+    layout: Layout | None = None,
 ) -> tuple[State, dict[str, np.ndarray]]:
     """Run an algorithm on a problem for a number of communication rounds.
 
@@ -180,7 +180,7 @@ def simulate(
       matmul_precision: what a GPU or TPU computes products of float32 numbers in, ``"float32"``, ``"tensorfloat32"``
         or ``"bfloat16"``; None for JAX's setting where there is one, else float32.
       encoding: of the messages, see :mod:`sps_jax.compression.bits`.
-      plan: how it is laid out on the machine, never what is computed; None for :func:`sps_jax.choose`'s.
+      layout: how it is laid out on the machine, never what is computed; None for :func:`sps_jax.choose`'s.
 
     Returns:
       The final state, and the history: NumPy columns, see :func:`sps_jax.simulation.history.tabulate` and
@@ -209,10 +209,10 @@ def simulate(
     )
     asked = asked_rounds(rounds, evaluate_every)
     of = shapes(method, problem)
-    plan = choose(of, problem) if plan is None else plan
-    problem = placed(plan, problem)
-    state = start_rounds(method, problem, key, params, plan)
-    state, seen = run_rounds(method, plan, problem, state, key, jnp.asarray(asked))
+    layout = choose(of, problem) if layout is None else layout
+    problem = shard_problem(layout, problem)
+    state = start_rounds(method, problem, key, params, layout)
+    state, seen = run_rounds(method, layout, problem, state, key, jnp.asarray(asked))
     return state, tabulate(seen, asked, of, encoding)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
-from sps_jax.layout import Plan, place
+from sps_jax.layout import Layout, place
 from sps_jax.problem import Problem
 from sps_jax.results.files import at_home
 from sps_jax.simulation.cohort import Cohort
@@ -28,7 +28,7 @@ from sps_jax.simulation.history import asked_rounds, healthy_history
 from sps_jax.simulation.method import Method, in_its_precision, prepare
 from sps_jax.simulation.participation import Member, Participants, Shares, drawn
 from sps_jax.simulation.placement import choose, shapes
-from sps_jax.simulation.round import Round, State, enrolled
+from sps_jax.simulation.round import Round, State, init_clients
 from sps_jax.simulation.schedule import round_length, split_key
 from sps_jax.tree import Tree
 
@@ -44,7 +44,7 @@ def stream(
     evaluate_every: int = 1,
     params: Tree | None = None,
     encoding: str = "cheapest",
-    plan: Plan | None = None,
+    layout: Layout | None = None,
     folder: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> tuple[State, dict[str, np.ndarray]]:
@@ -55,7 +55,7 @@ def stream(
       cohort: how many clients take part in a round, or a :class:`sps_jax.Cohort`.
       folder: where what clients keep between rounds is in memory-mapped files, written anew; None for host memory.
       options: ``local_steps``, ``transform``, ``transform_on`` and ``matmul_precision``.
-      make, hyper, key, rounds, evaluate_every, params, encoding, plan: as for :func:`sps_jax.simulate`.
+      make, hyper, key, rounds, evaluate_every, params, encoding, layout: as for :func:`sps_jax.simulate`.
 
     Returns:
       The final state, its memory in NumPy arrays, and the history.
@@ -74,9 +74,9 @@ def stream(
     method = prepare(make, hyper, problem.ridge.dtype, cohort=cohort, **options)
     asked = asked_rounds(rounds, evaluate_every)
     of = shapes(method, problem)
-    plan = cohort_plan(method, problem) if plan is None else plan
+    layout = cohort_plan(method, problem) if layout is None else layout
     begun, seen = start_streaming(method, problem, key, params, folder), []
-    for state, one in stream_rounds(method, plan, problem, key, asked, begun):  # noqa: B007
+    for state, one in stream_rounds(method, layout, problem, key, asked, begun):  # noqa: B007
         seen.append(one)
         if not one["finite"]:
             break
@@ -94,13 +94,15 @@ def cohort_of(method: Method) -> Cohort:
     return method.cohort
 
 
-def cohort_plan(method: Method, problem: Problem, **choices: Any) -> Plan:
+def cohort_plan(method: Method, problem: Problem, **choices: Any) -> Layout:
     """A layout for what is on the device: the cohort. ``choices`` as for :func:`sps_jax.choose`."""
     size = cohort_of(method).size
     data, counts = tuple(a[:size] for a in problem.data), problem.counts[:size]
     some = replace(problem, data=data, counts=counts, sizes=None, weights=None)
-    plan = choose(shapes(method, problem)._replace(cohort=None), some, **choices)
-    return plan._replace(chunk=plan.chunk or size // plan.devices)  # None would be all clients to who predicts memory
+    layout = choose(shapes(method, problem)._replace(cohort=None), some, **choices)
+    return layout._replace(
+        chunk=layout.chunk or size // layout.devices
+    )  # None would be all clients to who predicts memory
 
 
 def columns(seen: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -143,7 +145,7 @@ def _room(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, 
 
 
 def stream_rounds(
-    method: Method, plan: Plan, problem: Problem, key: jax.Array, asked: np.ndarray, state: State
+    method: Method, layout: Layout, problem: Problem, key: jax.Array, asked: np.ndarray, state: State
 ) -> Iterator[tuple[State, dict[str, np.ndarray]]]:
     """Round after round from ``state``: the state then, and what was seen, as by
     :func:`sps_jax.simulation.simulate.run_rounds`; no evaluation in rounds that are not ``asked`` for one.
@@ -158,23 +160,23 @@ def stream_rounds(
 
     def load(who: Member, shares: Shares) -> Participants:
         with jax.enable_x64(precise):  # a setting of each thread
-            return Participants(who, _load(plan, problem, who, shares.weights), shares)
+            return Participants(who, _load(layout, problem, who, shares.weights), shares)
 
     with ThreadPoolExecutor(1) as loader:
         who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
         ahead = loader.submit(load, who, shares)
         for number, look in enumerate(asked, start=1):
-            part, begun = ahead.result(), State(server, place(plan, _rows(memory, who)), t)
+            part, begun = ahead.result(), State(server, place(layout, _rows(memory, who)), t)
             t = end
             if number < len(asked):
                 who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
                 ahead = loader.submit(load, who, shares)
-            (server, own, _), seen = _round(method, plan, n, part, begun, key)
+            (server, own, _), seen = _round(method, layout, n, part, begun, key)
             _put(memory, part.who, own)
             state = State(server, memory, t)
             seen |= {"iteration": t, "finite": tree.finite(server)}
             if look:
-                seen |= _evaluate(method, plan, problem, state)
+                seen |= _evaluate(method, layout, problem, state)
             yield state, jax.tree.map(np.asarray, seen)
 
 
@@ -192,24 +194,24 @@ def _cohort(
     return who, shares, t + round_length(method.schedule, keys.coin, t)
 
 
-@partial(jax.jit, static_argnames=("plan", "clients"))
+@partial(jax.jit, static_argnames=("layout", "clients"))
 @in_its_precision
 def _round(
-    method: Method, plan: Plan, clients: int, part: Participants, state: State, key: jax.Array
+    method: Method, layout: Layout, clients: int, part: Participants, state: State, key: jax.Array
 ) -> tuple[State, dict[str, Any]]:
-    return Round(method.algorithm(), part, clients, split_key(key)).run(method.schedule, state, plan)
+    return Round(method.algorithm(), part, clients, split_key(key)).run(method.schedule, state, layout)
 
 
-@partial(jax.jit, static_argnames="plan")
+@partial(jax.jit, static_argnames="layout")
 @in_its_precision
-def _means(method: Method, plan: Plan, some: Problem, state: State) -> tuple[jax.Array, Tree, Tree]:
-    return client_means(method.algorithm(), some, state, plan)
+def _means(method: Method, layout: Layout, some: Problem, state: State) -> tuple[jax.Array, Tree, Tree]:
+    return client_means(method.algorithm(), some, state, layout)
 
 
-@partial(jax.jit, static_argnames="plan")
+@partial(jax.jit, static_argnames="layout")
 @in_its_precision
-def _observe_server(method: Method, plan: Plan, problem: Problem, server: Tree) -> dict[str, jax.Array]:
-    return observe_server(method.algorithm(), problem, server, plan)
+def _observe_server(method: Method, layout: Layout, problem: Problem, server: Tree) -> dict[str, jax.Array]:
+    return observe_server(method.algorithm(), problem, server, layout)
 
 
 @partial(jax.jit, static_argnames="clients")
@@ -217,7 +219,7 @@ def _observe_server(method: Method, plan: Plan, problem: Problem, server: Tree) 
 def _enrolled(method: Method, params: Tree, ids: jax.Array, clients: int) -> tuple[Tree, Tree]:
     algorithm = method.algorithm()
     h, server = algorithm.init(params)
-    return server, enrolled(algorithm, h, ids, clients)
+    return server, init_clients(algorithm, h, ids, clients)
 
 
 def _rows(stacked: Tree, who: Member) -> Tree:
@@ -231,12 +233,12 @@ def _put(memory: Tree, who: Member, own: Tree) -> None:
         a[ids] = np.asarray(new)
 
 
-def _load(plan: Plan, problem: Problem, who: Member, weights: Any) -> Problem:
+def _load(layout: Layout, problem: Problem, who: Member, weights: Any) -> Problem:
     """The problem of these clients, on the device, with these weights."""
     held = replace(problem, data=(), weights=None, test=None, validation=None, smoothness=None, convexity=None)
     data, counts, sizes = _rows((problem.data, np.asarray(problem.counts), problem.sizes), who)
     data = _own_padding(data, counts)
-    data, counts, sizes, weights = place(plan, jax.tree.map(jnp.asarray, (data, counts, sizes, weights)))
+    data, counts, sizes, weights = place(layout, jax.tree.map(jnp.asarray, (data, counts, sizes, weights)))
     return replace(held, data=data, counts=counts, sizes=sizes, weights=weights)
 
 
@@ -260,7 +262,7 @@ def _parts(n: int, size: int) -> Iterator[tuple[Member, np.ndarray]]:
         yield Member(*some), ids < n  # type: ignore[arg-type]  # rows of NumPy arrays
 
 
-def _evaluate(method: Method, plan: Plan, problem: Problem, state: State) -> dict[str, Any]:
+def _evaluate(method: Method, layout: Layout, problem: Problem, state: State) -> dict[str, Any]:
     """:func:`sps_jax.simulation.evaluation.observe`, of as many clients at a time as a cohort has."""
     n, dtype = problem.clients, problem.ridge.dtype
     own = np.full(n, 1 / n) if problem.weights is None else np.asarray(problem.weights)
@@ -269,14 +271,14 @@ def _evaluate(method: Method, plan: Plan, problem: Problem, state: State) -> dic
     for who, real in _parts(n, cohort_of(method).size):
         weights = np.where(real, own[who.ids], 0)
         share = weights.sum()
-        some = _load(plan, problem, who, (weights / share).astype(dtype))
-        part = state._replace(memory=place(plan, _rows(state.memory, who)))
-        *means, each = _means(method, plan, some, part)
+        some = _load(layout, problem, who, (weights / share).astype(dtype))
+        part = state._replace(memory=place(layout, _rows(state.memory, who)))
+        *means, each = _means(method, layout, some, part)
         here = jax.tree.map(lambda a, share=share: share * np.asarray(a), means)
         total = here if total is None else jax.tree.map(np.add, total, here)
         largest = max([largest, *(np.max(a) for a in jax.tree.leaves(each))])
     loss, mean = total
     bare = replace(problem, data=(), sizes=None, weights=None, smoothness=None, convexity=None)
-    seen = {"train_loss": np.asarray(loss, dtype)} | _observe_server(method, plan, bare, state.server)
+    seen = {"train_loss": np.asarray(loss, dtype)} | _observe_server(method, layout, bare, state.server)
     mean, largest = jax.tree.map(jnp.asarray, (mean, np.asarray(largest, dtype)))
     return seen | control_sum(n, mean, largest)

@@ -18,7 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.errors import described, whole
-from sps_jax.layout import Plan, random_key
+from sps_jax.layout import Layout, random_key
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.history import asked_rounds, healthy_history
@@ -173,19 +173,19 @@ def sweep_prepared(
     asked, groups = asked_rounds(rounds, evaluate_every), []
     for _, numbers in _grouped(range(len(points)), lambda i: jax.tree.structure(points[i].method)):
         of = shapes(points[numbers[0]].method, problem)
-        plan, most = _lay_out(of, problem, mesh.size, points_chunk)
-        groups.append((of, plan, _lanes(numbers, lambda i: points[i].lockstep, most)))
+        layout, most = _lay_out(of, problem, mesh.size, points_chunk)
+        groups.append((of, layout, _lanes(numbers, lambda i: points[i].lockstep, most)))
     return _run(groups, problem, points, mesh, asked, encoding)
 
 
 def _run(
     groups: list[tuple], problem: Problem, points: Sequence[Seeded], mesh: Mesh, asked: np.ndarray, encoding: str
 ) -> Iterator[Outcome]:
-    for of, plan, lanes in groups:
+    for of, layout, lanes in groups:
         width, one_coin = max(map(len, lanes)), points[lanes[0][0]].one_coin
         for some in (lanes[i : i + mesh.size] for i in range(0, len(lanes), mesh.size)):
             method, key = _stacked([[points[i] for i in lane] for lane in some], mesh.size, width, one_coin)
-            seen = run_points(method, plan, mesh, one_coin, problem, key, jnp.asarray(asked))
+            seen = run_points(method, layout, mesh, one_coin, problem, key, jnp.asarray(asked))
             seen = jax.tree.map(np.asarray, seen)
             for d, lane in enumerate(some):
                 for c, number in enumerate(lane):
@@ -210,21 +210,23 @@ def _lanes(numbers: Sequence[int], lockstep: Callable[[int], Any], most: int) ->
     return lanes
 
 
-def _lay_out(of: Shapes, problem: Problem, devices: int, points_chunk: int | None) -> tuple[Plan, int]:
+def _lay_out(of: Shapes, problem: Problem, devices: int, points_chunk: int | None) -> tuple[Layout, int]:
     """How a device computes the clients of a point, and how many points at once."""
     if points_chunk is not None and points_chunk < 1:
         raise ValueError(f"points_chunk must be at least 1, not {points_chunk}")
-    plan, memory = choose(of, problem, devices=1), free_memory()
-    need = footprint(of, problem, plan)
+    layout, memory = choose(of, problem, devices=1), free_memory()
+    need = footprint(of, problem, layout)
     fitting = None if memory is None else (memory // devices - need.data) // (need.total - need.data)
     if points_chunk is not None:
         if fitting is not None and points_chunk > max(1, fitting):
             raise ValueError(f"{points_chunk} points at once do not fit in memory; {max(1, fitting)} would")
-        return plan, points_chunk
+        return layout, points_chunk
     most = 2**31 if fitting is None else max(1, fitting)
     if jax.devices()[0].platform == "cpu":
-        most = min(most, 1 if plan.chunk else max(1, CACHE // ((of.cohort or problem.clients) * at_work(of, problem))))
-    return plan, most
+        most = min(
+            most, 1 if layout.chunk else max(1, CACHE // ((of.cohort or problem.clients) * at_work(of, problem)))
+        )
+    return layout, most
 
 
 def _stacked(lanes: list[list[Seeded]], devices: int, width: int, one_coin: bool) -> tuple[Method, jax.Array]:

@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.algorithms.base import Turn
+from sps_jax.algorithms.base import RoundInfo
 from sps_jax.problem import Problem
 from sps_jax.simulation.method import prepare
 from sps_jax.simulation.round import one_round, start
@@ -169,8 +169,8 @@ def keys_of_all_ranks(count: int) -> list[jax.Array]:
 
 def communicate(algorithm, x, h, key, clients):
     """b and the control variates after a communication of those of ``clients`` that x (C, ...) and h belong to."""
-    turn = lambda i: Turn(key, key, i, jnp.float64(1), len(x), clients)  # noqa: E731
+    info = lambda i: RoundInfo(key, key, i, jnp.float64(1), len(x), clients)  # noqa: E731
     slots = jnp.arange(len(x), dtype=jnp.int32)
-    m = jax.vmap(lambda x, h, i: algorithm.send(x, h, None, None, turn(i)))(x, h, slots)
-    b = algorithm.serve(None, jax.tree.map(lambda m: m.mean(0), m), turn(jnp.int32(-1)))
-    return b, jax.vmap(lambda x, h, m, i: algorithm.receive(x, h, m, b, turn(i)))(x, h, m, slots)
+    m = jax.vmap(lambda x, h, i: algorithm.send(x, h, None, None, info(i)))(x, h, slots)
+    b = algorithm.serve(None, jax.tree.map(lambda m: m.mean(0), m), info(jnp.int32(-1)))
+    return b, jax.vmap(lambda x, h, m, i: algorithm.receive(x, h, m, b, info(i)))(x, h, m, slots)

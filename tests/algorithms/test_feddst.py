@@ -9,7 +9,7 @@ import optax
 import pytest
 from problems import least_squares, matrix
 
-from sps_jax.algorithms import ALGORITHMS, Turn, feddst
+from sps_jax.algorithms import ALGORITHMS, RoundInfo, feddst
 from sps_jax.algorithms.feddst import FedDSTMessage, FedDSTState, half_the_steps
 from sps_jax.compression import Sparsifier
 from sps_jax.simulation.method import prepare
@@ -68,9 +68,9 @@ def test_the_mask_stands_still_between_readjustments():
     algorithm, one = method.algorithm(), jnp.float32(1)
     mask = {"w": jnp.array([0, 1, 0, 1], jnp.float32)[:, None], "b": jnp.ones(1)}
     sent = {"w": jnp.array([0, 3, 0, 0], jnp.float32)[:, None], "b": jnp.ones(1)}
-    turn = Turn(KEY, KEY, jnp.int32(-1), one, 2, 2)
+    info = RoundInfo(KEY, KEY, jnp.int32(-1), one, 2, 2)
     _, kept, t, _ = algorithm.serve(
-        FedDSTState(sent, mask, jnp.int32(0), False), FedDSTMessage(sent, mask, 0 * one), turn
+        FedDSTState(sent, mask, jnp.int32(0), False), FedDSTMessage(sent, mask, 0 * one), info
     )
     assert kept["w"].ravel().tolist() == [0, 1, 0, 1] and t == 1
 
@@ -149,8 +149,8 @@ def test_weights_come_back_by_the_gradient_at_the_new_x():
     first, second = stepped(method, x, h, b, steps=2)
     assert entries(first[0]) == [2, 1, 0, 0] and entries(first[1]) == [1, 1, 0, 0]
     assert entries(second[0]) == [1, 0, -1.5, 0] and entries(second[1]) == [1, 0, 1, 0]
-    turn = Turn(KEY, KEY, jnp.int32(0), jnp.float32(2), 1, 1)
-    sent, mask, told = method.algorithm().send(second, h, b, gradient, turn)
+    info = RoundInfo(KEY, KEY, jnp.int32(0), jnp.float32(2), 1, 1)
+    sent, mask, told = method.algorithm().send(second, h, b, gradient, info)
     assert entries(sent) == [1, 0, -1.5, 0] and entries(mask) == [1, 0, 1, 0] and told == 1
 
 
@@ -237,11 +237,11 @@ def test_no_transform_leads_out_of_the_mask(transform):
 def test_the_mask_shrinks_within_itself_to_the_largest():
     """From three of four to two: of (5, 1, 3) in the mask 1 goes; the 9 outside of it does not come."""
     at = partial(feddst, stepsize=jnp.float32(0.5), prob=jnp.float32(0.5))
-    one, turn = jnp.float32(1), Turn(KEY, KEY, jnp.int32(-1), jnp.float32(2), 2, 2)
+    one, info = jnp.float32(1), RoundInfo(KEY, KEY, jnp.int32(-1), jnp.float32(2), 2, 2)
     server = FedDSTState(column(5, 1, 3, 0), column(1, 1, 1, 0), jnp.int32(0), jnp.bool_(False))
-    x, mask, _, told = at(sparsity=jnp.float32(0.5)).serve(server, FedDSTMessage(*server[:2], 0 * one), turn)
+    x, mask, _, told = at(sparsity=jnp.float32(0.5)).serve(server, FedDSTMessage(*server[:2], 0 * one), info)
     assert entries(x) == [5, 0, 3, 0] and entries(mask) == [1, 0, 1, 0] and told
-    x, mask, _, told = at(sparsity=jnp.float32(0.25)).serve(server, FedDSTMessage(*server[:2], 0 * one), turn)
+    x, mask, _, told = at(sparsity=jnp.float32(0.25)).serve(server, FedDSTMessage(*server[:2], 0 * one), info)
     assert entries(x) == [5, 1, 3, 0] and entries(mask) == [1, 1, 1, 0] and not told
 
 
@@ -276,8 +276,8 @@ def test_blocks_of_zeros_stay_in_the_mask(structure):
     prune = Sparsifier(structure=structure)
     method = feddst(stepsize=jnp.float32(0.1), prob=jnp.float32(0.5), sparsity=jnp.float32(0.5), prune=prune)
     _, server = method.init(params)
-    turn = Turn(KEY, KEY, jnp.int32(-1), jnp.float32(2), 3, 3)
-    serve = jax.jit(lambda server, mean: method.serve(server, mean, turn))
+    info = RoundInfo(KEY, KEY, jnp.int32(-1), jnp.float32(2), 3, 3)
+    serve = jax.jit(lambda server, mean: method.serve(server, mean, info))
     _, after, _, told = serve(server, FedDSTMessage(server.model, server.mask, jnp.float32(0)))
     mask = server.mask
     np.testing.assert_array_equal(after["w"], mask["w"])

@@ -116,7 +116,7 @@ WRONG = {
     "negative row": (lambda: stack_clients([X, Y], [np.array([-1, 0])]), "from 0 to 11, not -1 to 0"),
     "mask": (lambda: stack_clients([X, Y], [np.ones(12, bool)]), "whole numbers from 0 to 11"),
     "chunk": (
-        lambda: sps.simulate(sps.gd, problem(), {"stepsize": 1.0}, KEY, rounds=1, plan=sps.Plan(0)),
+        lambda: sps.simulate(sps.gd, problem(), {"stepsize": 1.0}, KEY, rounds=1, layout=sps.Layout(0)),
         "at least 1",
     ),
     "iterations": (lambda: sps.iterate(sps.gd, problem(), {"stepsize": 1.0}, KEY, iterations=-1), "not be negative"),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sps_jax as sps
-from sps_jax.compression.bits import KNOWN, Count, Size, message_bits, total_bits
+from sps_jax.compression.bits import KNOWN, MessageCount, MessageSpec, message_bits, total_bits
 from sps_jax.datasets import partition
 from sps_jax.problems.supervised import linear_problem
 
@@ -125,9 +125,9 @@ def messages(draw):
     """A size, and counts of such messages; positions are told in groups with equally many each, or known."""
     groups, places = draw(st.integers(1, 6)), draw(st.integers(1, 40))
     entries = draw(st.integers(groups * places, 400))
-    size = Size(entries, places, draw(st.integers(1, 64)), draw(st.integers(0, 64)), groups)
+    size = MessageSpec(entries, places, draw(st.integers(1, 64)), draw(st.integers(0, 64)), groups)
     told = st.integers(0, places).map(lambda each: each * groups) | st.just(KNOWN)
-    return size, [Count(draw(st.integers(0, entries)), draw(told)) for _ in range(draw(st.integers(0, 5)))]
+    return size, [MessageCount(draw(st.integers(0, entries)), draw(told)) for _ in range(draw(st.integers(0, 5)))]
 
 
 def bits_by_hand(count, size):
@@ -155,7 +155,7 @@ def test_bits_of_any_size_and_count(message):
         want = [one[encoding] for one in by_hand]
         got = [message_bits(count, size, encoding) for count in counts]
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-6)
-        columns = Count(*(np.array([count[i] for count in counts], np.int32) for i in (0, 1)))
+        columns = MessageCount(*(np.array([count[i] for count in counts], np.int32) for i in (0, 1)))
         np.testing.assert_allclose(total_bits(columns, size, encoding), sum(want), rtol=1e-9, atol=1e-6)
         if encoding != "entropy":
             assert got == want
@@ -166,9 +166,9 @@ def test_bits_of_any_size_and_count(message):
 def test_counts_that_a_message_cannot_have(message, more, which):
     size, _ = message
     count = {
-        "values": Count(size.entries + more, 0),
-        "positions": Count(0, size.places * size.groups + more),
-        "below": Count(0, KNOWN - more),
+        "values": MessageCount(size.entries + more, 0),
+        "positions": MessageCount(0, size.places * size.groups + more),
+        "below": MessageCount(0, KNOWN - more),
     }[which]
     with pytest.raises(ValueError, match="cannot have"):
         message_bits(count, size)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.layout import Plan
+from sps_jax.layout import Layout
 from sps_jax.problems.arrays import from_arrays
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.simulate import simulate
@@ -43,12 +43,12 @@ def cases(draw):
     shape, loss = draw(st.sampled_from(sorted(SHAPES))), draw(st.sampled_from(sorted(LOSSES)))
     sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4).filter(lambda s: len(set(s)) > 1))
     cohort = draw(st.sampled_from([None, *(Cohort(2, by) for by in ("uniform", "size"))]))
-    return shape, loss, sizes, cohort, draw(st.sampled_from([Plan(), Plan(1), Plan(2)])), draw(st.booleans())
+    return shape, loss, sizes, cohort, draw(st.sampled_from([Layout(), Layout(1), Layout(2)])), draw(st.booleans())
 
 
 def check(case):
     """A round of gradient descent from padded clients is that of the clients one by one, in NumPy's mean."""
-    shape, loss, sizes, cohort, plan, zeros = case
+    shape, loss, sizes, cohort, layout, zeros = case
     draw = np.random.default_rng(sum(sizes))
     ids = np.repeat(np.arange(len(sizes)), sizes)
     x, y = draw.uniform(0.2, 2, (len(ids), FEATURES)), draw.uniform(0.2, 2, len(ids))
@@ -62,7 +62,7 @@ def check(case):
     def mean_loss(w, rows):
         return jnp.mean(LOSSES[loss](SHAPES[shape](jnp.asarray(x[rows])) @ w, jnp.asarray(y[rows])))
 
-    run = {"rounds": 1, "cohort": cohort, "plan": plan}
+    run = {"rounds": 1, "cohort": cohort, "layout": layout}
     state, history = simulate(ALGORITHMS["gd"], problem, {"stepsize": 0.01}, KEY, **run)
     assert np.isfinite(state.server).all()
     losses = [mean_loss(state.server, ids == i) for i in range(len(sizes))]
