@@ -91,16 +91,16 @@ def test_a_width_that_the_groups_do_not_divide_is_refused(make, width, groups):
 @pytest.mark.parametrize("name", TEXT)
 def test_no_position_looks_ahead(name, x64):
     model = TEXT[name]("float64")
-    params = moved(model.init(jax.random.key(0)))
-    text = tokens()
+    params = moved(jax.jit(model.init)(jax.random.key(0)))
+    text, apply = tokens(), jax.jit(model.apply)
     for t in (1, 4, 6):
-        change = np.abs(model.apply(params, text.at[:, t].add(1) % SYMBOLS) - model.apply(params, text)).max((0, 2))
+        change = np.abs(apply(params, text.at[:, t].add(1) % SYMBOLS) - apply(params, text)).max((0, 2))
         assert (change[:t] == 0).all() and (change[t:] > 0).all()
 
 
 def test_lstm_is_its_recurrence(x64):
     model = TEXT["lstm"]("float64")
-    params = moved(model.init(jax.random.key(0)))
+    params = moved(jax.jit(model.init)(jax.random.key(0)))
     p = jax.tree.map(np.asarray, params)["params"]
     text = tokens()
     x = p["first"]["embedding"][text]
@@ -117,7 +117,7 @@ def test_lstm_is_its_recurrence(x64):
             out.append(h)
         x = np.stack(out, 1)
     expected = x @ p["last"]["kernel"] + p["last"]["bias"]
-    np.testing.assert_allclose(model.apply(params, text), expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(jax.jit(model.apply)(params, text), expected, rtol=1e-10, atol=1e-12)
 
 
 def normed(x, p):
@@ -127,7 +127,7 @@ def normed(x, p):
 
 def test_transformer_is_its_formula(x64):
     model = TEXT["transformer"]("float64")
-    params = moved(model.init(jax.random.key(0)))
+    params = moved(jax.jit(model.init)(jax.random.key(0)))
     p = jax.tree.map(np.asarray, params)["params"]
     text = tokens()
     x = p["first"]["embedding"][text] + p["positions"]["embedding"][: text.shape[1]]
@@ -146,7 +146,7 @@ def test_transformer_is_its_formula(x64):
         y = y / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
         x = x + y @ down["kernel"] + down["bias"]
     expected = normed(x, p["LayerNorm_4"]) @ p["last"]["kernel"] + p["last"]["bias"]
-    np.testing.assert_allclose(model.apply(params, text), expected, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(jax.jit(model.apply)(params, text), expected, rtol=1e-9, atol=1e-11)
 
 
 def test_a_width_that_the_heads_do_not_divide_is_refused():
