@@ -380,5 +380,5 @@ def test_streamed_from_the_shell(tmp_path, shell):
     ended = out / "checkpoints" / "finished.jsonl"
     ended.write_text(ended.read_text().splitlines(keepends=True)[0])  # as if it had been killed in the second run
     done = shell("resume", out)
-    assert done.returncode == 0 and "goes on after round 15 of 20" in done.stderr, done.stderr
+    assert done.returncode == 0 and "resumes after round 15 of 20" in done.stderr, done.stderr
     assert (out / "metrics.jsonl").read_bytes() == before
