@@ -341,7 +341,7 @@ def test_a_streamed_run_that_diverges_keeps_what_it_had():
 
 def test_streaming_is_for_a_cohort():
     values = {"stepsize": 0.1, "prob": 0.5}
-    with pytest.raises(ValueError, match="cohort must be a number of clients"):
+    with pytest.raises(ValueError, match="cohort must be the number of clients per round"):
         stream(ALGORITHMS["fedavg"], least_squares(dtype=np.float32).problem, values, KEY, rounds=1, cohort=None)
 
 

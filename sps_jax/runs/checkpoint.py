@@ -194,11 +194,11 @@ def save(
 
 
 def restore(folder: str | os.PathLike[str], like: Tree, step: int | None = None) -> Tree:
-    """The tree of one checkpoint, the newest where none is named; see :meth:`Checkpoints.restore`.
+    """Return the tree of the checkpoint of ``step``, by default the newest; see :meth:`Checkpoints.restore`.
 
     Raises:
-      FileNotFoundError: where there is none.
-      Unreadable: where it is damaged or another tree's.
+      FileNotFoundError: if there is no such checkpoint.
+      Unreadable: if it is damaged, or holds a tree of another structure, shapes or dtypes.
     """
     with Checkpoints(folder, read_only=True) as checkpoints:
         steps = checkpoints.steps()
