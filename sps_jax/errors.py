@@ -1,4 +1,4 @@
-"""Checks of what users give: single numbers, names from a table, and the sentences that refuse what is neither."""
+"""Checks of user input, single numbers and names from a table, and the error messages that reject it."""
 
 import difflib
 import math
@@ -12,7 +12,7 @@ SCALARS = (bool, int, float, complex, str, bytes, np.generic)
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> ValueError:
-    """The error for a ``name`` that is no known ``kind``; raise what it returns.
+    """Return the ``ValueError`` for a ``name`` that is not a known ``kind``; the caller raises it.
 
     >>> print(unknown("algorithm", "fedvag", ["fedavg", "gd"]))
     unknown algorithm 'fedvag': did you mean 'fedavg'? Allowed: fedavg, gd
@@ -24,7 +24,9 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> ValueError:
 
 
 def real(value: Any) -> int | float | None:
-    """``value`` as Python's own number; None where it is no single real number, but a boolean, masked or text, say.
+    """Convert ``value`` to a Python ``int`` or ``float``; None if it is not a single real number.
+
+    Booleans, masked values and text are not numbers.
 
     >>> real(np.float32(0.5)), real(np.array(3)), real(np.ma.masked), real("0.5"), real([0.5])
     (0.5, 3, None, None, None)
@@ -43,7 +45,7 @@ def real(value: Any) -> int | float | None:
 
 
 def whole(value: Any) -> int | None:
-    """``value`` as an ``int``; None where it is no single whole number.
+    """Convert ``value`` to an ``int``; None if it is not a single whole number.
 
     >>> whole(np.int64(3)), whole(3.0), whole(2.5), whole(math.nan), whole(True)
     (3, 3, None, None, None)
@@ -55,7 +57,7 @@ def whole(value: Any) -> int | None:
 
 
 def single_number(name: str, value: Any) -> int | float:
-    """:func:`real`, or a ``ValueError`` that names the argument.
+    """Convert ``value`` by :func:`real`, or raise a ``ValueError`` that names the argument.
 
     >>> single_number("ridge", np.array(0.5))
     0.5
@@ -67,7 +69,7 @@ def single_number(name: str, value: Any) -> int | float:
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """:func:`whole`, or a ``ValueError`` that names the argument: one where it is less than ``least``, too.
+    """Convert ``value`` by :func:`whole`; raise a ``ValueError`` that names the argument if it fails or is < ``least``.
 
     >>> whole_number("rounds", 5.0)
     5
@@ -81,7 +83,7 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether ``value`` stands for none: None, a NaN, pandas' NA and NaT, NumPy's ``masked``.
+    """Return whether ``value`` is a missing value: None, a NaN, pandas' NA or NaT, or NumPy's ``masked``.
 
     >>> [is_missing(value) for value in (None, float("nan"), np.ma.masked, 0)]
     [True, True, True, False]
@@ -90,7 +92,7 @@ def is_missing(value: Any) -> bool:
         return True
     try:
         return bool(value != value)
-    except Exception:  # an array, or a stranger's object that compares with nothing
+    except Exception:  # an array, or an object that cannot be compared
         return False
 
 
@@ -99,7 +101,7 @@ def _is_nothing(value: Any) -> bool:
 
 
 def described(value: Any) -> str:
-    """``value`` for a sentence: short, on one line, however large it is.
+    """Describe ``value`` for an error message: briefly and on one line, however large it is.
 
     >>> described(np.zeros((2, 3))), described("0.1"), described({"a": 1})
     ('an array of shape (2, 3)', "'0.1'", 'a dict')

@@ -1,23 +1,23 @@
-"""How the clients are laid out on the machine; never what is computed.
+"""Layouts: how the clients are mapped onto devices and into chunks. A layout never changes what is computed.
 
-A function of ONE client is mapped over all of them by :func:`over_clients`, the only place that knows the layout:
+:func:`over_clients` maps a function of ONE client over all of them; no other code depends on the layout:
 
-| layout | what runs |
+| layout | how the clients run |
 |---|---|
 | `Layout()` | all clients at once, `vmap` |
 | `Layout(chunk=1)` | client by client, in a loop |
 | `Layout(chunk=c)` | c clients at once, in a loop over chunks |
 | `Layout(chunk, mesh)` | any of these on each device of a mesh with the axis `"clients"`, n/D clients per device |
 
-What is averaged over clients is summed while they run, with the rounding errors carried along: n messages are never
-stacked, and the layouts agree to the last bits. Float64 results agree to 1e-12, float32 ones to 1e-5 of the largest
-number after a dozen rounds; TopK is discontinuous, so in long float32 runs a last bit can decide which of two nearly
-equal weights is kept.
+Messages are summed chunk by chunk with compensated summation: n messages are never stacked, and the layouts agree to
+the last bits. Float64 results agree to 1e-12, float32 results to 1e-5 of the largest number after a dozen rounds. TopK
+is discontinuous, so in long float32 runs a last bit can decide which of two nearly equal weights is kept.
 
-Several GPUs (``pip install -e '.[cuda]'``) are used without being asked for: clients are dealt to all devices that JAX
-finds, the data and memory of a client stay on its device, and a round ends with one sum over devices. A CPU is one
-device, unless a program begins with ``jax.config.update("jax_num_cpu_devices", 2)``, before anything is computed; the
-tests check several devices that way. :func:`sps_jax.choose` chooses a layout, :mod:`sps_jax.runs.processes` has hosts.
+Several GPUs (``pip install -e '.[cuda]'``) are used by default: the clients are sharded over all devices that JAX
+finds, each client's data and memory stay on its device, and a round ends with one ``psum`` over devices. A CPU is one
+device unless the program calls ``jax.config.update("jax_num_cpu_devices", 2)`` before it computes anything; the tests
+check several devices that way. :func:`sps_jax.choose` chooses a layout; for several hosts see
+:mod:`sps_jax.runs.processes`.
 """
 
 from collections.abc import Callable
@@ -35,12 +35,12 @@ from sps_jax.tree import Tree
 AXIS = "clients"
 
 THREEFRY = "threefry2x32"
-"""The generator of a simulation, whatever JAX's default is: of the others, rbg for one, what a client draws depends on
-which clients are mapped over together, and so on the layout."""
+"""The random number generator of every simulation, whatever JAX's default is. With others, such as rbg, what a client
+draws depends on which clients share a ``vmap``, and so on the layout."""
 
 
 def random_key(seed: jax.Array | np.ndarray | int) -> jax.Array:
-    """The key of a seed, of threefry.
+    """Return the threefry key of a seed.
 
     Example:
       >>> random_key(0) == jax.random.key(0, impl="threefry2x32")
@@ -50,11 +50,11 @@ def random_key(seed: jax.Array | np.ndarray | int) -> jax.Array:
 
 
 class Layout(NamedTuple):
-    """A layout; hashable, a static argument of the compiled program.
+    """A layout. Hashable, so JAX reuses the compiled program.
 
     Attributes:
-      chunk: how many clients of a device are computed at once, None for all.
-      mesh: of devices, with the one axis ``"clients"``, or None for one device.
+      chunk: how many clients a device computes at once; None for all.
+      mesh: a device mesh whose only axis is ``"clients"``; None for one device.
 
     Example:
       >>> Layout(chunk=10)
@@ -68,7 +68,7 @@ class Layout(NamedTuple):
 
     @property
     def devices(self) -> int:
-        """D."""
+        """D, the number of devices."""
         return 1 if self.mesh is None else self.mesh.size
 
 
@@ -76,7 +76,7 @@ VMAP = Layout()
 
 
 def clients_mesh(devices: list[jax.Device]) -> Mesh:
-    """The mesh of these devices that :class:`Layout` asks for.
+    """Return the mesh over these devices that :class:`Layout` takes.
 
     Example:
       >>> clients_mesh(jax.devices()[:1]).axis_names
@@ -86,11 +86,11 @@ def clients_mesh(devices: list[jax.Device]) -> Mesh:
 
 
 def by_client(clients: int, rows: Callable[[slice], Tree]) -> Tree:
-    """Arrays (n, ...) of which a process makes and holds the rows of its own clients, those of its devices.
+    """Return arrays (n, ...) sharded by client; each process creates and holds only the rows of its own devices.
 
     Args:
-      clients: n. Where all devices cannot have equally many, and in a process that is alone, all rows are its own.
-      rows: the arrays' rows of consecutive clients.
+      clients: n. If the devices do not divide n, or there is one process, the process creates all rows.
+      rows: a function from a slice of clients to the arrays' rows of these clients.
 
     Example:
       >>> import numpy as np
@@ -102,8 +102,8 @@ def by_client(clients: int, rows: Callable[[slice], Tree]) -> Tree:
     sharding = _split(clients_mesh(jax.devices()))
     places = sharding.addressable_devices_indices_map((clients,))
     own = [jax.device_put(rows(slice(*at[0].indices(clients)[:2])), device) for device, at in places.items() if at]
-    whole = jax.make_array_from_single_device_arrays
-    return jax.tree.map(lambda *a: whole((clients, *a[0].shape[1:]), sharding, a), *own)
+    assemble = jax.make_array_from_single_device_arrays
+    return jax.tree.map(lambda *a: assemble((clients, *a[0].shape[1:]), sharding, a), *own)
 
 
 def _split(mesh: Mesh) -> NamedSharding:
@@ -111,7 +111,7 @@ def _split(mesh: Mesh) -> NamedSharding:
 
 
 def place(layout: Layout, stacked: Tree) -> Tree:
-    """``stacked``, arrays (n, ...), with n/D clients on each device of the layout.
+    """Return ``stacked``, arrays (n, ...), sharded so that each device of the layout holds n/D clients.
 
     Example:
       >>> layout = Layout(mesh=clients_mesh(jax.devices()[:1]))
@@ -124,7 +124,7 @@ def place(layout: Layout, stacked: Tree) -> Tree:
     if jax.process_count() == 1:
         return jax.device_put(stacked, sharding)
 
-    def own_rows(a: jax.Array) -> jax.Array:  # every process has all of them, and puts those of its devices there
+    def own_rows(a: jax.Array) -> jax.Array:  # every process has all rows, and copies those of its devices to them
         return (
             a
             if not a.is_fully_addressable
@@ -135,7 +135,7 @@ def place(layout: Layout, stacked: Tree) -> Tree:
 
 
 def constrain(layout: Layout, stacked: Tree) -> Tree:
-    """:func:`place` under jit: no device computes what others hold.
+    """Apply :func:`place` under jit, so that no device computes the clients of another.
 
     Example:
       >>> constrain(Layout(), jnp.ones(2)).tolist()
@@ -145,7 +145,7 @@ def constrain(layout: Layout, stacked: Tree) -> Tree:
 
 
 def replicate(layout: Layout, values: Tree) -> Tree:
-    """``values`` on every device of the layout, so that every process can read them; under jit.
+    """Return ``values`` replicated over the layout's devices, so that every process can read them; for use under jit.
 
     Example:
       >>> replicate(Layout(), jnp.ones(2)).tolist()
@@ -159,18 +159,21 @@ def replicate(layout: Layout, values: Tree) -> Tree:
 def over_clients(
     layout: Layout, one: Callable, weights: jax.Array | None, shared: Any, *stacked: Any, update: bool = False
 ) -> tuple[Tree, Any]:
-    r"""Map a function of one client over all of them.
+    r"""Map a function of one client over all clients, and average their messages.
 
     Args:
       layout: the layout.
-      one: ``one(shared, *own) -> message, kept`` for one client; both any pytrees of arrays.
-      weights: (n,) of the clients, summing to one, or None for equal ones.
-      shared: what all clients get.
-      stacked: pytrees of arrays (n, ...), of which a client gets its own row.
-      update: whether ``kept`` takes the place of the first of ``stacked``, in its memory, instead of new arrays.
+      one: ``one(shared, *own) -> message, kept`` for one client; both may be any pytrees of arrays.
+      weights: (n,) client weights that sum to one; None for equal weights.
+      shared: the argument that all clients get.
+      stacked: pytrees of arrays (n, ...); each client gets its own row.
+      update: whether ``kept`` overwrites the first of ``stacked`` in place instead of filling new arrays.
 
     Returns:
-      :math:`\sum_i w_i\, \mathrm{message}_i`, accurate to the last bits, and ``kept`` stacked, (n, ...).
+      The mean :math:`\sum_i w_i\, \mathrm{message}_i`, accurate to the last bits, and ``kept`` stacked, (n, ...).
+
+    Raises:
+      ValueError: if the layout's chunk is below 1.
 
     Example:
       >>> one = lambda shared, row: (shared * row, row + 1)
@@ -179,7 +182,7 @@ def over_clients(
       (4.0, [2.0, 4.0])
     """
     if layout.chunk is not None and layout.chunk < 1:
-        raise ValueError(f"a layout's chunk must be at least 1, or None for all, not {layout.chunk}")
+        raise ValueError(f"a layout's chunk must be at least 1, or None for all clients at once, not {layout.chunk}")
     clients = len(jax.tree.leaves(stacked)[0])
     if layout.mesh is None:
         return _on_one_device(layout.chunk, one, clients, update, shared, weights, *stacked)
@@ -197,7 +200,7 @@ def over_clients(
 def _on_one_device(
     chunk: int | None, one: Callable, clients: int, update: bool, shared: Any, weights: jax.Array | None, *stacked: Any
 ) -> tuple[Tree, Any]:
-    """The share of this device's clients in the mean, and what they keep."""
+    """Return this device's term of the mean, and what its clients keep."""
     here = len(jax.tree.leaves(stacked)[0])
     if chunk is None or chunk >= here:
         share, mean, kept = _chunk(one, clients, shared, weights, *stacked)
@@ -211,7 +214,7 @@ def _on_one_device(
 
     def some(first: jax.Array | int, size: int, carry: Tree) -> Tree:
         total, kept = carry
-        rows = (weights, kept, *read) if update else (weights, *read)  # a row is read before it is overwritten
+        rows = (weights, kept, *read) if update else (weights, *read)  # each row is read before it is overwritten
         own = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, first, size), rows)
         share, mean, new = _chunk(one, clients, shared, *own)
         kept = jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, first, 0), kept, new)
@@ -231,7 +234,7 @@ def _scaled(share: jax.Array, mean: Tree) -> Tree:
 def _chunk(
     one: Callable, clients: int, shared: Any, weights: jax.Array | None, *stacked: Any
 ) -> tuple[jax.Array, Tree, Any]:
-    """Some clients at once: their share of all weight, the mean of their messages, what they keep."""
+    """Run one chunk of clients: return their share of the total weight, their mean message, and what they keep."""
     size = len(jax.tree.leaves(stacked)[0])
     if size == 1:  # no vmap: a batch of one matrix product is slower than the product
         message, kept = one(shared, *jax.tree.map(lambda a: a[0], stacked))

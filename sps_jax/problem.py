@@ -1,9 +1,9 @@
-r"""A problem: stacked client data with a loss.
+r"""A federated problem: the clients' stacked data, and a loss.
 
 .. math:: f(x) = \sum_i w_i f_i(x), \qquad
           f_i(x) = \frac{1}{m_i} \sum_{j < m_i} \ell(x; a_{ij}) + \frac{\rho}{2} \|x\|^2
 
-over n clients with :math:`m_i` examples each; :math:`w_i = 1/n` unless ``weights`` say otherwise.
+over n clients with :math:`m_i` examples each; :math:`w_i = 1/n` unless ``weights`` are given.
 """
 
 from collections.abc import Callable
@@ -25,31 +25,31 @@ STATIC = {"static": True}
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Problem:
-    """Stacked data with a loss; a pytree, so data are arguments of a jitted function and never constants in it.
+    """Stacked client data with a loss. A pytree: jitted functions take the data as arguments, never as constants.
 
     Attributes:
-      data: tuple of arrays (n, m, ...), client i's examples in the first ``counts[i]`` rows. The rows behind them are
-        padding and repeat its first example, so that no function is asked about what is no example: a gradient that
-        is masked afterwards is NaN where the function is not differentiable at the padding (0 x inf). A simulation
+      data: tuple of arrays (n, m, ...), client i's examples in the first ``counts[i]`` rows. The rows after them are
+        padding and repeat the client's first example, so that the loss is only evaluated at real examples: masking a
+        gradient afterwards gives NaN if the loss is not differentiable at the padding (0 x inf). A simulation
         replaces any other padding.
-      counts: (n,) int32, the rows that client i has in ``data``, all >= 1.
+      counts: (n,) int32, the number of rows of client i in ``data``, all >= 1.
       test: tuple of arrays (T, ...) that no client trains on, or None.
       ridge: rho >= 0, a scalar of the parameters' dtype.
-      validation: the same of examples kept apart for choosing hyperparameters, or None.
-      weights: (n,) summing to one, or None for equal weights (the f of the paper).
-      smoothness: (n,) the constants L_i of the f_i where they are known, or None.
-      convexity: a mu > 0 such that every f_i is mu-strongly convex where one is known, or None.
-      sizes: (n,) int32, the examples that client i has, where its rows are not these but stand for them, as moments do;
-        None where they are its rows. What is said of a client's size is said of :attr:`examples`.
+      validation: like ``test``, examples held out for choosing hyperparameters, or None.
+      weights: (n,) client weights that sum to one; None for equal weights (the f of the paper).
+      smoothness: (n,) the smoothness constants L_i of the f_i, or None if unknown.
+      convexity: a mu > 0 such that every f_i is mu-strongly convex, or None if unknown.
+      sizes: (n,) int32, the number of examples of client i if its rows only summarise them, as moments do; None if its
+        rows are its examples. :attr:`examples` is the size of a client everywhere.
       init: key -> params, the starting point x_0.
       loss: (params, *examples) -> (b,), the losses of b examples.
-      metrics: (params, *examples) -> {name: (b,)}, what is averaged over the test examples; None for the loss alone.
-      batch_size: b, examples a local gradient is averaged over; None for all of them.
-      in_order: whether iteration t takes the examples t b, t b + 1, ... modulo m_i, round and round, instead of
-        drawing b with replacement.
-      augment: (key, *examples) -> examples, a random change of every batch that a local gradient is taken on, or None.
-      evaluate_batch: examples that an evaluation computes at once, None for all of a client and all test examples.
-      evaluate_examples: of each client, the first so many, that an evaluation takes f over; None for all.
+      metrics: (params, *examples) -> {name: (b,)}, averaged over the test examples; None for the loss alone.
+      batch_size: b, the number of examples per local gradient; None for all of the client's.
+      in_order: whether iteration t takes the examples t b, t b + 1, ... modulo m_i, cyclically, instead of drawing b
+        with replacement.
+      augment: (key, *examples) -> examples, a random augmentation of every training batch, or None.
+      evaluate_batch: how many examples an evaluation computes at once; None for all of a client, and all test examples.
+      evaluate_examples: an evaluation of f uses the first so many examples of each client; None for all.
 
     Example:
       >>> import numpy as np
@@ -87,23 +87,23 @@ class Problem:
 
     @property
     def clients(self) -> int:
-        """n."""
+        """n, the number of clients."""
         return self.counts.shape[0]
 
     @property
     def examples(self) -> jax.Array:
-        """(n,) int32, how many examples each client has."""
+        """(n,) int32, the number of examples of each client."""
         return self.counts if self.sizes is None else self.sizes
 
     def only(self, ids: jax.Array) -> "Problem":
-        """The problem of these clients, (C,) of 0..n-1; what is known of all clients is left out."""
+        """Return the problem of the clients ``ids``, (C,) of 0..n-1, without ``smoothness`` and ``convexity``."""
         data, counts, sizes = jax.tree.map(lambda a: a[ids], (self.data, self.counts, self.sizes))
         weights = None if self.weights is None else self.weights[ids] / jnp.sum(self.weights[ids])
         own = {"data": data, "counts": counts, "sizes": sizes, "weights": weights}
         return replace(self, **own, smoothness=None, convexity=None)
 
     def client_loss(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> jax.Array:
-        """f_i over all ``count`` examples of ONE client's padded ``data``."""
+        """Return f_i at ``params``, over all ``count`` examples of ONE client's padded ``data``."""
         loss = self._mean_loss(params, data, count)
         square = optax.tree.norm(jax.tree.map(partial(widened, to=loss.dtype), params), squared=True)
         return loss + self.ridge.astype(loss.dtype) / 2 * square
@@ -111,16 +111,16 @@ class Problem:
     def gradient(
         self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array, params: Tree
     ) -> Tree:
-        """Gradient of f_i at ``params``: on all examples of ONE client, or on the batch of iteration ``t``."""
+        """Return the gradient of f_i at ``params``, on all examples of ONE client or its batch of iteration ``t``."""
         slope = jax.grad(self.local_loss(data, count, t, key))(params)
         return jax.tree.map(lambda g, p: g + self.ridge * p, slope, params)
 
     def local_loss(self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array) -> Callable:
-        """params -> the mean loss that :meth:`gradient` differentiates; the ridge is apart."""
+        """Return ``params -> mean loss``, the function that :meth:`gradient` differentiates, without the ridge."""
         if self.batch_size is None:
             return lambda params: self._mean_loss(params, data, count)
         draw, change = (key, key) if self.augment is None else jax.random.split(key)
-        if self.in_order:  # t modulo count first: t b may not fit in 32 bits
+        if self.in_order:  # t modulo count first: t b may overflow int32
             rows = (t % count * self.batch_size + jnp.arange(self.batch_size, dtype=jnp.int32)) % count
         else:
             rows = jax.random.randint(draw, (self.batch_size,), 0, count)
@@ -134,7 +134,7 @@ class Problem:
         return total / count.astype(total.dtype)
 
     def objective(self, params: Tree, layout: Layout = VMAP) -> jax.Array:
-        """f, over the training examples of all clients, ``evaluate_examples`` of each at most."""
+        """Return f at ``params``, over at most ``evaluate_examples`` training examples of each client."""
         data, counts, most = self.data, self.counts, self.evaluate_examples
         if most is not None:
             data, counts = tuple(a[:, :most] for a in data), jnp.minimum(counts, most)
@@ -145,25 +145,25 @@ class Problem:
         return over_clients(layout, one, self.weights, params, data, counts)[0]
 
     def evaluate(self, params: Tree, layout: Layout = VMAP) -> dict[str, jax.Array]:
-        """``train_loss`` (f), and ``test_<metric>`` and ``validation_<metric>`` where there are such data: no ridge."""
+        """Return ``train_loss`` (f), and ``test_<metric>`` and ``validation_<metric>`` of held-out data (no ridge)."""
         return {"train_loss": self.objective(params, layout)} | self.evaluate_held(params, layout)
 
     def evaluate_held(self, params: Tree, layout: Layout = VMAP) -> dict[str, jax.Array]:
-        """Of :meth:`evaluate` what is of examples that no client trains on."""
-        seen: dict[str, jax.Array] = {}
+        """Return the metrics of :meth:`evaluate` on the examples that no client trains on."""
+        metrics: dict[str, jax.Array] = {}
         for part, examples in (("validation", self.validation), ("test", self.test)):
             if examples is not None:
-                seen |= {f"{part}_{name}": mean for name, mean in self._means(examples, params, layout).items()}
-        return seen
+                metrics |= {f"{part}_{name}": mean for name, mean in self._means(examples, params, layout).items()}
+        return metrics
 
     def _means(self, held: tuple[jax.Array, ...], params: Tree, layout: Layout) -> dict[str, jax.Array]:
-        """Means over held out examples, which the devices of ``layout`` share like clients, equally many each."""
+        """Return the mean metrics of held-out examples, split equally over the devices of ``layout``."""
         metrics = self.metrics or (lambda *a: {"loss": self.loss(*a)})
         examples, devices = held[0].shape[0], layout.devices
         each = -(-examples // devices)
         firsts = jnp.arange(devices, dtype=jnp.int32) * each
 
-        # the examples are an argument: they may lie on the mesh, and what lies there cannot be closed over
+        # the examples are an argument because shard_map cannot close over arrays that are sharded over the mesh
         def share(shared: Any, first: jax.Array) -> tuple[dict[str, jax.Array], tuple[()]]:
             params, held = shared
             rows = jnp.minimum(first + jnp.arange(each, dtype=jnp.int32), examples - 1)
@@ -174,9 +174,9 @@ class Problem:
         return {name: total * devices / examples for name, total in sums.items()}
 
     def _sums(self, function: Callable, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> Any:
-        """Sums of ``function`` over the first ``count`` examples, ``evaluate_batch`` of them computed at once.
+        """Sum ``function``, such as ``loss`` or ``metrics``, over the first ``count`` examples.
 
-        It is like ``loss`` or ``metrics``; whatever it computes in, the sums are float32 or better.
+        It computes ``evaluate_batch`` examples at once. The sums are float32 or wider, whatever dtype it returns.
         """
         examples, at_once = data[0].shape[0], self.evaluate_batch
 

@@ -1,4 +1,4 @@
-"""Arithmetic on pytrees, with or without a leading clients axis: what ``optax.tree`` does not have."""
+"""Arithmetic on pytrees, with or without a leading clients axis, that ``optax.tree`` lacks."""
 
 from typing import Any
 
@@ -9,25 +9,29 @@ Tree = Any
 
 
 def size(tree: Tree) -> int:
-    """Number of entries of all leaves together, known without computing."""
+    """Return the total number of entries of all leaves, from their shapes alone."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def bytes(tree: Tree) -> int:
-    """Bytes of all leaves together, known without computing."""
+    """Return the total bytes of all leaves, from their shapes and dtypes alone."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def stack(tree: Tree, n: int) -> Tree:
-    """``n`` equal copies of ``tree`` along a new leading axis."""
+    """Return ``n`` copies of ``tree`` along a new leading axis."""
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (n, *a.shape)), tree)
 
 
 def mean(stacked: Tree, weights: jax.Array | None) -> Tree:
-    r"""Mean over the leading axis: :math:`\bar a = \sum_i w_i a_i`, ``weights`` (n,) summing to one; None for equal.
+    r"""Return the mean over the leading axis, :math:`\bar a = \sum_i w_i a_i`, accurate to the last bits.
 
-    To the last bits: a second pass adds the mean of :math:`a_i - \bar a`, which rounding left away from zero. Control
-    variates live on that difference, :math:`\sum_i h_i` grows by :math:`(p/\gamma) \sum_i (\bar a - a_i)` a round.
+    A second pass adds the mean of :math:`a_i - \bar a`, which rounding left away from zero. The control variates need
+    this: :math:`\sum_i h_i` grows by :math:`(p/\gamma) \sum_i (\bar a - a_i)` per round.
+
+    Args:
+      stacked: arrays (n, ...).
+      weights: (n,) weights that sum to one; None for equal weights.
     """
     rough = _mean(stacked, weights)
     left = _mean(jax.tree.map(lambda a, m: a - m[None], stacked, rough), weights)
@@ -41,42 +45,42 @@ def _mean(stacked: Tree, weights: jax.Array | None) -> Tree:
 
 
 def add_exactly(total: tuple[Tree, Tree], term: Tree) -> tuple[Tree, Tree]:
-    """Add to a sum that remembers its rounding errors: ``total`` is (sum, errors), the true sum is nearly their sum.
+    """Add ``term`` to a compensated sum: ``total`` is (sum, errors), and the exact sum is nearly sum + errors.
 
     TwoSum (Knuth, The Art of Computer Programming, vol. 2, 4.2.2): six operations give the rounded sum and its error.
     """
     sums = jax.tree.map(jnp.add, total[0], term)
 
     def error(a: jax.Array, b: jax.Array, s: jax.Array) -> jax.Array:
-        seen = s - a
-        return (a - (s - seen)) + (b - seen)
+        added = s - a
+        return (a - (s - added)) + (b - added)
 
     errors = jax.tree.map(error, total[0], term, sums)
     return sums, jax.tree.map(jnp.add, total[1], errors)
 
 
 def floats(tree: Tree) -> list[jax.Array]:
-    """The leaves of floating dtype: neither counters nor masks."""
+    """Return the leaves of floating dtype, without counters and masks."""
     return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
 def nonzeros(tree: Tree) -> jax.Array:
-    """Number of nonzero entries, an int32 scalar; counted on vectors, which XLA:CPU does faster than on rows."""
+    """Return the number of nonzero entries, an int32 scalar; raveled, because XLA:CPU counts vectors faster."""
     return sum((jnp.sum(a.ravel() != 0, dtype=jnp.int32) for a in jax.tree.leaves(tree)), start=jnp.int32(0))
 
 
 def largest(tree: Tree) -> jax.Array:
-    """Largest magnitude of any entry, a scalar."""
+    """Return the largest magnitude of any entry, a scalar."""
     return jnp.max(jnp.stack([jnp.max(jnp.abs(a), initial=0) for a in jax.tree.leaves(tree)]))
 
 
 def finite(tree: Tree) -> jax.Array:
-    """Whether every entry is finite, a boolean scalar."""
+    """Return whether every entry is finite, a boolean scalar."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(tree)]))
 
 
 def widened(values: jax.Array, to: Any) -> jax.Array:
-    """``values``, which may be integers, in the wider one of their dtype and ``to``, float32 at the least.
+    """Cast ``values``, which may be integers, to the wider of their dtype and ``to``, but at least to float32.
 
     Example:
       >>> widened(jnp.ones(2, jnp.bfloat16), jnp.float32).dtype.name

@@ -136,7 +136,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_end(whole, tmp_path):
     out = tmp_path / "out"
     for _ in range(2):
         assert kill(out, random.uniform(0, 0.3))
-    assert "goes on" in finish(out, whole)
+    assert "resumes" in finish(out, whole)
 
 
 @pytest.mark.endurance
@@ -211,7 +211,7 @@ def test_checkpoints_that_cannot_be_used_are_set_aside_for_the_one_before(how, c
         assert f"checkpoint {folder / str(step)} cannot be used" in error
         assert (folder / f"unreadable-{step}").is_dir()
     where = "from its beginning" if how == "all" else f"after round {good} of {ROUNDS}"
-    assert f"sparse_proxskip (seed 0) goes on {where}" in error
+    assert f"sparse_proxskip (seed 0) resumes {where}" in error
 
 
 def test_what_is_finished_is_said_to_be_and_table_and_picture_are_made_anew(whole, tmp_path):
@@ -238,7 +238,7 @@ REFUSED = {
     ),
     "another version's checkpoint": (
         lambda out: replace_newest(out, {"format": 7, "versions": {"sps_jax": "9.1"}}),
-        "has format 7 (of sps_jax 9.1); this version reads 1 alone",
+        "has format 7 (of sps_jax 9.1); this version reads only 1",
     ),
     "no config": (lambda out: (out / "config.json").unlink(), "is not the folder of a run"),
     "torn config": (lambda out: os.truncate(out / "config.json", 40), "config.json is damaged"),

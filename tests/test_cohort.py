@@ -341,7 +341,7 @@ def test_a_streamed_run_that_diverges_keeps_what_it_had():
 
 def test_streaming_is_for_a_cohort():
     values = {"stepsize": 0.1, "prob": 0.5}
-    with pytest.raises(ValueError, match="cohort must be a number of clients"):
+    with pytest.raises(ValueError, match="cohort must be the number of clients per round"):
         stream(ALGORITHMS["fedavg"], least_squares(dtype=np.float32).problem, values, KEY, rounds=1, cohort=None)
 
 
@@ -380,5 +380,5 @@ def test_streamed_from_the_shell(tmp_path, shell):
     ended = out / "checkpoints" / "finished.jsonl"
     ended.write_text(ended.read_text().splitlines(keepends=True)[0])  # as if it had been killed in the second run
     done = shell("resume", out)
-    assert done.returncode == 0 and "goes on after round 15 of 20" in done.stderr, done.stderr
+    assert done.returncode == 0 and "resumes after round 15 of 20" in done.stderr, done.stderr
     assert (out / "metrics.jsonl").read_bytes() == before

@@ -78,7 +78,7 @@ def test_a_chunk_that_does_not_fit_is_refused_with_the_one_that_would(problem):
         ({"chunk": 0}, "chunk must be between 1 and the 100 clients"),
         ({"chunk": 101}, "chunk must be between 1 and the 100 clients"),
         ({"chunk": "al"}, "unknown chunk 'al': did you mean 'all'"),
-        ({"devices": 3}, "devices must divide the 100 clients and be here: 1; not 3"),
+        ({"devices": 3}, "devices must divide the 100 clients and be available: 1; not 3"),
     ],
 )
 def test_what_the_machine_cannot_do_is_refused(problem, options, message):

@@ -95,7 +95,7 @@ def test_what_cannot_begin_ends_all_with_a_message(case, tmp_path):
     (tmp_path / "full" / "file").touch()
     (status, _, error), (other, _, theirs) = Processes(tmp_path, 2, "run", "--devices", "1", *arguments).end()
     assert (status, other) == (2, 2), (error, theirs)
-    assert message in error and (message if case == "clients" else "process 0 of this run cannot go on") in theirs
+    assert message in error and (message if case == "clients" else "process 0 of this run failed") in theirs
     assert {path.name for path in tmp_path.rglob("*")} == {"full", "file"}
 
 
@@ -104,7 +104,7 @@ def test_processes_that_are_not_started_alike_are_told_in_what(tmp_path):
     ended = Processes(tmp_path, 2, *run, last=["--prob", "0.2"]).end()
     assert [status for status, _, _ in ended] == [2, 2], ended
     for (_, _, error), own in zip(ended, ("None", "0.2"), strict=True):
-        assert f"must be started alike, but differ in what is here prob {own}\n" in error
+        assert f"need the same options, but these differ; here: prob {own}\n" in error
     assert not any(tmp_path.iterdir())
 
 
@@ -126,7 +126,7 @@ def test_a_run_goes_on_with_another_number_of_devices(whole, tmp_path):
     begun.end()
     ((status, _, error),) = Processes(tmp_path, 1, "resume", out, "--devices", "1").end()
     assert status == 0, error
-    assert "goes on after round" in error and "2 devices" in error
+    assert "resumes after round" in error and "2 devices" in error
     agree(whole, out)
 
 
@@ -139,7 +139,7 @@ def test_a_run_whose_process_is_killed_ends_and_goes_on_with_other_processes(who
     killed = time.monotonic()
     (status, _, error), _ = begun.end()
     assert time.monotonic() - killed < 60
-    assert status == 4 and "another process of this run has gone" in error, error
+    assert status == 4 and "another process of this run has ended" in error, error
 
     again = Processes(tmp_path, 2, "resume", out, "--devices", "2")
     before = max(map(int, (path.name for path in steps(out))))
@@ -147,11 +147,11 @@ def test_a_run_whose_process_is_killed_ends_and_goes_on_with_other_processes(who
     again.all[1].terminate()  # one is asked to stop: all do
     ended = again.end()
     assert [status for status, _, _ in ended] == [143, 143], ended
-    assert "goes on after round" in ended[0][2] and "all is saved" in ended[0][2]
+    assert "resumes after round" in ended[0][2] and "all is saved" in ended[0][2]
 
     ((status, _, error),) = Processes(tmp_path, 1, "resume", out, "--devices", "1").end()
     assert status == 0, error
-    assert "goes on after round" in error
+    assert "resumes after round" in error
     agree(whole, out)
 
 
@@ -175,5 +175,5 @@ def test_a_process_that_dies_before_anything_is_computed_ends_the_other_with_a_m
     killed = time.monotonic()
     _, error = both[1 - victim].communicate(timeout=90)
     assert both[1 - victim].returncode == 4 and time.monotonic() - killed < 60
-    assert error.splitlines()[-1].startswith("sps-jax: error: another process of this run has gone")
+    assert error.splitlines()[-1].startswith("sps-jax: error: another process of this run has ended")
     both[victim].communicate()

@@ -163,7 +163,7 @@ def test_a_tree_comes_back_as_it_was(name, tmp_path):
         ("text", "of type str"),
         (print, "of type builtin"),
         (np.array(["a"]), "an array of <U1"),
-        (10**30, f"the integer {10**30}, which 64 bits with a sign do not hold"),
+        (10**30, f"the integer {10**30}, which does not fit in int64"),
         (2**63, f"the integer {2**63}"),
         (np.zeros(2, np.longdouble), f"an array of {np.dtype(np.longdouble)}"),
         (np.zeros(2, "f4,i4"), "an array of "),
@@ -192,7 +192,7 @@ def test_a_key_comes_back_as_one_of_its_own_generator(kept, asked, tmp_path):
         return
     what = {"none": "no random key"}
     says = (
-        rf"\['key'\] is {what.get(kept, f'a key of {kept}')}, but {what.get(asked, f'a key of {asked}')} was asked for"
+        rf"\['key'\] is {what.get(kept, f'a key of {kept}')}, but {what.get(asked, f'a key of {asked}')} was requested"
     )
     with pytest.raises(checkpoint.Unreadable, match=says):
         checkpoint.restore(tmp_path / "kept", {"key": KEYS[asked]})

@@ -1,20 +1,20 @@
-"""Runs: in blocks of rounds, with checkpoints, on several processes, and what is asked of them by signals.
+"""Runs: blocks of rounds, checkpoints, several processes, and stopping on signals.
 
     sps-jax run --problem femnist --rounds 2000 --seeds 3 --checkpoint-every 50 --out results --manual-dir DIR
     sps-jax resume results
 
-With ``--checkpoint-every`` (best a divisor of ``--rounds``) a run that was killed goes on from its last checkpoint. It
-ends with the records, the table and the picture of a run that was never stopped: ``metrics.jsonl`` is the same byte for
-byte, on the same machine with the same versions.
+With ``--checkpoint-every`` (best a divisor of ``--rounds``) a killed run resumes from its last checkpoint. It ends with
+the records, the table and the picture of an uninterrupted run: on the same machine with the same versions,
+``metrics.jsonl`` is the same byte for byte.
 
-The last three checkpoints are in ``results/checkpoints``; a damaged one is set aside, and the one before it is used.
-The folder may be deleted once all runs are finished. Ctrl-C or SIGTERM finish the block of rounds that is being
-computed (at most a twentieth of the run), save, and say how to go on; Ctrl-C again stops at once. Where nothing can be
-written, on a full disk say, what was saved before is whole, and the run goes on once there is room.
+``results/checkpoints`` holds the last three checkpoints; a damaged one is set aside, and the one before it is used. You
+may delete the folder once all runs have finished. On Ctrl-C or SIGTERM the run finishes the current block of rounds (at
+most a twentieth of the run), saves, and prints how to resume; a second Ctrl-C stops at once. If a write fails, for
+example on a full disk, everything saved before stays intact, and the run can be resumed once there is space.
 
-``resume`` takes every setting from ``config.json`` and refuses one that was changed, except ``target``, ``chunk``,
-``manual_dir`` and ``data_dir``; start it in the folder in which ``run`` was started if these are relative paths. With
-``--devices`` it goes on with another number of devices, and the records then agree as those of two layouts do (see
+``resume`` takes every setting from ``config.json`` and refuses changed ones, except ``target``, ``chunk``,
+``manual_dir`` and ``data_dir``; if these are relative paths, start it in the folder in which ``run`` was started.
+``--devices`` resumes on another number of devices; the records then agree as those of two layouts do (see
 :mod:`sps_jax.layout`). For several processes see :mod:`sps_jax.runs.processes`. :func:`sps_jax.checkpoint.save` and
-:func:`sps_jax.checkpoint.restore` do the same for a pytree of your own.
+:func:`sps_jax.checkpoint.restore` save and restore a pytree of your own.
 """

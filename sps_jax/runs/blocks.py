@@ -1,4 +1,4 @@
-"""One algorithm on one problem from one seed, in blocks of rounds: progress, divergence, records."""
+"""Run one algorithm on one problem from one seed in blocks of rounds, with progress, divergence and records."""
 
 import math
 import time
@@ -19,23 +19,23 @@ Row = dict[str, Any]
 
 
 def block_length(rounds: int, checkpoint_every: int | None = None, blocks: int = 20) -> int:
-    """The largest divisor of ``rounds`` that makes at least ``blocks`` blocks (1 where there are fewer rounds).
+    """Return the largest divisor of ``rounds`` that gives at least ``blocks`` blocks (1 if there are fewer rounds).
 
-    With ``checkpoint_every`` it divides that too, so that all blocks are of one length and one of them ends there.
+    It also divides ``checkpoint_every``, if given, so that all blocks have one length and checkpoints end a block.
     """
     common = math.gcd(rounds, checkpoint_every or rounds)
     return next(length for length in range(max(1, rounds // blocks), 0, -1) if common % length == 0)
 
 
 class Standing(NamedTuple):
-    """Where a run is between two blocks: all there is to know to go on.
+    """The complete progress of a run between two blocks, from which it can resume.
 
     Attributes:
-      state: of the simulation; the next block takes its memory over.
-      past: the rounds done and the bits sent.
-      iterations: done in them.
-      seconds: that they took.
-      diverged: the first round whose numbers are not finite, which ended the run; None while there is none.
+      state: the simulation state; its buffers are donated to the next block.
+      past: the rounds done, and the bits sent in them.
+      iterations: the iterations done.
+      seconds: the seconds spent.
+      diverged: the first round whose numbers are not finite, which ended the run; None if it has not diverged.
     """
 
     state: State
@@ -46,44 +46,44 @@ class Standing(NamedTuple):
 
 
 def start_run(method: Method, driver: Driver, key: jax.Array) -> Standing:
-    """Where a run begins."""
+    """Return the progress of a run before its first round."""
     return Standing(driver.start(method, key))
 
 
 def go_on(
     method: Method, driver: Driver, key: jax.Array, start: Standing, *, rounds: int, evaluate_every: int, encoding: str
 ) -> Iterator[tuple[Standing, list[Row]]]:
-    """Run what is left of ``rounds``, a multiple of the block's, or up to the first whose numbers are not finite.
+    """Run the remaining rounds of ``rounds``, a multiple of the block length, or until the numbers are not finite.
 
     Yields:
-      After each block where the run is then, and the records of the evaluations in it. The time that the caller takes
-      between two blocks counts among the seconds of the run.
+      After each block, the run's progress and the records of the block's evaluations. The seconds of the run include
+      the caller's time between two blocks.
     """
-    asked, began = asked_rounds(rounds, evaluate_every), time.perf_counter() - start.seconds
-    at, run = start, driver.take_up(method, start.state, key, asked[start.past.rounds :])
-    while at.past.rounds < rounds and at.diverged is None:
-        some = asked[at.past.rounds :][: driver.length]
-        state, seen = run(some)
-        bad = diverged_at(seen, some)
+    evaluated, began = asked_rounds(rounds, evaluate_every), time.perf_counter() - start.seconds
+    progress, run = start, driver.take_up(method, start.state, key, evaluated[start.past.rounds :])
+    while progress.past.rounds < rounds and progress.diverged is None:
+        block = evaluated[progress.past.rounds :][: driver.length]
+        state, metrics = run(block)
+        bad = diverged_at(metrics, block)
         done = driver.length if bad is None else bad - 1
-        past, iterations, rows = at.past, at.iterations, []
+        past, iterations, rows = progress.past, progress.iterations, []
         if done:
-            last = np.arange(done) == done - 1  # it is asked for the totals alone where it was not evaluated
-            seen = {name: values[:done] for name, values in seen.items()}
-            rows = records(tabulate(seen, some[:done] | last, driver.shapes, encoding, past))
+            last = np.arange(done) == done - 1  # always tabulated, for the bit totals, even if not evaluated
+            metrics = {name: values[:done] for name, values in metrics.items()}
+            rows = records(tabulate(metrics, block[:done] | last, driver.shapes, encoding, past))
             past = Past(past.rounds + done, rows[-1]["uplink_bits"], rows[-1]["downlink_bits"])
-            iterations = int(seen["iteration"][-1])
-            rows = rows if some[done - 1] else rows[:-1]
+            iterations = int(metrics["iteration"][-1])
+            rows = rows if block[done - 1] else rows[:-1]
         diverged = None if bad is None else past.rounds + 1
-        at = Standing(state, past, iterations, time.perf_counter() - began, diverged)
-        yield at, rows
+        progress = Standing(state, past, iterations, time.perf_counter() - began, diverged)
+        yield progress, rows
 
 
 def summarise(driver: Driver, end: Standing) -> Row:
-    """What is said of a whole run.
+    """Return the summary of a whole run.
 
-    ``rounds``, ``iterations``, ``run_seconds``, ``client_steps_per_second``, ``diverged_at_round`` (None if it did
-    not), ``compile_seconds`` and the layout.
+    It has ``rounds``, ``iterations``, ``run_seconds``, ``client_steps_per_second``, ``diverged_at_round`` (None if it
+    did not diverge), ``compile_seconds`` and the layout.
     """
     clients = driver.shapes.cohort or driver.problem.clients
     return {
@@ -98,10 +98,11 @@ def summarise(driver: Driver, end: Standing) -> Row:
 
 
 def run_blocks(method: Method, driver: Driver, key: jax.Array, **settings: Any) -> tuple[list[Row], Row]:
-    """A run from its first round: the records of its evaluations, in order, and :func:`summarise`'s.
+    """Run all rounds, and return the records of the evaluations, in order, and the summary of :func:`summarise`.
 
     Args:
-      settings: as :func:`go_on` takes them.
+      method, driver, key: the method, its driver and the random key of the run.
+      settings: the keyword arguments of :func:`go_on`.
     """
     steps = list(go_on(method, driver, key, start_run(method, driver, key), **settings))
     return [row for _, rows in steps for row in rows], summarise(driver, steps[-1][0])

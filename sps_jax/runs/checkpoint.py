@@ -1,7 +1,7 @@
-"""Checkpoints: the last few pytrees of arrays in a folder, a record beside each, written by orbax.
+"""Checkpoints: save the last few pytrees of arrays in a folder, each with a JSON record, by orbax.
 
-They are written in the background, and each is there whole or not at all. Reading one gives back the same bits, or
-says that it cannot: the format has no checksum of large arrays, so each checkpoint carries one.
+They are written in the background and atomically. Reading one returns the same bits or raises: orbax's format has no
+checksum of large arrays, so every checkpoint carries its own.
 """
 
 import contextlib
@@ -23,27 +23,32 @@ from sps_jax.runs.checkpoint_leaves import Tree, checksum, generators, given_bac
 
 
 class Unreadable(ValueError):
-    """A checkpoint that is damaged, or not what was asked for."""
+    """Raised for a checkpoint that is damaged, or differs from what was requested."""
 
 
 class Checkpoints:
-    """The last ``keep`` checkpoints of a folder, which is made; for a ``with``, whose end waits for the last one.
+    """A context manager over the last ``keep`` checkpoints of a folder; leaving it waits for pending writes.
 
     Args:
-      folder: whose subfolders with a number for a name are the checkpoints; others are left alone.
-      keep: how many.
-      read_only: never write, not even clear away what an earlier process was about to write.
+      folder: the folder, created if it is missing. Its checkpoints are the subfolders named by a number; others are
+        left alone.
+      keep: the number of checkpoints to keep.
+      read_only: whether never to write, not even to remove the unfinished checkpoint of an earlier process.
+
+    Raises:
+      FileNotFoundError: if the folder is missing and ``read_only`` is set.
     """
 
     def __init__(self, folder: str | os.PathLike[str], keep: int = 3, read_only: bool = False) -> None:
         self.folder = at_home(folder).resolve()
         if read_only and not self.folder.is_dir():
             raise FileNotFoundError(f"there is no folder {self.folder}")
-        import orbax.checkpoint as ocp  # heavy
+        import orbax.checkpoint as ocp  # slow to import
         from orbax.checkpoint.checkpoint_managers import preservation_policy
         from orbax.checkpoint.options import MultiprocessingOptions
 
-        own = None if jax.process_count() == 1 else {jax.process_index()}  # no other process has a say
+        # each process checkpoints alone: orbax must not wait for the others
+        own = None if jax.process_count() == 1 else {jax.process_index()}
         if not read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
@@ -64,7 +69,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        """Wait, then close; after an error nothing new is raised."""
+        """Wait for pending writes and close; if an exception is already propagating, raise no other."""
         with self._open:
             try:
                 self._manager.close()
@@ -73,20 +78,20 @@ class Checkpoints:
                     raise self._not_saved(failure) from None
 
     def steps(self) -> list[int]:
-        """The numbers of the checkpoints, ascending."""
+        """Return the steps of the checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, tree: Tree, about: Mapping[str, Any] | None = None) -> None:
-        """Begin to write ``tree``, copied before this returns, and ``about``, of JSON's types.
+        """Begin to write a copy of ``tree``, and ``about``, which must be JSON-serialisable, in the background.
 
-        Leaves are arrays, JAX random keys of any generator, or Python's numbers.
+        Leaves are arrays, JAX random keys of any generator, or Python numbers.
 
         Raises:
-          OSError: where this one, or the one before, could not be written; those before that are as they were.
-          ValueError: where there is a checkpoint of this step or a later one, or for a leaf that is something else.
+          OSError: if this checkpoint, or the one before, could not be written; earlier ones are unchanged.
+          ValueError: if this step or a later one has a checkpoint, or a leaf is of another type.
         """
         if any(step <= before for before in self.steps()):
-            raise ValueError(f"{self.folder} has a checkpoint {step} already, or a later one")
+            raise ValueError(f"{self.folder} already has a checkpoint of step {step}, or a later one")
         leaves = {name: stored(name, leaf) for name, leaf in named(tree).items()}
         sums = {name: checksum(leaf) for name, leaf in leaves.items()}
         record = {"about": dict(about or {}), "checksums": sums, "generators": generators(tree)}
@@ -100,26 +105,26 @@ class Checkpoints:
             raise self._not_saved(failure) from None
 
     def wait(self) -> None:
-        """Wait until all is written; raises as :meth:`save`."""
+        """Wait until all checkpoints are written; raises as :meth:`save`."""
         try:
             self._manager.wait_until_finished()
         except Exception as failure:
             raise self._not_saved(failure) from None
 
     def about(self, step: int) -> dict[str, Any]:
-        """The record beside a checkpoint; raises :class:`Unreadable`."""
+        """Return the ``about`` record of a checkpoint; raises :class:`Unreadable`."""
         return self._record(step)["about"]
 
     def restore(self, step: int, like: Tree) -> Tree:
-        """The tree of a checkpoint: NumPy arrays, and random keys and Python's numbers where ``like`` has them.
+        """Return the tree of a checkpoint: NumPy arrays, and random keys and Python numbers where ``like`` has them.
 
         Args:
-          step: its number.
-          like: a tree of the same structure whose leaves have the shapes and dtypes, arrays or abstract ones, or are
-            Python's numbers.
+          step: the checkpoint's step.
+          like: a tree of the same structure, whose leaves are arrays or ``ShapeDtypeStruct`` of the same shapes and
+            dtypes, or Python numbers.
 
         Raises:
-          Unreadable: for one that is damaged or has another structure, shapes or dtypes.
+          Unreadable: if the checkpoint is damaged, or has another structure, shapes or dtypes.
         """
         record = self._record(step)
         sums = record["checksums"]
@@ -127,12 +132,12 @@ class Checkpoints:
         wanted = named(like)
         if sums.keys() != wanted.keys():
             odd = sorted(sums.keys() ^ wanted.keys())[0]
-            raise self._unreadable(step, f"its arrays are others than asked for, {odd} first")
-        kept, asked = record["generators"], generators(like)
+            raise self._unreadable(step, f"its leaves differ from those requested, first in {odd}")
+        kept, requested = record["generators"], generators(like)
         for name in sums if kept is not None else ():
-            if kept.get(name) != asked.get(name):
-                was, wish = (f"a key of {g[name]}" if name in g else "no random key" for g in (kept, asked))
-                raise self._unreadable(step, f"{name} is {was}, but {wish} was asked for")
+            if kept.get(name) != requested.get(name):
+                was, wish = (f"a key of {g[name]}" if name in g else "no random key" for g in (kept, requested))
+                raise self._unreadable(step, f"{name} is {was}, but {wish} was requested")
         leaves = []
         for name, one in wanted.items():
             want = like_stored(name, one)
@@ -147,7 +152,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def set_aside(self, step: int) -> None:
-        """Call a checkpoint ``unreadable-STEP``, which is none, so that another can take its place."""
+        """Rename a checkpoint to ``unreadable-STEP``, which is not a checkpoint, so that another can take its place."""
         aside = self.folder / f"unreadable-{step}"
         shutil.rmtree(aside, ignore_errors=True)
         (self.folder / str(step)).rename(aside)
@@ -158,8 +163,8 @@ class Checkpoints:
         parts = {"about", "checksums"}
         if not isinstance(record, dict) or not all(isinstance(record.get(part), dict) for part in parts):
             raise self._unreadable(step, "it was not written by sps_jax")
-        sum_of_it = record.pop("record", None)  # None: written before there was one, or generators
-        if record.keys() - {"generators"} != parts or sum_of_it not in (None, _record_checksum(record)):
+        written = record.pop("record", None)  # None: older checkpoints have neither this checksum nor generators
+        if record.keys() - {"generators"} != parts or written not in (None, _record_checksum(record)):
             raise self._unreadable(step, "its record is not what was written")
         return {"generators": None} | record
 
@@ -183,17 +188,17 @@ class Checkpoints:
 def save(
     folder: str | os.PathLike[str], step: int, tree: Tree, about: Mapping[str, Any] | None = None, keep: int = 3
 ) -> None:
-    """Write one checkpoint and wait for it; see :class:`Checkpoints` to write in the background."""
+    """Write one checkpoint, and wait until it is written; see :class:`Checkpoints` to write in the background."""
     with Checkpoints(folder, keep) as checkpoints:
         checkpoints.save(step, tree, about)
 
 
 def restore(folder: str | os.PathLike[str], like: Tree, step: int | None = None) -> Tree:
-    """The tree of one checkpoint, the newest where none is named; see :meth:`Checkpoints.restore`.
+    """Return the tree of the checkpoint of ``step``, by default the newest; see :meth:`Checkpoints.restore`.
 
     Raises:
-      FileNotFoundError: where there is none.
-      Unreadable: where it is damaged or another tree's.
+      FileNotFoundError: if there is no such checkpoint.
+      Unreadable: if it is damaged, or holds a tree of another structure, shapes or dtypes.
     """
     with Checkpoints(folder, read_only=True) as checkpoints:
         steps = checkpoints.steps()
@@ -203,7 +208,7 @@ def restore(folder: str | os.PathLike[str], like: Tree, step: int | None = None)
 
 
 EMPTY = {"nothing": np.zeros(1, np.uint8)}
-"""What stands for a tree without a number: orbax writes no empty ones."""
+"""Stands for a tree without any number, because orbax cannot write an empty tree."""
 
 
 def _record_checksum(record: Mapping[str, Any]) -> int:
@@ -212,15 +217,15 @@ def _record_checksum(record: Mapping[str, Any]) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from standard error what orbax logs of errors that it raises too, and what its closed event loop says."""
+    """Silence orbax's log, which repeats the errors that it raises, and the warnings of its closed event loop."""
     log, before = logging.getLogger("absl"), sys.unraisablehook
 
     def foreign(record: logging.LogRecord) -> bool:
         return "orbax" not in record.pathname
 
-    def hook(seen: Any) -> None:
-        if not (isinstance(seen.exc_value, RuntimeError) and "Event loop is closed" in str(seen.exc_value)):
-            before(seen)
+    def hook(raised: Any) -> None:
+        if not (isinstance(raised.exc_value, RuntimeError) and "Event loop is closed" in str(raised.exc_value)):
+            before(raised)
 
     log.addFilter(foreign)
     sys.unraisablehook = hook

@@ -1,4 +1,4 @@
-"""The leaves of a checkpoint: what of a pytree can be kept, as which arrays, and how it is given back."""
+"""The leaves of a checkpoint: which leaves of a pytree can be stored, as which arrays, and how to restore them."""
 
 import zlib
 from typing import Any
@@ -13,11 +13,11 @@ KEPT = {
     "float4_e2m1fn", "float8_e3m4", "float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
     "float8_e5m2fnuz", "float8_e8m0fnu", "float16", "bfloat16", "float32", "float64", "complex64", "complex128",
 }  # fmt: skip
-"""Names of the dtypes that the format knows."""
+"""The names of the dtypes that orbax's format can store."""
 
 
 def named(tree: Tree) -> dict[str, Any]:
-    """The leaves by their paths.
+    """Return the leaves by their paths.
 
     >>> named({"x": [1, 2]})
     {"['x'][0]": 1, "['x'][1]": 2}
@@ -26,10 +26,11 @@ def named(tree: Tree) -> dict[str, Any]:
 
 
 def stored(name: str, leaf: Any) -> np.ndarray:
-    """A copy of a leaf as an array of numbers in this machine's order of bytes.
+    """Return a copy of a leaf as an array of numbers in native byte order.
 
     Raises:
-      ValueError: naming the leaf, where it is no number, array of numbers or random key, or of a dtype not ``KEPT``.
+      ValueError: naming the leaf, if it is not a number, an array of numbers or a random key, or its dtype is not in
+        ``KEPT``.
 
     >>> stored("x", True), stored("x", jax.random.key(1, impl="threefry2x32"))
     (array(True), array([0, 1], dtype=uint32))
@@ -43,14 +44,14 @@ def stored(name: str, leaf: Any) -> np.ndarray:
     if isinstance(leaf, np.ndarray | jax.Array):
         what = f"an array of {leaf.dtype}"
     elif isinstance(leaf, int):
-        what = f"the integer {leaf}, which 64 bits with a sign do not hold"
+        what = f"the integer {leaf}, which does not fit in int64"
     raise ValueError(
-        f"{name or 'the tree'} is {what}; a checkpoint holds arrays of numbers, JAX random keys and Python's numbers"
+        f"{name or 'the tree'} is {what}; a checkpoint holds arrays of numbers, JAX random keys and Python numbers"
     )
 
 
 def generators(tree: Tree) -> dict[str, str]:
-    """The names of the generators of the random keys in a tree, by their paths; keys may be abstract.
+    """Return the generator names of the random keys in a tree, by their paths; keys may be abstract.
 
     >>> generators({"key": jax.random.key(1, impl="rbg"), "x": 1})
     {"['key']": 'rbg'}
@@ -59,7 +60,7 @@ def generators(tree: Tree) -> dict[str, str]:
 
 
 def like_stored(name: str, like: Any) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of what is stored for a leaf like this one, which may be abstract; raises as :func:`stored`.
+    """Return the shape and dtype in which a leaf like this one, possibly abstract, is stored; raises as :func:`stored`.
 
     >>> like_stored("x", 1.5)
     ShapeDtypeStruct(shape=(), dtype=float64)
@@ -72,7 +73,7 @@ def like_stored(name: str, like: Any) -> jax.ShapeDtypeStruct:
 
 
 def given_back(array: np.ndarray, like: Any) -> Any:
-    """What was stored, as a leaf like this one: a random key, a number of Python or NumPy, or else the array.
+    """Convert a stored array to a leaf like this one: a random key, a Python or NumPy number, or else the array.
 
     >>> given_back(np.array(3), 0), given_back(np.array(3), np.zeros(()))
     (3, array(3))
@@ -85,7 +86,7 @@ def given_back(array: np.ndarray, like: Any) -> Any:
 
 
 def checksum(array: np.ndarray) -> int:
-    """Of the bytes of an array.
+    """Return the CRC-32 of the bytes of an array.
 
     >>> checksum(np.zeros(2, np.uint8)) == zlib.crc32(bytes(2))
     True
@@ -99,5 +100,5 @@ def _is_key(leaf: Any) -> bool:
 
 def _generator(key: Any) -> str:
     names: list[str] = []
-    jax.eval_shape(lambda key: names.append(str(jax.random.key_impl(key))), key)  # of an abstract one too
+    jax.eval_shape(lambda key: names.append(str(jax.random.key_impl(key))), key)  # eval_shape accepts abstract keys too
     return names[0]

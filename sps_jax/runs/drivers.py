@@ -1,4 +1,4 @@
-"""Where the rounds of a method are computed: all clients on the devices, or a cohort at a time from the host."""
+"""Drivers compute the rounds of a method with all clients on the devices, or stream cohorts from the host."""
 
 import itertools
 import time
@@ -18,21 +18,21 @@ from sps_jax.simulation.simulate import run_rounds, shard_problem, start_rounds
 from sps_jax.simulation.stream import columns, start_streaming, stream_rounds
 
 Run = Callable[[np.ndarray], tuple[State, dict[str, np.ndarray]]]
-"""``asked -> state, seen``: the next rounds, as many as ``asked`` has, evaluated where it says so."""
+"""``evaluated -> state, metrics``: runs the next R rounds, and evaluates those that ``evaluated`` (R,) selects."""
 
 
 class Driver(NamedTuple):
-    """Rounds of one method, in blocks of one length. Methods that differ in numbers alone share a driver.
+    """Runs a method in blocks of one length. Methods that differ only in numbers share a driver.
 
     Attributes:
-      start: ``method, key -> state``, where a simulation begins.
-      take_up: ``method, state, key, asked -> run``: the rounds after ``state``, block by block. ``asked`` has all that
-        are left, of which each call of ``run`` gets the next.
-      length: how many rounds a block has.
+      start: ``method, key -> state``, the state before the first round.
+      take_up: ``method, state, key, evaluated -> run``: resumes after ``state``. ``evaluated`` covers all remaining
+        rounds; each call of ``run`` gets the next block of it.
+      length: the number of rounds per block.
       layout: the layout.
-      problem: what is simulated, on the devices of the layout or on the host.
-      shapes: what clients and server hold.
-      compile_seconds: what compilation took; None where the first round compiles.
+      problem: the problem, on the devices of the layout or on the host.
+      shapes: the shapes of the clients' and the server's arrays.
+      compile_seconds: the compile time; None if the first round compiles.
     """
 
     start: Callable[[Method, jax.Array], State]
@@ -45,23 +45,23 @@ class Driver(NamedTuple):
 
 
 def on_devices(method: Method, layout: Layout, problem: Problem, key: jax.Array, length: int) -> Driver:
-    """The driver of clients that are on the devices together; it compiles a block."""
+    """Return the driver that keeps all clients on the devices; it compiles one block."""
     problem = shard_problem(layout, problem)
 
     def start(method: Method, key: jax.Array) -> State:
         return start_rounds(method, problem, key, layout=layout)
 
-    state, asked, began = start(method, key), jnp.zeros(length, bool), time.perf_counter()
-    compiled = run_rounds.lower(method, layout, problem, state, key, asked).compile()
+    state, evaluated, began = start(method, key), jnp.zeros(length, bool), time.perf_counter()
+    compiled = run_rounds.lower(method, layout, problem, state, key, evaluated).compile()
     seconds = round(time.perf_counter() - began, 3)
 
-    def take_up(method: Method, state: State, key: jax.Array, asked: np.ndarray) -> Run:
+    def take_up(method: Method, state: State, key: jax.Array, evaluated: np.ndarray) -> Run:
         state = state._replace(memory=place(layout, state.memory))
 
-        def run(some: np.ndarray) -> tuple[State, dict[str, np.ndarray]]:
+        def run(block: np.ndarray) -> tuple[State, dict[str, np.ndarray]]:
             nonlocal state
-            state, seen = compiled(method, problem, state, key, jnp.asarray(some))
-            return state, jax.tree.map(np.asarray, seen)
+            state, metrics = compiled(method, problem, state, key, jnp.asarray(block))
+            return state, jax.tree.map(np.asarray, metrics)
 
         return run
 
@@ -69,17 +69,17 @@ def on_devices(method: Method, layout: Layout, problem: Problem, key: jax.Array,
 
 
 def on_host(method: Method, layout: Layout, problem: Problem, length: int) -> Driver:
-    """The driver of clients whose data, NumPy arrays, and memory are on the host: see :func:`sps_jax.stream`."""
+    """Return the driver that keeps the clients' data and memory in NumPy arrays; see :func:`sps_jax.stream`."""
 
     def start(method: Method, key: jax.Array) -> State:
         return start_streaming(method, problem, key)
 
-    def take_up(method: Method, state: State, key: jax.Array, asked: np.ndarray) -> Run:
-        rounds = stream_rounds(method, layout, problem, key, asked, state)
+    def take_up(method: Method, state: State, key: jax.Array, evaluated: np.ndarray) -> Run:
+        rounds = stream_rounds(method, layout, problem, key, evaluated, state)
 
-        def run(some: np.ndarray) -> tuple[State, dict[str, Any]]:
-            taken = list(itertools.islice(rounds, len(some)))
-            return taken[-1][0], columns([seen for _, seen in taken])
+        def run(block: np.ndarray) -> tuple[State, dict[str, Any]]:
+            taken = list(itertools.islice(rounds, len(block)))
+            return taken[-1][0], columns([metrics for _, metrics in taken])
 
         return run
 

@@ -1,4 +1,4 @@
-"""What a run puts on disk while it goes, by whole runs or with checkpoints, and how it is taken up again."""
+"""What a run writes to disk while it runs, after each whole run or with checkpoints, and how it resumes."""
 
 import contextlib
 import os
@@ -15,16 +15,16 @@ from sps_jax.runs.signals import Wish
 from sps_jax.simulation.history import Past
 
 FORMAT = 1
-"""Of all that is in ``checkpoints/``. Another number means that this version cannot go on from it."""
+"""The format number of everything in ``checkpoints/``. This version cannot resume from another format."""
 
 FREE = ("out", "manual_dir", "data_dir", "target", "chunk", "devices", "coordinator", "num_processes", "process_id")
-"""Settings that may be changed in between: they do not change a record, or the layout's its last bits alone."""
+"""Settings that may change on resume: they do not change the records, or (those of the layout) only their last bits."""
 
 Record = dict[str, Any]
 
 
 class Whole:
-    """``metrics.jsonl`` grows by whole runs, written whole or not at all."""
+    """A journal without checkpoints: it writes the records of each run to ``metrics.jsonl``, atomically, at its end."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -32,45 +32,46 @@ class Whole:
         self._rows: list[Record] = []
 
     def standing(self, names: Record, start: Standing) -> Standing:
-        """Where the run goes on from."""
+        """Return the progress to start from, here always ``start``."""
         return start
 
     def add(self, names: Record, rows: list[Record], at: Standing) -> None:
-        """Records of a run, which is ``at`` that point now."""
+        """Add records of a run, whose progress is ``at``."""
         self._rows += rows
 
     def finish(self, summary: Record) -> None:
-        """The run has ended."""
+        """Record that the run has ended."""
         files.write_jsonl(self.out / "metrics.jsonl", self._rows)
         self.finished.append(summary)
 
 
 class Nothing(Whole):
-    """Of a process that is not the first: nothing is written."""
+    """The journal of every process but process 0: it writes nothing."""
 
     def __init__(self) -> None:
         self.finished: list[Record] = []
 
     def add(self, names: Record, rows: list[Record], at: Standing) -> None:
-        """Records of a run, which is ``at`` that point now."""
+        """Add records of a run, whose progress is ``at``."""
 
     def finish(self, summary: Record) -> None:
-        """The run has ended."""
+        """Record that the run has ended."""
         self.finished.append(summary)
 
 
 class Journal:
-    """Runs that can be taken up: ``metrics.jsonl`` grows by blocks, ``checkpoints/`` has what there is to know.
+    """The journal of runs with checkpoints: it appends records to ``metrics.jsonl`` after each block.
 
-    ``begun.json`` there says what was begun. ``finished.jsonl`` has the summary of each run that has ended, with the
-    length of ``metrics.jsonl`` then. Checkpoint ``i * rounds + r`` is the state of run ``i`` (of algorithms and seeds,
-    in order) after round ``r``, with that length too: what is behind it is cut off when the run is taken up.
+    In ``checkpoints/``, ``begun.json`` holds the settings of the run, and ``finished.jsonl`` the summary of each ended
+    run with the length of ``metrics.jsonl`` at its end. Checkpoint ``i * rounds + r`` is the state of run ``i`` (over
+    algorithms and seeds, in order) after round ``r``, with the length of ``metrics.jsonl``. Metrics beyond that length
+    are truncated on resume.
 
     Args:
-      out: the folder.
+      out: the folder of results.
       begun: what :func:`begin` wrote.
-      wish: whether to stop; it is heeded when a run begins and after each block, with a checkpoint.
-      again: whether it is taken up, and says where it goes on.
+      wish: the request to stop; honoured when a run begins and, with a checkpoint, after each block.
+      again: whether the run is resumed, and prints from where.
     """
 
     def __init__(self, out: Path, begun: Mapping[str, Any], wish: Wish, again: bool) -> None:
@@ -89,35 +90,35 @@ class Journal:
         self._checkpoints.__exit__(*error)
 
     def standing(self, names: Record, start: Standing) -> Standing:
-        """Where the run goes on from: its newest checkpoint that can be read, or its start.
+        """Return the progress to resume from: that of the newest readable checkpoint of the run, or ``start``.
 
         Raises:
-          Stopped: where that was asked for.
+          Stopped: if a stop was requested.
         """
         self.wish.check()
         index, at = len(self.finished), start
         for step in reversed(self._checkpoints.steps()):
             if step // self.rounds < index:
-                break  # of a run that has ended
+                break  # this and all older checkpoints are of runs that have ended
             try:
                 at, self._length = self._restore(step, names, start)
                 break
             except Unreadable as error:
-                print(f"sps-jax: {error}; it is set aside for the one before", file=sys.stderr)
+                print(f"sps-jax: {error}; it is set aside, and the one before it is tried", file=sys.stderr)
                 self._checkpoints.set_aside(step)
         os.truncate(self.metrics, self._length)
         if self._again:
             where = f"after round {at.past.rounds} of {self.rounds}" if at.past.rounds else "from its beginning"
-            console.say(f"sps-jax: {names['algorithm']} (seed {names['seed']}) goes on {where}")
+            console.say(f"sps-jax: {names['algorithm']} (seed {names['seed']}) resumes {where}")
             self._again = False
         return at
 
     def add(self, names: Record, rows: list[Record], at: Standing) -> None:
-        """Records of a run, which is ``at`` that point now; a checkpoint where it is due.
+        """Add records of a run, whose progress is ``at``, and save a checkpoint if one is due.
 
         Raises:
-          OSError: where they could not be written.
-          Stopped: where that was asked for; the checkpoint is there then.
+          OSError: if the records or the checkpoint could not be written.
+          Stopped: if a stop was requested; a checkpoint has been saved by then.
         """
         files.append_jsonl(self.metrics, rows)
         if at.past.rounds == self.rounds or at.diverged is not None:
@@ -129,7 +130,7 @@ class Journal:
             self.wish.check()
 
     def finish(self, summary: Record) -> None:
-        """The run has ended: from now on it is known by its summary."""
+        """Record that the run has ended, by its summary."""
         self.finished.append(summary)
         files.sync(self.metrics)
         self._length = self.metrics.stat().st_size
@@ -137,7 +138,7 @@ class Journal:
         files.sync(self._ended)
 
     def _save(self, names: Record, at: Standing) -> None:
-        files.sync(self.metrics)  # the checkpoint counts on it
+        files.sync(self.metrics)  # the checkpoint stores its length, so the records must be on disk first
         about = {
             "format": FORMAT,
             "versions": self.begun["versions"],
@@ -155,54 +156,57 @@ class Journal:
         missing = {"format", "settings", "run", "past", "iterations", "seconds", "metrics_bytes"} - about.keys()
         if "format" in about:
             refuse_format(about, where)
-        past = Past() if missing else Past(**about["past"])  # as it was written: the record has a checksum
+        past = Past() if missing else Past(**about["past"])  # safe to unpack: the record's checksum was verified
         here = (None, names, step - len(self.finished) * self.rounds)
         if missing or (differing(self.begun["settings"], about["settings"]), about["run"], past.rounds) != here:
-            raise Unreadable(f"checkpoint {where} cannot be used: it is of another run")
+            raise Unreadable(f"checkpoint {where} cannot be used: it belongs to another run")
         if self.metrics.stat().st_size < about["metrics_bytes"]:
-            raise Unreadable(f"checkpoint {where} cannot be used: {self.metrics} has lost records before it")
+            raise Unreadable(f"checkpoint {where} cannot be used: {self.metrics} is shorter than when it was saved")
         state = self._checkpoints.restore(step, start.state)
         return Standing(state, past, about["iterations"], about["seconds"]), about["metrics_bytes"]
 
 
 def folder(out: Path) -> Path:
-    """Where the checkpoints of a run are."""
+    """Return the folder of a run's checkpoints."""
     return out / "checkpoints"
 
 
 def begin(out: Path, config: Mapping[str, Any]) -> None:
-    """Note what is begun in ``out``, which is empty."""
+    """Write ``begun.json``, the format and ``config`` of the run that begins in the empty folder ``out``."""
     folder(out).mkdir()
     files.write_json(folder(out) / "begun.json", {"format": FORMAT} | dict(config))
 
 
 def begun(out: Path) -> dict[str, Any]:
-    """What was begun in a folder, of which ``config.json`` says what is to be gone on with.
+    """Return what :func:`begin` wrote in a folder, with the :data:`FREE` settings as in ``config.json`` now.
 
     Raises:
-      ValueError: where nothing was, by another format, or with other settings than ``config.json`` has now.
+      ValueError: if the folder has no run with checkpoints, its format is another, or other settings in
+        ``config.json`` were changed.
     """
     path = folder(out) / "begun.json"
     if not (out / "config.json").is_file():
         raise ValueError(f"{out} is not the folder of a run: there is no config.json in it")
     if not path.is_file():
         raise ValueError(
-            f"{out} has no checkpoints: `sps-jax run` leaves them with --checkpoint-every; "
-            "a sweep goes on where it is started again with the same --out"
+            f"{out} has no checkpoints: `sps-jax run` saves them with --checkpoint-every; "
+            "to resume a sweep, start it again with the same --out"
         )
     before, now = files.read_config(path), files.read_config(out / "config.json")
     refuse_format(before, path)
     if other := differing(before["settings"], now["settings"]):
         was, now = (one.get(other) for one in (before["settings"], now["settings"]))
-        raise ValueError(f"{out / 'config.json'} was changed: {other} was {was!r}, now {now!r}; put it back to go on")
+        raise ValueError(
+            f"{out / 'config.json'} was changed: {other} was {was!r}, now {now!r}; change it back to resume"
+        )
     return before | {"settings": before["settings"] | {k: now["settings"].get(k) for k in FREE}}
 
 
 def finished(out: Path) -> tuple[list[Record], int]:
-    """The summaries of the runs that have ended, and the length of ``metrics.jsonl`` then.
+    """Return the summaries of the runs that have ended, and the length of ``metrics.jsonl`` after the last of them.
 
     Raises:
-      ValueError: where it is shorter now, or they are damaged.
+      ValueError: if ``metrics.jsonl`` is shorter now, or the summaries are damaged.
     """
     path = folder(out) / "finished.jsonl"
     ended = files.read_jsonl(path, ("algorithm", "seed", "diverged_at_round", "metrics_bytes"))
@@ -211,25 +215,25 @@ def finished(out: Path) -> tuple[list[Record], int]:
     length = ended[-1]["metrics_bytes"] if ended else 0
     metrics = out / "metrics.jsonl"
     if length and (not metrics.exists() or metrics.stat().st_size < length):
-        raise ValueError(f"{metrics} has lost records of runs that had ended; it cannot be gone on with")
+        raise ValueError(f"{metrics} has lost records of runs that had ended, so this run cannot be resumed")
     return [{name: value for name, value in one.items() if name != "metrics_bytes"} for one in ended], length
 
 
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """The name of a setting that is not the same, None where all are, but for the :data:`FREE` ones."""
+    """Return the name of a setting that differs, ignoring the :data:`FREE` ones; None if all others agree."""
     names = (name for name in {**before, **now} if name not in FREE)
     return next((name for name in names if before.get(name) != now.get(name)), None)
 
 
 def refuse_format(about: Mapping[str, Any], where: Path) -> None:
-    """Raise a ``ValueError`` for what another format wrote."""
+    """Raise a ``ValueError`` if the record ``about``, read from ``where``, has another format."""
     if about.get("format") != FORMAT:
         by = about.get("versions", {}).get("sps_jax", "another version")
         raise ValueError(
-            f"{where} has format {about.get('format')} (of sps_jax {by}); this version reads {FORMAT} alone"
+            f"{where} has format {about.get('format')} (of sps_jax {by}); this version reads only {FORMAT}"
         )
 
 
 def alone(out: Path) -> contextlib.AbstractContextManager[None]:
-    """Keep other processes from working in the same folder, see :func:`sps_jax.results.files.alone`."""
+    """Lock the folder against other processes; see :func:`sps_jax.results.files.alone`."""
     return files.alone(out, folder(out) / "begun.json")

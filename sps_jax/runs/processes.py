@@ -1,15 +1,15 @@
-"""The processes of one run: all compute, the first alone writes, and where one cannot go on none does.
+"""Run on several processes: all compute, process 0 writes, and if one fails, all stop.
 
-Start the command once on each host, with the same options but the last:
+Start the command once on each host, with the same options except the last:
 
     sps-jax run --clients 8 --devices 2 --out results --coordinator host0:1234 --num-processes 2 --process-id 0
     sps-jax run --clients 8 --devices 2 --out results --coordinator host0:1234 --num-processes 2 --process-id 1
 
-The processes share the clients, whose number their devices together must divide. Each reads the data and keeps those of
-its own clients alone; process 0 alone writes files and prints. A process that is killed ends the others with status 4,
-in half a minute at most. With ``--checkpoint-every``, Ctrl-C or SIGTERM to one process stops all, and ``sps-jax resume
-results``, with the same three options or without them, goes on with any number of processes and devices; all must see
-the folder.
+The clients are sharded over the devices of all processes, whose total must divide the number of clients. Each process
+reads the data and keeps only those of its own clients; only process 0 writes files and prints. If a process is killed,
+the others exit with status 4 within half a minute. With ``--checkpoint-every``, Ctrl-C or SIGTERM to one process stops
+all, and ``sps-jax resume results``, with or without the last three options, resumes on any number of processes and
+devices; all processes must see the folder.
 """
 
 import ctypes
@@ -30,28 +30,29 @@ from sps_jax.runs import environment
 T = TypeVar("T")
 
 LOST = (
-    "another process of this run has gone, or did not come; "
-    "what was finished is kept, and a run with checkpoints goes on with: sps-jax resume"
+    "another process of this run has ended, or did not start; "
+    "finished runs are kept, and a run with checkpoints can be resumed with: sps-jax resume"
 )
 
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> bool:
-    """Meet the other processes of the run where there are some; returns whether.
+    """Connect to the other processes of the run, and return whether there are any.
 
     Args:
       coordinator: host:port of process 0.
-      num_processes: how many, on all hosts together.
-      process_id: which of them this is, from 0.
+      num_processes: the number of processes on all hosts.
+      process_id: the number of this process, from 0.
 
     Raises:
-      ValueError: where only some of the three are given, they do not fit each other, or devices differ in number.
+      ValueError: if only some of the three are given, one is out of range, or the processes have unequal numbers of
+        devices.
     """
     given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     missing = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is None]
     if len(missing) == 3:
         return False
     if coordinator is None or num_processes is None or process_id is None:
-        raise ValueError(f"a run on several processes needs {' and '.join(missing)} too")
+        raise ValueError(f"a run on several processes also needs {' and '.join(missing)}")
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"--coordinator must be host:port, not {coordinator!r}")
@@ -64,49 +65,50 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     counts = Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         part()
-        raise ValueError(f"each process must have as many --devices, not {', '.join(map(str, counts.values()))}")
+        raise ValueError(f"all processes must have equally many --devices, not {', '.join(map(str, counts.values()))}")
     return True
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _lost(_: int) -> None:
-    """JAX's runtime aborts a process that has lost another, from a thread of its own: say so and end with status 4.
+    """Report that another process is lost, and exit with status 4.
 
-    To be called there, in place of the abort: what JAX takes a callback for fails (std::bad_cast, jaxlib 0.10).
+    A SIGABRT handler in C, because JAX's runtime aborts from its own thread when it loses a process, and its
+    callback for that fails (std::bad_cast, jaxlib 0.10).
     """
     os.write(2, f"sps-jax: error: {LOST}\n".encode())
     os._exit(4)
 
 
 def no_devices() -> str | None:
-    """The sentence that says what keeps JAX from computing at all, None where it has devices."""
+    """Return one sentence that says why JAX has no devices; None if it has some."""
     try:
         jax.devices()
-    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is a backend
+    except (RuntimeError, AssertionError) as error:  # JAX raises AssertionError if it has no backend
         said = (str(error).splitlines() or ["it does not say why"])[0]
         return f"JAX has no device to compute on: {said}{environment.chosen()}"
     return None
 
 
 def several() -> bool:
-    """Whether there are others; asked after :func:`join`."""
+    """Return whether the run has several processes; call it after :func:`join`."""
     return jax.process_count() > 1
 
 
 def first() -> bool:
-    """Whether this is the process that writes; where there is one alone, it is."""
+    """Return whether this is process 0, which writes; true for a single process."""
     return jax.process_index() == 0
 
 
 def part() -> None:
-    """Wait for the others to come here too; from then on none waits for another, or minds that it ends."""
+    """Wait until all processes call this, then disconnect: from then on each may end on its own."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
 
 
 def leave(status: int) -> int:
-    """The exit status, for a process that has parted; ends one that has not at once, so that the others notice."""
+    """Return the exit status; a process that fails while connected exits at once, so that the others notice."""
     if status and jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -115,11 +117,11 @@ def leave(status: int) -> int:
 
 
 def agree(work: Callable[[], T]) -> T:
-    """What ``work`` returns, where it raises in no process; else all part and raise.
+    """Run ``work`` in every process and return its result; if any process raises, all shut down and raise.
 
     Raises:
-      ValueError: where it raised in another process alone, which says why.
-      Exception: what it raised here.
+      ValueError: if ``work`` raised only in another process, which reports why.
+      Exception: the exception that ``work`` raised in this process.
     """
     if not several():
         return work()
@@ -130,13 +132,13 @@ def agree(work: Callable[[], T]) -> T:
         failure = error
     well = multihost_utils.process_allgather(np.array(failure is None))
     if well.all():
-        return cast(T, done)  # there is one, having raised nothing
+        return cast(T, done)  # no exception was raised, so done is set
     part()
-    raise failure or ValueError(f"process {int(well.argmin())} of this run cannot go on, see what it says")
+    raise failure or ValueError(f"process {int(well.argmin())} of this run failed: see its error")
 
 
 def refuse_others(what: Mapping[str, Any]) -> None:
-    """Raise a ``ValueError`` in all processes where ``what``, of the same names, differs; then they have parted."""
+    """Raise a ``ValueError`` in all processes, after shutting down, if any value of ``what`` differs between them."""
     if not several():
         return
     sums = np.array([zlib.crc32(repr(value).encode()) for value in what.values()], np.uint32)
@@ -145,23 +147,23 @@ def refuse_others(what: Mapping[str, Any]) -> None:
     if not same.all():
         part()
         odd = [f"{name} {value!r}" for (name, value), one in zip(what.items(), same, strict=True) if not one]
-        raise ValueError(f"the processes of a run must be started alike, but differ in what is here {', '.join(odd)}")
+        raise ValueError(f"all processes of a run need the same options, but these differ; here: {', '.join(odd)}")
 
 
 def largest(number: int) -> int:
-    """The largest of the numbers that the processes bring."""
+    """Return the largest ``number`` of all processes."""
     return int(multihost_utils.process_allgather(np.int32(number)).max()) if several() else number
 
 
 def from_first(tree: Any) -> Any:
-    """The arrays of the first process, NumPy ones, in all; the others bring a tree of the same shapes and dtypes."""
+    """Broadcast the arrays of process 0 to all, as NumPy arrays; the others pass a tree of equal shapes and dtypes."""
     if not first():
         tree = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), tree)
     return multihost_utils.broadcast_one_to_all(tree)
 
 
 def whole(tree: Any) -> Any:
-    """Arrays that the processes share, each of them whole in all, as NumPy arrays."""
+    """Gather arrays that are sharded over the processes, and return them complete in all, as NumPy arrays."""
 
     def gather(a: Any) -> np.ndarray:
         shared = isinstance(a, jax.Array) and not (a.is_fully_addressable or a.is_fully_replicated)

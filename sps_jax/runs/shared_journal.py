@@ -1,4 +1,4 @@
-"""The journal of a run on several processes: the first one's, in which the others take part."""
+"""The journal of a run on several processes: process 0 writes it, and all others call it at the same points."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,31 +13,31 @@ from sps_jax.simulation.history import Past
 
 
 class Agreed(Wish):
-    """A wish to stop that all processes have at the same round, whichever was asked.
+    """A request to stop that all processes see at the same round, whichever process received the signal.
 
     Args:
-      own: this process's.
+      own: this process's own request.
     """
 
     def __init__(self, own: Wish) -> None:
         self._own = own
 
     def hear(self) -> None:
-        """Take up what any process was asked; they come here together."""
+        """Exchange the received signals; a collective, so all processes must call it together."""
         self.signal = processes.largest(self._own.signal or 0) or None
 
 
 class SharedJournal:
-    """Gathers the state in the first process where a checkpoint is due, and gives all the one that is gone on from.
+    """:class:`sps_jax.runs.journal.Journal` for several processes, which must all make the same calls.
 
-    All processes make the same calls. It is what :class:`sps_jax.runs.journal.Journal` is to one process.
+    It gathers the state in process 0 when a checkpoint is due, and broadcasts the restored state to all processes.
 
     Args:
-      own: the first process's journal, None in the others; its wish is ``wish``.
+      own: the journal of process 0, whose wish is ``wish``; None in the other processes.
       finished: the summaries of the runs that have ended.
-      rounds: of a run.
-      every: rounds from one checkpoint to the next.
-      wish: whether to stop.
+      rounds: the number of rounds of a run.
+      every: the number of rounds between checkpoints.
+      wish: the shared request to stop.
     """
 
     def __init__(self, own: Journal | None, finished: Sequence[Record], rounds: int, every: int, wish: Agreed) -> None:
@@ -52,7 +52,7 @@ class SharedJournal:
             self._own.__exit__(*error)
 
     def standing(self, names: Record, start: Standing) -> Standing:
-        """Where the run goes on from: raises as :meth:`sps_jax.runs.journal.Journal.standing`."""
+        """Return the progress to resume from; raises as :meth:`sps_jax.runs.journal.Journal.standing`."""
         self._wish.hear()
         self._wish.check()
         at = self._own.standing(names, start) if self._own else start
@@ -63,7 +63,7 @@ class SharedJournal:
         return at._replace(state=state) if self._own else Standing(state, Past(rounds), iterations)
 
     def add(self, names: Record, rows: list[Record], at: Standing) -> None:
-        """Records of a run: raises as :meth:`sps_jax.runs.journal.Journal.add`."""
+        """Add records of a run; raises as :meth:`sps_jax.runs.journal.Journal.add`."""
         ended = at.past.rounds == self._rounds or at.diverged is not None
         self._wish.hear()
         if not ended and (at.past.rounds % self._every == 0 or self._wish.signal is not None):
@@ -74,7 +74,7 @@ class SharedJournal:
             self._wish.check()
 
     def finish(self, summary: Record) -> None:
-        """The run has ended."""
+        """Record that the run has ended."""
         self.finished.append(summary)
         if self._own:
             self._own.finish(summary)

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C and SIGTERM as a wish that a loop can honour between two of its steps."""
+"""Turn Ctrl-C and SIGTERM into a request to stop that a loop honours between two of its steps."""
 
 import contextlib
 import os
@@ -12,10 +12,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(Exception):
-    """Work ended before its end because a signal asked for it.
+    """Raised when work stops early because of a signal.
 
     Attributes:
-      status: the exit status that shells know for that signal, 130 for Ctrl-C and 143 for SIGTERM.
+      status: the exit status by shell convention, 130 for Ctrl-C and 143 for SIGTERM.
     """
 
     def __init__(self, number: int) -> None:
@@ -24,29 +24,29 @@ class Stopped(Exception):
 
 
 class Wish:
-    """Whether a signal has asked to stop: its number ``signal``, or None."""
+    """A request to stop: ``signal`` is the number of the signal received, or None."""
 
     signal: int | None = None
 
     def check(self) -> None:
-        """Raise :class:`Stopped` where it has."""
+        """Raise :class:`Stopped` if a signal has been received."""
         if self.signal is not None:
             raise Stopped(self.signal)
 
 
 @contextlib.contextmanager
 def wishes(first: str, second: str) -> Iterator[Wish]:
-    """Within, the first Ctrl-C or SIGTERM says ``first`` on standard error and is a wish; Ctrl-C after it ends at once.
+    """Context manager in which the first Ctrl-C or SIGTERM prints ``first`` and requests a stop; a later Ctrl-C exits.
 
-    At once is before the main thread, which may be computing, has a say; ``second`` is said then. A signal that the
-    process was started to ignore is still ignored. For the main thread alone.
+    That Ctrl-C prints ``second`` and exits from a listener thread, because the main thread may be inside a long
+    computation. Signals that the process was started to ignore stay ignored. Call it in the main thread only.
     """
     wish = Wish()
-    ears, mouth = socket.socketpair()
-    mouth.setblocking(False)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
 
     def listen() -> None:
-        while heard := ears.recv(1):
+        while heard := receiver.recv(1):
             if heard[0] not in SIGNALS:
                 continue
             if wish.signal is None:
@@ -58,7 +58,7 @@ def wishes(first: str, second: str) -> Iterator[Wish]:
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
-    outer = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    outer = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, lambda *_: None) for number in heeded}
     try:
@@ -67,6 +67,6 @@ def wishes(first: str, second: str) -> Iterator[Wish]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(outer)
-        mouth.close()
+        sender.close()
         listener.join()
-        ears.close()
+        receiver.close()

@@ -1,1 +1,1 @@
-"""The engine: rounds of an algorithm on a problem, for one run, a stream of clients, or a sweep of points."""
+"""The engine: it runs rounds of an algorithm on a problem, once, streaming clients from the host, or as a sweep."""

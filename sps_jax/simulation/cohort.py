@@ -1,21 +1,21 @@
-r"""Which clients take part in a round: some of very many.
+r"""Partial participation: the cohort of clients that take part in a round.
 
-With ``cohort=C`` (``--cohort C``) C clients are drawn for each round, before its local steps. Only they step, send and
-receive; the others keep their memory, and the sum of control variates over all n clients stays zero. One million
+``cohort=C`` (``--cohort C``) samples C clients for each round, before its local steps. Only they step, send and
+receive; the others keep their memory, and the sum of the control variates over all n clients stays zero. One million
 clients with a thousand per round:
 
     sps-jax run --problem synthetic_logistic --clients 1000000 --cohort 1000 --local-steps 10 \
                 --algorithm sparse_proxskip tamuna
 
-``by="size"`` (``--cohort-by size``) draws large clients more often. Methods with control variates lead to the minimiser
-of the reported objective whatever the weights and ``by`` are; the messages of the others are weighed by
-:math:`w_i / \pi_i`, with w the weights of the objective and :math:`\pi_i` the probability that client i is drawn, so
-that these methods settle where they would without a cohort. With ``estimate="normalised"`` three of the four pairs of
-weights and ``by`` minimise another objective, see :class:`Cohort`.
+``by="size"`` (``--cohort-by size``) samples large clients more often. Methods with control variates converge to the
+minimiser of the reported objective for all weights and both values of ``by``. Other methods weight the messages by
+:math:`w_i / \pi_i`, with w the weights of the objective and :math:`\pi_i` the probability that client i is sampled, so
+that they keep the fixed point that they have without a cohort. With ``estimate="normalised"`` three of the four
+combinations of weights and ``by`` minimise another objective, see :class:`Cohort`.
 
-Downlink bits are those of the broadcast that the cohort starts from and, for methods that need it, of the answer at the
-end of a round. ``answer_bits`` in the records, and ``answers in it`` in the table, say how much the answers are.
-:func:`sps_jax.stream` (``--stream``) keeps the clients that are not drawn in host memory.
+Downlink bits count the broadcast that the cohort starts from and, for methods that need it, the answer at the end of a
+round. ``answer_bits`` in the records, and ``answers in it`` in the table, are the bits of the answers.
+:func:`sps_jax.stream` (``--stream``) keeps the clients outside the cohort in host memory.
 """
 
 from dataclasses import dataclass
@@ -33,31 +33,31 @@ ESTIMATES = ("unbiased", "normalised")
 
 @dataclass(frozen=True)
 class Cohort:
-    r"""Some clients for each round, drawn without replacement before its local steps.
+    r"""How to sample the cohort of each round: without replacement, before the round's local steps.
 
-    What the server averages over a cohort S estimates :math:`\sum_i w_i m_i` over all n clients, w their weights
-    (1/n each where they are equal):
+    The server's average over a cohort S estimates :math:`\sum_i w_i m_i` over all n clients, where w are the client
+    weights (1/n if they are equal):
 
-    * ``"unbiased"`` divides a weight by the probability :math:`\pi_i` that the client is in S (Horvitz and Thompson
-      1952), :math:`\hat m = \sum_{i \in S} \frac{w_i}{\pi_i} m_i`, and gives what is missing to a sum of one to the
-      message of a client that takes no step. So the mean over cohorts of a round is the round of all clients, and a
-      method has with every ``by`` and every weights the fixed point that it has without a cohort.
-    * ``"normalised"`` divides it by their sum in S, as most simulators do. Where w are equal and all are as likely
-      the two are one; else it minimises :math:`\sum_i v_i f_i`, with small steps,
+    * ``"unbiased"`` divides each weight by the probability :math:`\pi_i` that the client is in S (Horvitz and Thompson
+      1952), :math:`\hat m = \sum_{i \in S} \frac{w_i}{\pi_i} m_i`, and adds the message of a client that takes no
+      step with the weight that is missing to one. The expectation of a round over cohorts is then the round of all
+      clients, and a method has, for every ``by`` and all weights, the fixed point that it has without a cohort.
+    * ``"normalised"`` divides each weight by the sum of weights in S, as most simulators do. With equal w and uniform
+      sampling both estimates are the same; otherwise it minimises, with small steps, :math:`\sum_i v_i f_i` with
       :math:`v_i = E[1_{i \in S}\, w_i / \sum_{j \in S} w_j]`.
 
-    Methods with control variates always average with normalised weights, for that keeps the sum of the control
-    variates, and they lead to the same minimiser all the same.
+    Methods with control variates always use normalised weights, because these preserve the sum of the control
+    variates; they converge to the same minimiser nevertheless.
 
     Attributes:
-      size: how many, C <= n. With C = 1 the methods that update control variates by the difference to the average
-        (ProxSkip and its kin) have none: the average is the client's own message.
-      by: ``"uniform"``, every set of C clients is as likely, or ``"size"``: one after another, each with a probability
-        proportional to its number of examples among those left.
-      estimate: of the mean over all clients, ``"unbiased"`` or ``"normalised"``.
+      size: C <= n, the number of clients per round. With C = 1, methods that update control variates by the difference
+        to the average (such as ProxSkip) have no correction: the average is the client's own message.
+      by: ``"uniform"``: every set of C clients is equally likely; or ``"size"``: clients are drawn one by one, with
+        probabilities proportional to the numbers of examples of those left.
+      estimate: the estimate of the mean over all clients, ``"unbiased"`` or ``"normalised"``.
 
     Raises:
-      ValueError: for a size below 1, or an unknown ``by`` or ``estimate``.
+      ValueError: if size is below 1, or ``by`` or ``estimate`` is unknown.
 
     Example:
       >>> ids = Cohort(2).draw(jax.random.key(0), jnp.array([5, 9, 7], jnp.int32))
@@ -80,28 +80,29 @@ class Cohort:
             raise unknown("estimate of the mean over all clients", self.estimate, ESTIMATES)
 
     def draw(self, key: jax.Array, examples: jax.Array) -> jax.Array:
-        """(C,) int32, different clients, in the order in which they were drawn.
+        """Sample the ids of C distinct clients, (C,) int32, in the order in which they were drawn.
 
         Args:
           key: a JAX random key.
-          examples: (n,) how many examples each client has.
+          examples: (n,) the number of examples of each client.
 
         Raises:
-          ValueError: for a cohort of more than n clients.
+          ValueError: if the cohort has more than n clients.
         """
         return self.sample(key, examples)[0]
 
     def sample(self, key: jax.Array, examples: jax.Array) -> tuple[jax.Array, jax.Array]:
-        r"""The clients of :meth:`draw`, and how likely each was to be among them: (C,) int32 and (C,) float32.
+        r"""Sample the clients of :meth:`draw`, with their inclusion probabilities: (C,) int32 and (C,) float32.
 
-        Uniformly :math:`\pi_i = C/n`. By size a client has an exponential clock with the rate of its size, and the C
-        that ring first are drawn. Given when the others ring, client i is among them if it rings before the
-        :math:`\tau` of the first that is left out, so :math:`\pi_i = 1 - e^{-s_i \tau}`: weights divided by it are
-        unbiased given the others' clocks, and so on the whole (Cohen and Kaplan 2007, Summarizing data using bottom-k
-        sketches, rank conditioning). For C = 1 it is :math:`s_i / \sum_j s_j`, whose variance is finite.
+        Uniformly, :math:`\pi_i = C/n`. By size, each client has an exponential clock whose rate is its size
+        :math:`s_i`, and the C clients whose clocks ring first are drawn. Given the other clocks, client i is drawn if
+        it rings before :math:`\tau`, the time of the first client left out, so
+        :math:`\pi_i = 1 - e^{-s_i \tau}`: weights divided by it are unbiased given the other clocks, and so
+        unconditionally (Cohen and Kaplan 2007, Summarizing data using bottom-k sketches, rank conditioning). For C = 1
+        it is :math:`s_i / \sum_j s_j`, whose variance is finite.
 
         Raises:
-          ValueError: for a cohort of more than n clients.
+          ValueError: if the cohort has more than n clients.
 
         Example:
           >>> ids, likely = Cohort(1, "size").sample(jax.random.key(0), jnp.array([3, 1], jnp.int32))
@@ -110,7 +111,7 @@ class Cohort:
         """
         n = examples.shape[0]
         if self.size > n:
-            raise ValueError(f"a cohort of {self.size} clients cannot be drawn from {n}")
+            raise ValueError(f"a cohort of {self.size} clients cannot be drawn from {n}: take at most {n}")
         if self.by == "uniform":
             return self._uniform(key, n), jnp.full(self.size, self.size / n, jnp.float32)
         sizes = examples.astype(jnp.float32)
@@ -129,14 +130,14 @@ class Cohort:
 
 
 def _first_distinct(key: jax.Array, n: int, size: int) -> jax.Array:
-    """The first ``size`` different ones of a sequence of clients drawn with replacement: no pass over all n."""
+    """Return the first ``size`` distinct clients of a sequence drawn with replacement, without a pass over all n."""
     many = 2 * size
 
     def look(attempt: jax.Array) -> tuple[jax.Array, jax.Array]:
         drawn = jax.random.randint(fold_in(key, attempt), (many,), 0, n, jnp.int32)
         order = jnp.argsort(drawn, stable=True)
         new = jnp.concatenate([jnp.array([True]), jnp.diff(drawn[order]) > 0])
-        first = jnp.zeros(many, bool).at[order].set(new)  # of each client, where it was drawn first
+        first = jnp.zeros(many, bool).at[order].set(new)  # marks the first draw of each client
         return drawn, first
 
     def draw_again(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:

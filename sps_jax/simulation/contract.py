@@ -1,4 +1,4 @@
-"""Whether an algorithm of one's own keeps the contract of :mod:`sps_jax.algorithms.base`."""
+"""Check that your own algorithm keeps the contract of :mod:`sps_jax.algorithms.base`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -28,30 +28,31 @@ CLOSE = 1e-12
 
 
 def check_algorithm(make: Callable[..., Algorithm], hyper: Mapping[str, Any] | None = None) -> list[str]:
-    r"""See that an algorithm keeps what the engine, the accounting and ProxSkip's theory rely on.
+    r"""Check that an algorithm satisfies what the engine, the bit accounting and ProxSkip's theory rely on.
 
-    In float64, for a few rounds of the coin, on least squares of four clients that differ, with batches:
+    The checks run a few rounds in float64, with the coin and minibatches, on least squares over four heterogeneous
+    clients:
 
-    * ``shapes``: it can be traced, and a round leaves shapes and dtypes of server, memory and model as they were, those
-      of float32 too; ``with_model`` makes a server like the one it was given.
-    * ``steps``: a round is its steps one by one, so that ``simulate`` and ``iterate`` agree to 1e-12.
-    * ``layouts``: clients at once and one after another agree as well.
-    * ``bits``: of every message, up and down, the count covers all floats but zeros, and ones as in a mask, and no
-      more than there are.
-    * ``control variates``: where it has some and promises it (``zero_sum``), :math:`\sum_i h_i` stays zero, to 1e-12
-      of the largest.
+    * ``shapes``: the algorithm can be traced, and a round preserves the shapes and dtypes of server state, memory and
+      model, in float32 too; ``with_model`` returns a server state like the one it was given.
+    * ``steps``: a round equals its steps run one by one, so that ``simulate`` and ``iterate`` agree to 1e-12.
+    * ``layouts``: running all clients at once and one after another agrees to 1e-12.
+    * ``bits``: the count of every message, uplink and downlink, covers all its floats except zeros and ones (as in a
+      mask), and does not exceed their number.
+    * ``control variates``: if the algorithm has them and promises ``zero_sum``, :math:`\sum_i h_i` stays zero, to
+      1e-12 of the largest.
 
     Args:
       make: the algorithm, a function of keyword-only hyperparameters.
-      hyper: those to check it with. Where it takes a ``stepsize`` (above 0.5 it may diverge here), ``prob`` or
-        ``sparsity`` and none is given, they are 0.1, 0.4 and 0.7.
+      hyper: the hyperparameters to check it with. A ``stepsize`` (above 0.5 it may diverge here), ``prob`` or
+        ``sparsity`` that it takes and that is not given is 0.1, 0.4 or 0.7.
 
     Returns:
-      The names of what was seen to hold; the last only where that sum is promised.
+      The names of the checks that passed; ``control variates`` only if the algorithm promises that sum.
 
     Raises:
-      AssertionError: with the first promise that is broken, and how.
-      ValueError: for hyperparameters that it does not take.
+      AssertionError: if a check fails; the message says which, and how.
+      ValueError: if the algorithm does not take one of the hyperparameters.
 
     >>> from sps_jax import gd
     >>> def lighter(*, stepsize):
@@ -60,7 +61,7 @@ def check_algorithm(make: Callable[..., Algorithm], hyper: Mapping[str, Any] | N
     ...     check_algorithm(lighter)
     ... except AssertionError as error:
     ...     print(str(error).partition(":")[0])
-    the model is not like the parameters
+    the model differs from the parameters in shape or dtype
     """
     takes = inspect.signature(make).parameters
     hyper = {name: value for name, value in DEFAULTS.items() if name in takes} | dict(hyper or {})
@@ -72,50 +73,51 @@ def check_algorithm(make: Callable[..., Algorithm], hyper: Mapping[str, Any] | N
             _check_shapes(method, problem, key)
         trial = (method.algorithm(), problem, method.schedule, key)
         state, counts = _rounds(*trial, VMAP)
-        _see(bool(tree.finite(state.server)), f"it diverges with {hyper}: try a smaller stepsize")
-        _check_close(state, _steps(*trial, int(state.t)), "a round is not its steps one by one")
-        _check_close(state, _rounds(*trial, Layout(chunk=1))[0], "clients at once and one after another differ")
-        of = shapes(method, problem)
-        _check_bits("uplink", counts["up"], of.up)
-        _check_bits("downlink", counts["down"], of.down)
+        _check(bool(tree.finite(state.server)), f"the algorithm diverges with {hyper}: try a smaller stepsize")
+        _check_close(state, _steps(*trial, int(state.t)), "a round differs from its steps run one by one")
+        one_by_one, _ = _rounds(*trial, Layout(chunk=1))
+        _check_close(state, one_by_one, "running all clients at once and one after another differs")
+        specs = shapes(method, problem)
+        _check_bits("uplink", counts["up"], specs.up)
+        _check_bits("downlink", counts["down"], specs.down)
         return ["shapes", "steps", "layouts", "bits", *_check_control(trial[0], state, problem.clients)]
 
 
-def _see(holds: bool, otherwise: str) -> None:
+def _check(holds: bool, failure: str) -> None:
     if not holds:
-        raise AssertionError(otherwise)
+        raise AssertionError(failure)
 
 
 def _check_shapes(method: Method, problem: Problem, key: jax.Array) -> None:
-    """Nothing is computed; hyperparameters are traced, as in a simulation."""
+    """Compare shapes and dtypes by ``eval_shape``, with traced hyperparameters, as in a simulation."""
 
-    def seen(method: Method) -> tuple[Tree, Tree, State, State, Any]:
+    def run(method: Method) -> tuple[Tree, Tree, State, State, Any]:
         algorithm, params = method.algorithm(), problem.init(key)
         before = start(algorithm, problem, key)
         after, _ = one_round(algorithm, problem, method.schedule, before, key)
         return params, algorithm.model(after.server), before, after, algorithm.with_model(before.server, params)
 
-    params, model, before, after, other = jax.eval_shape(seen, method)
+    params, model, before, after, other = jax.eval_shape(run, method)
     for what, first, second in (
-        ("a round changes what the server keeps", before.server, after.server),
-        ("a round changes what the clients keep", before.memory, after.memory),
-        ("the model is not like the parameters", params, model),
-        ("with_model changes what the server keeps", before.server, other),
+        ("a round changes the shapes or dtypes of the server state", before.server, after.server),
+        ("a round changes the shapes or dtypes of the clients' memory", before.memory, after.memory),
+        ("the model differs from the parameters in shape or dtype", params, model),
+        ("with_model changes the shapes or dtypes of the server state", before.server, other),
     ):
         first, second = _described(first), _described(second)
-        _see(first == second, f"{what}: {first} became {second}")
+        _check(first == second, f"{what}: {first} became {second}")
 
 
-def _described(of: Tree) -> dict[str, str]:
-    """Dtype and shape of each leaf, by its place."""
-    leaves = jax.tree_util.tree_leaves_with_path(of)
+def _described(arrays: Tree) -> dict[str, str]:
+    """Return the dtype and shape of each leaf, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
 
 
 def _rounds(
     algorithm: Algorithm, problem: Problem, schedule: Schedule, key: jax.Array, layout: Layout
 ) -> tuple[State, dict[str, jax.Array]]:
-    """The state after some rounds; of each message values, positions, and the floats that are to be counted."""
+    """Return the state after some rounds, and per message: values, positions, and the floats that must be counted."""
     algorithm = algorithm._replace(uplink=_measured(algorithm.uplink), downlink=_measured(algorithm.downlink))
     one = partial(one_round, algorithm, problem, schedule, key=key, layout=layout)
     return lax.scan(lambda state, _: one(state), start(algorithm, problem, key), length=ROUNDS)
@@ -134,20 +136,20 @@ def _steps(algorithm: Algorithm, problem: Problem, schedule: Schedule, key: jax.
     return lax.scan(lambda state, _: one(state), begin(algorithm, problem, key), length=iterations)[0]
 
 
-def _check_close(state: State, other: State | StepState, otherwise: str) -> None:
+def _check_close(state: State, other: State | StepState, failure: str) -> None:
     pairs = zip(*(jax.tree.leaves((s.server, s.memory)) for s in (state, other)), strict=True)
-    off = max(float(np.max(np.abs(np.asarray(a, float) - np.asarray(b, float)))) for a, b in pairs)  # booleans too
-    _see(off <= CLOSE, f"{otherwise}: they are up to {off:.1e} apart")
+    off = max(float(np.max(np.abs(np.asarray(a, float) - np.asarray(b, float)))) for a, b in pairs)  # also of masks
+    _check(off <= CLOSE, f"{failure}: the results differ by up to {off:.1e}")
 
 
 def _check_bits(link: str, counts: jax.Array, size: MessageSpec) -> None:
     values, _, due = np.moveaxis(np.asarray(counts), -1, 0)
     worst = (due - values).argmax()
-    _see(
+    _check(
         (values >= due).all(),
-        f"the {link} counts {values.flat[worst]} numbers in a message that has {due.flat[worst]}",
+        f"the {link} counts {values.flat[worst]} numbers in a message that contains {due.flat[worst]}",
     )
-    _see((values <= size.entries).all(), f"the {link} counts {values.max()} numbers in a message of {size.entries}")
+    _check((values <= size.entries).all(), f"the {link} counts {values.max()} numbers in a message of {size.entries}")
 
 
 def _check_control(algorithm: Algorithm, state: State, clients: int) -> list[str]:
@@ -155,12 +157,12 @@ def _check_control(algorithm: Algorithm, state: State, clients: int) -> list[str
     if not (algorithm.zero_sum and jax.tree.leaves(variates)):
         return []
     off = float(tree.largest(jax.tree.map(lambda a: jnp.sum(a, axis=0), variates)) / tree.largest(variates))
-    _see(off <= CLOSE, f"the control variates do not sum to zero: |sum h| is {off:.1e} of the largest")
+    _check(off <= CLOSE, f"the control variates do not sum to zero: |sum h| is {off:.1e} of the largest")
     return ["control variates"]
 
 
 def _least_squares(dtype: Any) -> Problem:
-    """Clients with their own inputs, solutions and numbers of examples; two examples a local step."""
+    """Return least squares over clients with different inputs, solutions and example counts; batches of two."""
     generator = np.random.default_rng(0)
     parts = np.split(np.arange(26), [5, 11, 18])
     a = generator.normal(size=(26, 5)) / 3

@@ -1,4 +1,4 @@
-"""What an evaluation records of a simulation: losses, metrics, densities, the sum of control variates."""
+"""Evaluation of a simulation: losses, metrics, densities, and the sum of the control variates."""
 
 import jax
 import jax.numpy as jnp
@@ -12,40 +12,41 @@ from sps_jax.tree import Tree
 
 
 def observe(algorithm: Algorithm, problem: Problem, state: State, layout: Layout = VMAP) -> dict[str, jax.Array]:
-    """What an evaluation records, all scalars.
+    """Return the metrics of one evaluation, all scalars.
 
-    The problem's losses and metrics of the shipped model; ``density``, its fraction of nonzeros; ``average_density``,
-    that of the floats the server broadcasts; and ``control_sum``, :math:`\\max|\\sum_i h_i| / \\max_i|h_i|` where
-    the algorithm has control variates (with client weights, :math:`n \\sum_i w_i h_i`).
+    These are the problem's losses and metrics of the shipped model; ``density``, its fraction of nonzeros;
+    ``average_density``, the fraction of nonzeros among the floats that the server broadcasts; and, if the algorithm has
+    control variates, ``control_sum``, :math:`\\max|\\sum_i h_i| / \\max_i|h_i|` (with client weights the sum is
+    :math:`n \\sum_i w_i h_i`).
     """
-    seen = observe_server(algorithm, problem, state.server, layout)
+    metrics = observe_server(algorithm, problem, state.server, layout)
     loss, total, each = client_means(algorithm, problem, state, layout)
-    return {"train_loss": loss} | seen | control_sum(problem.clients, total, each)
+    return {"train_loss": loss} | metrics | control_sum(problem.clients, total, each)
 
 
 def observe_server(algorithm: Algorithm, problem: Problem, server: Tree, layout: Layout) -> dict[str, jax.Array]:
-    """Of an evaluation what needs no client."""
+    """Return the metrics of one evaluation that need no client data or memory."""
     model, b = algorithm.model(server), algorithm.broadcast(server)
-    seen = problem.evaluate_held(model, layout)
-    for name, thing in (("density", model), ("average_density", tree.floats(b))):
-        seen[name] = tree.nonzeros(thing).astype(problem.ridge.dtype) / tree.size(thing)
-    return seen
+    metrics = problem.evaluate_held(model, layout)
+    for name, arrays in (("density", model), ("average_density", tree.floats(b))):
+        metrics[name] = tree.nonzeros(arrays).astype(problem.ridge.dtype) / tree.size(arrays)
+    return metrics
 
 
 def client_means(algorithm: Algorithm, problem: Problem, state: State, layout: Layout) -> tuple[jax.Array, Tree, Tree]:
-    """Means over clients: f of the shipped model, the control variates, and the largest magnitude of each client's."""
+    """Return f at the shipped model, the mean control variates, and the largest magnitude of each client's."""
 
     def control(server: Tree, h: Tree, _: jax.Array) -> tuple[Tree, Tree]:
         variates = algorithm.control(h, server)
         return variates, jax.tree.map(lambda a: jnp.max(jnp.abs(a)), variates)
 
-    # the counts have a clients axis where the memory is empty
+    # counts gives over_clients a clients axis even if the clients keep no memory
     mean, each = over_clients(layout, control, problem.weights, state.server, state.memory, problem.counts)
     return problem.objective(algorithm.model(state.server), layout), mean, each
 
 
 def control_sum(clients: int, mean: Tree, each: Tree) -> dict[str, jax.Array]:
-    """``control_sum`` of n clients' control variates where there are some, see :func:`observe`."""
+    """Return ``control_sum``, see :func:`observe`, or an empty dict if the algorithm has no control variates."""
     if not jax.tree.leaves(mean):
         return {}
     total, largest = clients * tree.largest(mean), tree.largest(each)

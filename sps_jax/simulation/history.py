@@ -1,4 +1,4 @@
-"""The history of a simulation: what was seen of its rounds as rows, the bits counted, and where it diverged."""
+"""The history of a simulation: one row per evaluation, the bits sent so far, and the round that diverged."""
 
 from collections.abc import Mapping
 from itertools import accumulate
@@ -12,7 +12,7 @@ from sps_jax.simulation.placement import Shapes
 
 
 class Past(NamedTuple):
-    """What was before some rounds of a simulation: how many rounds, and bits, totals over all clients."""
+    """The rounds done so far, and the bits sent in them (totals over all clients)."""
 
     rounds: int = 0
     uplink_bits: int | float = 0
@@ -20,62 +20,63 @@ class Past(NamedTuple):
 
 
 def tabulate(
-    seen: Mapping[str, np.ndarray],
-    asked: np.ndarray,
-    of: Shapes,
+    metrics: Mapping[str, np.ndarray],
+    evaluated: np.ndarray,
+    shapes: Shapes,
     encoding: str = "cheapest",
     past: Past = Past(),  # noqa: B008 (immutable)
 ) -> dict[str, np.ndarray]:
-    """The history of a simulation: one row per evaluated communication.
+    """Return the history of some rounds: columns with one row per evaluated round.
 
     Args:
-      seen: from :func:`sps_jax.simulation.simulate.run_rounds`, R rounds.
-      asked: (R,), which were evaluated.
-      of: from :func:`sps_jax.shapes`.
+      metrics: from :func:`sps_jax.simulation.simulate.run_rounds`, of R rounds.
+      evaluated: (R,) booleans, the rounds that were evaluated.
+      shapes: from :func:`sps_jax.shapes`.
       encoding: see :mod:`sps_jax.compression.bits`.
-      past: the rounds before them.
+      past: the rounds and bits before these R rounds.
 
     Returns:
       Columns of equal length: ``round`` (from 1), ``iteration``, ``uplink_bits`` and ``downlink_bits`` (totals over
-      all clients since the start), and what :func:`sps_jax.simulation.evaluation.observe` recorded. With a cohort a
-      round begins with a broadcast to those who take part and, where the method needs it, ends with an answer to them,
-      the same b; a client of this cohort and the next gets it twice. ``answer_bits``, only where there are answers, is
-      what they took of ``downlink_bits``, so that the difference counts broadcasts alone.
+      all clients since the start), and the metrics of :func:`sps_jax.simulation.evaluation.observe`. With a cohort, a
+      round begins with a broadcast to its members and, if the method needs it, ends with an answer to them, the same b;
+      a client in this cohort and the next gets it twice. ``answer_bits``, present only if there are answers, is their
+      part of ``downlink_bits``; the rest counts broadcasts.
     """
-    columns = {name: np.asarray(values) for name, values in seen.items()}
+    columns = {name: np.asarray(values) for name, values in metrics.items()}
     clients = columns["up"].shape[1]
     up, down = columns.pop("up"), columns.pop("down")
     del columns["finite"]
-    history = {"round": past.rounds + np.flatnonzero(asked) + 1} | {
-        name: values[asked] for name, values in columns.items()
+    history = {"round": past.rounds + np.flatnonzero(evaluated) + 1} | {
+        name: values[evaluated] for name, values in columns.items()
     }
-    uplink = [total_bits(MessageCount(*row.T), of.up, encoding) for row in up]
-    each = 1 if of.cohort is None or not of.answer else 2  # an answer, and the next cohort starts from it
-    downlink = [each * clients * message_bits(MessageCount(*row), of.down, encoding) for row in down]
+    uplink = [total_bits(MessageCount(*row.T), shapes.up, encoding) for row in up]
+    each = 1 if shapes.cohort is None or not shapes.answer else 2  # the answer, and the broadcast to the next cohort
+    downlink = [each * clients * message_bits(MessageCount(*row), shapes.down, encoding) for row in down]
     bits = {"uplink_bits": (past.uplink_bits, uplink), "downlink_bits": (past.downlink_bits, downlink)}
     totals = {name: list(accumulate(sent, initial=before))[1:] for name, (before, sent) in bits.items()}
-    history |= {name: np.array(total)[asked] for name, total in totals.items()}
+    history |= {name: np.array(total)[evaluated] for name, total in totals.items()}
     return history if each == 1 else history | {"answer_bits": history["downlink_bits"] / 2}
 
 
-def diverged_at(seen: Mapping[str, np.ndarray], asked: np.ndarray) -> int | None:
-    """The first round, from 1, whose server or evaluated training loss is not finite; None if there is none."""
-    bad = ~(seen["finite"] & (~asked | np.isfinite(seen["train_loss"])))
+def diverged_at(metrics: Mapping[str, np.ndarray], evaluated: np.ndarray) -> int | None:
+    """Return the first round, from 1, whose server state or evaluated training loss is not finite; None if all are."""
+    bad = ~(metrics["finite"] & (~evaluated | np.isfinite(metrics["train_loss"])))
     return int(bad.argmax()) + 1 if bad.any() else None
 
 
 def healthy_history(
-    seen: Mapping[str, np.ndarray], asked: np.ndarray, of: Shapes, encoding: str
+    metrics: Mapping[str, np.ndarray], evaluated: np.ndarray, shapes: Shapes, encoding: str
 ) -> tuple[dict[str, np.ndarray], int | None]:
-    """:func:`tabulate` of the rounds before the one that :func:`diverged_at` names, and that."""
-    diverged = diverged_at(seen, asked)
-    done = len(asked) if diverged is None else diverged - 1
-    return tabulate({name: values[:done] for name, values in seen.items()}, asked[:done], of, encoding), diverged
+    """Return the history (:func:`tabulate`) of the rounds before divergence, and the round that diverged or None."""
+    diverged = diverged_at(metrics, evaluated)
+    done = len(evaluated) if diverged is None else diverged - 1
+    healthy = {name: values[:done] for name, values in metrics.items()}
+    return tabulate(healthy, evaluated[:done], shapes, encoding), diverged
 
 
 def asked_rounds(rounds: int, evaluate_every: int) -> np.ndarray:
-    """(rounds,) booleans: every ``evaluate_every``-th round, and the last."""
+    """Return (rounds,) booleans, the rounds to evaluate: every ``evaluate_every``-th round, and the last."""
     rounds, evaluate_every = whole_number("rounds", rounds), whole_number("evaluate_every", evaluate_every)
-    asked = np.zeros(rounds, bool)
-    asked[evaluate_every - 1 :: evaluate_every] = asked[-1] = True
-    return asked
+    evaluated = np.zeros(rounds, bool)
+    evaluated[evaluate_every - 1 :: evaluate_every] = evaluated[-1] = True
+    return evaluated

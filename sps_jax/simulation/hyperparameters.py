@@ -1,4 +1,4 @@
-"""Hyperparameters as users give them: single numbers in their range, or something static."""
+"""Checks of the hyperparameters that users give: each is a single number in its range, or a static value."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ import numpy as np
 from sps_jax.errors import described, real, whole
 
 RAMP = "sparsity_rounds"
-"""A hyperparameter of all methods that take a ``sparsity``, see :func:`sps_jax.algorithms.ramped.ramped`."""
+"""A hyperparameter of every method that takes a ``sparsity``, see :func:`sps_jax.algorithms.ramped.ramped`."""
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "prob": (lambda v: 0 < v <= 1, "in (0, 1]"),
     "sparsity": (lambda v: 0 <= v < 1, "in [0, 1)"),
@@ -26,21 +26,22 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "tau_max": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
     "stepsize": (lambda v: 0 < v < np.inf, "positive and finite"),
 }
-"""What is asked of hyperparameters by name."""
+"""The allowed range of a hyperparameter, by its name."""
 ANY: tuple[Callable[[float], bool], str] = (lambda v: 0 <= v < np.inf, "finite and not negative")
-"""What is asked of any other."""
+"""The allowed range of every other hyperparameter."""
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is traced already, or a real number of Python's."""
+    """Return whether ``value`` is a Python real number, or already traced."""
     return isinstance(value, jax.core.Tracer) or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def number_or_static(name: str, value: Any, parameter: inspect.Parameter) -> Any:
-    """``value``, but anyone's single number as Python's.
+    """Return ``value``, converted to a Python number if it is a single number of any library.
 
     Raises:
-      ValueError: for what is no number where the parameter is annotated as one, or is neither a number nor hashable.
+      ValueError: if the parameter is annotated as a number and ``value`` is not one, or ``value`` is neither a number
+        nor hashable.
     """
     if isinstance(value, jax.core.Tracer) or value is parameter.default:
         return value
@@ -60,14 +61,14 @@ def number_or_static(name: str, value: Any, parameter: inspect.Parameter) -> Any
 
 
 def check_range(name: str, value: Any, dtype: Any, coin: bool) -> None:
-    """Raise a ``ValueError`` where ``value``, or what ``dtype`` holds of it, is out of range."""
+    """Raise a ``ValueError`` if ``value``, or ``value`` rounded to ``dtype``, is out of range."""
     if isinstance(value, jax.core.Tracer):
         return
     allowed, words = RANGES.get(name, ANY)
     if not allowed(float(value)):
         raise ValueError(f"{name} must be {words}, not {float(value):g}")
     info = jnp.finfo(dtype)
-    least = float(info.eps if coin else info.tiny)  # denormals are flushed to zero; a coin's uniforms are steps of eps
+    least = float(info.eps if coin else info.tiny)  # denormals flush to zero; a coin's uniforms are multiples of eps
     with np.errstate(over="ignore"):
         held = float(np.asarray(value, info.dtype)) if float(value) >= least else 0.0
     if not allowed(held):
@@ -75,7 +76,7 @@ def check_range(name: str, value: Any, dtype: Any, coin: bool) -> None:
 
 
 def rounds_of_ramp(value: Any) -> Any:
-    """T as an integer, or a ``ValueError``."""
+    """Convert T, the length of the sparsity ramp, to an integer, or raise a ``ValueError``."""
     if isinstance(value, jax.core.Tracer):
         return value
     rounds = whole(value)
@@ -85,7 +86,7 @@ def rounds_of_ramp(value: Any) -> Any:
 
 
 def check_sparsifier(hyper: Mapping[str, Any]) -> None:
-    """Raise a ``ValueError`` where a sparsity contradicts the structure that it is to have."""
+    """Raise a ``ValueError`` if the sparsity contradicts the sparsifier's structure, such as n:m groups."""
     sparsity, agree = hyper.get("sparsity"), getattr(hyper.get("prune"), "agree", None)
     if agree is not None and sparsity is not None and not isinstance(sparsity, jax.core.Tracer):
         agree(float(sparsity))

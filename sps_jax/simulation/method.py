@@ -1,4 +1,4 @@
-"""The choices of a simulation, checked, and parted into what is static and what is traced."""
+"""Check the choices of a simulation, and split them into static and traced values."""
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping
@@ -31,20 +31,20 @@ STATIC = {"static": True}
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Method:
-    """An algorithm with its hyperparameters and its schedule, checked: what :func:`prepare` returns.
+    """An algorithm with checked hyperparameters and schedule, as :func:`prepare` returns it.
 
-    A pytree whose leaves are the numbers; all else is static, so other numbers find the compiled program again, and
-    ``vmap`` maps over them.
+    A pytree whose leaves are the numbers; everything else is static. Other numbers therefore reuse the compiled
+    program, and ``vmap`` maps over them.
 
     Attributes:
       hyper: the traced hyperparameters, scalars by name.
       schedule: when the clients communicate.
       make: the algorithm's factory.
-      options: its static keyword arguments, sorted pairs.
+      options: the factory's static keyword arguments, as sorted pairs.
       transform: an optax transform of the local direction, or None.
       transform_on: see :func:`sps_jax.algorithms.transformed`.
-      cohort: who takes part in a round, None for all clients.
-      matmul_precision: of products and convolutions of float32 numbers, see :func:`prepare`.
+      cohort: how to sample the clients of a round; None for all clients.
+      matmul_precision: of float32 matrix products and convolutions, see :func:`prepare`.
 
     Example:
       >>> import sps_jax as sps
@@ -65,18 +65,18 @@ class Method:
     matmul_precision: str = field(default="float32", metadata=STATIC)
 
     def algorithm(self) -> Algorithm:
-        """The functions; where ``sparsity_rounds`` is among the hyperparameters, the sparsity grows."""
+        """Build the algorithm's functions; with ``sparsity_rounds`` among the hyperparameters, the sparsity grows."""
         if RAMP not in self.hyper:
             return self._made(self.hyper)
-        own = {name: value for name, value in self.hyper.items() if name != RAMP}
-        return ramped(lambda s: self._made(own | {"sparsity": s}), own["sparsity"], self.hyper[RAMP])
+        hyper = {name: value for name, value in self.hyper.items() if name != RAMP}
+        return ramped(lambda s: self._made(hyper | {"sparsity": s}), hyper["sparsity"], self.hyper[RAMP])
 
     def _made(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
         algorithm = self.make(**hyper, **dict(self.options))
         return algorithm if self.transform is None else transformed(algorithm, self.transform, self.transform_on)
 
     def recorded(self) -> dict[str, float | int]:
-        """The hyperparameters as a record names them: ``local_steps`` where these are fixed, in place of ``prob``."""
+        """Return the hyperparameters for a record, with ``local_steps`` in place of ``prob`` if k is fixed."""
         named = {name: float(value) for name, value in self.hyper.items()}
         if self.schedule.local_steps is not None and named.pop("prob", None) is not None:
             named["local_steps"] = int(self.schedule.local_steps)
@@ -84,9 +84,9 @@ class Method:
 
 
 def in_its_precision(function: Callable) -> Callable:
-    """``function``, of a :class:`Method` first, traced with that one's precision of products.
+    """Decorate ``function`` to be traced at the ``matmul_precision`` of its first argument, a :class:`Method`.
 
-    GPUs and TPUs compute products of float32 numbers in TF32 and bfloat16 unless a program says otherwise.
+    GPUs and TPUs compute float32 matrix products in TF32 and bfloat16 by default.
     """
 
     @wraps(function)
@@ -108,22 +108,25 @@ def prepare(
     cohort: int | Cohort | None = None,
     matmul_precision: str | None = None,
 ) -> Method:
-    """Check the choices of a simulation and part what is static from what is traced.
+    """Check the choices of a simulation, and split the static from the traced ones.
 
     Args:
-      make: a factory of the table ``ALGORITHMS``, or one's own.
-      hyper: its keyword arguments. Real numbers are traced, as scalars of ``dtype``, but for parameters annotated as
-        ``int``; the rest is static. With ``sparsity_rounds``, T, the sparsity grows from zero in the first T rounds.
-      dtype: of the parameters.
-      local_steps: k, for the deterministic schedule; it stands for ``prob = 1/k``.
+      make: the algorithm's factory, from the table ``ALGORITHMS`` or your own.
+      hyper: its keyword arguments. Real numbers are traced, as scalars of ``dtype``, unless the parameter is annotated
+        as ``int``; everything else is static. ``sparsity_rounds=T`` grows the sparsity from zero in the first T rounds.
+      dtype: the dtype of the parameters.
+      local_steps: k, the fixed number of local steps per round; it implies ``prob = 1/k``.
       transform, transform_on: an optax transform, see :func:`sps_jax.algorithms.transformed`.
-      cohort: how many clients take part in a round, or a :class:`sps_jax.Cohort`; None for all.
-      matmul_precision: what products and convolutions of float32 numbers are computed in, a name of
-        ``MATMUL_PRECISIONS``; None for what ``jax.config.jax_default_matmul_precision`` says, else float32.
+      cohort: the number of clients per round, or a :class:`sps_jax.Cohort`; None for all clients.
+      matmul_precision: the precision of float32 matrix products and convolutions, one of ``MATMUL_PRECISIONS``; None
+        for ``jax.config.jax_default_matmul_precision`` if it is set, else float32.
+
+    Returns:
+      The checked :class:`Method`.
 
     Raises:
-      ValueError: for a name that ``make`` does not take, a missing one, a number out of its range or something else
-        in its place, a sparsity that contradicts the sparsifier, or what is no transform.
+      ValueError: if a hyperparameter is unknown, missing, out of range or not a number where one is required, the
+        sparsity contradicts the sparsifier, or ``transform`` is not an optax transform.
 
     Example:
       >>> import sps_jax as sps
@@ -153,7 +156,7 @@ def prepare(
             raise unknown(f"hyperparameter of {make.__name__}", name, takes)
     missing = [name for name, p in takes.items() if p.default is p.empty and name not in hyper]
     if missing:
-        raise ValueError(f"{make.__name__} needs {', '.join(missing)}")
+        raise ValueError(f"{make.__name__} is missing hyperparameters: {', '.join(missing)}")
     defaults = {name: p.default for name, p in takes.items() if p.default is not p.empty}
     hyper = defaults | {name: number_or_static(name, value, takes[name]) for name, value in hyper.items()}
     numbers = {name: value for name, value in hyper.items() if is_number(value)}
@@ -164,7 +167,7 @@ def prepare(
     check_sparsifier(hyper)
     static = tuple(sorted((name, value) for name, value in hyper.items() if name not in traced))
     traced = {name: jnp.asarray(value, dtype) for name, value in (traced | ramp).items()}
-    always = "prob" not in takes  # such a method communicates after every step
+    always = "prob" not in takes  # a method without prob communicates after every step
     steps = 1 if always else local_steps
     schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), None if steps is None else jnp.int32(steps))
     cohort = cohort if cohort is None or isinstance(cohort, Cohort) else Cohort(cohort)
@@ -173,14 +176,14 @@ def prepare(
 
 
 MATMUL_PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
-"""What GPUs and TPUs compute products of float32 numbers in: all of their digits, or the first 11 or 8. CPUs have
-float32 alone."""
+"""The precisions of float32 matrix products on GPUs and TPUs: all 24 significant bits, or the first 11 or 8. CPUs have
+only float32."""
 
 
 def products_in(matmul_precision: str | None) -> str:
-    """The precision of products that is asked for: by name, by JAX's setting where there is one, else float32."""
+    """Return the precision of float32 matrix products: the argument, else JAX's setting if any, else float32."""
     if matmul_precision is None:
-        return jax.config.jax_default_matmul_precision or "float32"  # type: ignore[attr-defined]  # made at import
+        return jax.config.jax_default_matmul_precision or "float32"  # type: ignore[attr-defined]  # JAX defines its options at import
     if matmul_precision not in MATMUL_PRECISIONS:
         raise unknown("matmul_precision", matmul_precision, MATMUL_PRECISIONS)
     return matmul_precision

@@ -1,4 +1,4 @@
-"""Who takes part in a round, and where their memory is among that of all clients."""
+"""Sample the clients of a round, and read and write their rows in the memory of all clients."""
 
 from typing import Any, NamedTuple
 
@@ -14,22 +14,22 @@ from sps_jax.tree import Tree
 
 
 class Member(NamedTuple):
-    """Clients that take part in a round, int32: their numbers among all n, and their places in the cohort."""
+    """Members of a cohort, int32: their client ids in 0..n-1, and their slots in the cohort, 0..C-1."""
 
     ids: jax.Array
     slots: jax.Array
 
 
-SERVER = Member(np.int32(-1), np.int32(-1))  # type: ignore[arg-type]  # put on no device when this is imported
+SERVER = Member(np.int32(-1), np.int32(-1))  # type: ignore[arg-type]  # NumPy: importing must not touch a device
 
 
 class Shares(NamedTuple):
-    """What the members of a cohort count for, arrays or None where all clients count the same.
+    """The weights of a cohort's members in averages; None where all clients weigh the same.
 
     Attributes:
-      weights: (C,) their weights, which add up to one: the mean over the cohort.
-      share: a scalar, what their weights among all n clients add up to.
-      estimate: (C,) weights of an estimate of the mean over all n clients; None where these are ``weights`` too.
+      weights: (C,) weights of the mean over the cohort, which sum to one.
+      share: a scalar, the sum of the members' weights among all n clients.
+      estimate: (C,) weights of an estimate of the mean over all n clients; None if they equal ``weights``.
     """
 
     weights: jax.Array | None = None
@@ -38,12 +38,12 @@ class Shares(NamedTuple):
 
 
 class Participants(NamedTuple):
-    """Those who take part in a round.
+    """The cohort of a round, with its data and weights.
 
     Attributes:
-      who: which of the clients.
-      problem: of these clients alone, with the weights of ``shares``.
-      shares: what they count for.
+      who: the members.
+      problem: the problem of the members alone, with the weights of ``shares``.
+      shares: the members' weights.
     """
 
     who: Member
@@ -52,10 +52,10 @@ class Participants(NamedTuple):
 
 
 def taking_part(problem: Problem, cohort: Cohort | None, keys: Keys, t: jax.Array) -> Participants:
-    """Who takes part in the round that begins at iteration ``t``."""
+    """Return the participants of the round that begins at iteration ``t``: a cohort, or all clients."""
     if cohort is None:
-        everybody = jnp.arange(problem.clients, dtype=jnp.int32)
-        return Participants(Member(everybody, everybody), problem, Shares(problem.weights))
+        ids = jnp.arange(problem.clients, dtype=jnp.int32)
+        return Participants(Member(ids, ids), problem, Shares(problem.weights))
     who, shares = drawn(cohort, keys, t, problem.examples, problem.weights, problem.ridge.dtype)
     return Participants(who, problem.only(who.ids), shares)
 
@@ -63,12 +63,15 @@ def taking_part(problem: Problem, cohort: Cohort | None, keys: Keys, t: jax.Arra
 def drawn(
     cohort: Cohort, keys: Keys, t: jax.Array, examples: jax.Array, weights: jax.Array | None, dtype: Any
 ) -> tuple[Member, Shares]:
-    """The cohort of the round that begins at iteration ``t``, and what its members count for.
+    """Sample the cohort of the round that begins at iteration ``t``, and return its members and their weights.
 
     Args:
-      examples: (n,) of each client.
-      weights: (n,) of the clients, or None for equal ones.
-      dtype: of what they count for.
+      cohort: how to sample.
+      keys: the keys of the simulation.
+      t: the iteration.
+      examples: (n,) the number of examples of each client.
+      weights: (n,) the client weights; None for equal weights.
+      dtype: the dtype of the returned weights.
     """
     ids, likely = cohort.sample(fold_in(fold_in(keys.common, t), jnp.int32(-2)), examples)
     who = Member(ids, jnp.arange(cohort.size, dtype=jnp.int32))
@@ -83,10 +86,10 @@ def drawn(
 
 
 def memory_of(who: Member, cohort: Cohort | None, memory: Tree) -> Tree:
-    """The memory of the clients that take part."""
+    """Return the memory rows of the members, (C, ...)."""
     return memory if cohort is None else jax.tree.map(lambda a: a[who.ids], memory)
 
 
 def remember(who: Member, cohort: Cohort | None, memory: Tree, new: Tree) -> Tree:
-    """``memory`` of all clients with ``new`` in place of that of those who took part."""
+    """Return the memory of all clients, with the members' rows replaced by ``new``."""
     return new if cohort is None else jax.tree.map(lambda a, b: a.at[who.ids].set(b), memory, new)

@@ -1,4 +1,4 @@
-"""Choosing a layout: which devices, how many clients at once, and whether it fits in memory."""
+"""Choose a layout: which devices, how many clients at once, and whether that fits in memory."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -19,24 +19,23 @@ from sps_jax.simulation.schedule import split_key
 from sps_jax.tree import Tree
 
 ONE_BY_ONE = 500_000
-"""Multiply-adds of a client's forward product from which XLA:CPU is faster client by client.
+"""Multiply-adds of a client's forward pass above which XLA:CPU runs faster client by client.
 
-Below, calls dominate and ``vmap`` shares them; above, a batch of small matrix products is slower than its products.
+Below, call overhead dominates, and ``vmap`` shares it; above, a batched matrix product is slower than single ones.
 """
 CACHE = 8 * 2**20
-"""Bytes that the clients computed at once on a CPU device may touch: more than these spill the cache."""
+"""Bytes that the clients computed at once on a CPU device may touch; more would not fit in its cache."""
 
 
 class Footprint(NamedTuple):
-    """Predicted bytes of a simulation, all devices together.
+    """The predicted memory of a simulation in bytes, summed over all devices.
 
     Attributes:
-      data: the problem.
-      state: what the server and each client keep between rounds.
-      messages: what of iterates and messages is kept until the server has answered.
-      work: what the clients computed at once need beside: iterate, gradient and what the gradient's forward pass saves
-        (a network's activations), and where there are chunks a copy of what is theirs and of what they leave; and a
-        copy of the data and memory of a cohort.
+      data: the problem's data.
+      state: the state of the server and of every client between rounds.
+      messages: the iterates and messages that are kept until the server has answered.
+      work: temporaries of the clients computed at once: iterate, gradient and the residuals of the forward pass
+        (activations); with chunks, a copy of their inputs and outputs; with a cohort, a copy of its data and memory.
     """
 
     data: int
@@ -46,25 +45,25 @@ class Footprint(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Their sum."""
+        """The sum of all four, in bytes."""
         return sum(self)
 
 
 class Shapes(NamedTuple):
-    """What one client and the server hold, as pytrees of shapes.
+    """The arrays of one client and of the server, as pytrees of shapes.
 
     Attributes:
-      memory: what a client keeps between rounds.
-      server: what the server keeps.
-      broadcast: what goes down.
-      iterate: x.
-      message: what a client sends.
-      awaiting: what of iterate and message a client needs when the answer comes.
-      answer: what of the broadcast a client needs when the answer comes, beside starting from it.
-      up: how a message is written.
-      down: how a broadcast is written.
-      saved: what the forward pass of a local gradient computes and keeps for the backward pass.
-      cohort: how many take part in a round, None for all.
+      memory: the state that a client keeps between rounds.
+      server: the server's state.
+      broadcast: the broadcast b.
+      iterate: the iterate x.
+      message: the message m that a client sends.
+      awaiting: the leaves of iterate and message that a client still reads when it receives the answer.
+      answer: the leaves of the broadcast that a client reads when it receives the answer.
+      up: the uplink's :class:`sps_jax.MessageSpec`.
+      down: the downlink's.
+      saved: the residuals that the forward pass of a local gradient keeps for the backward pass.
+      cohort: C, the number of clients per round; None for all.
     """
 
     memory: Any
@@ -81,7 +80,7 @@ class Shapes(NamedTuple):
 
 
 def shapes(method: Method, problem: Problem) -> Shapes:
-    """Traced, not computed; and once for equal choices on problems of equal shapes.
+    """Return the shapes of a simulation, by tracing; cached for equal static choices and problems of equal shapes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -119,9 +118,9 @@ def _shapes(structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
 
 
 def _saved(problem: Problem) -> list[Any]:
-    """The residuals of a local gradient that are neither parameters nor data.
+    """Return the shapes of the residuals of a local gradient that are neither parameters nor data.
 
-    The compiler keeps most of them and computes some again, in transformers most.
+    An upper bound: the compiler stores most of them and recomputes some, in transformers most.
     """
 
     def residuals(
@@ -139,7 +138,7 @@ def _saved(problem: Problem) -> list[Any]:
 
 
 def _read(function: Callable, argument: Any) -> list[jax.Array]:
-    """The leaves of ``argument`` that what ``function`` returns depends on: the compiler keeps no others."""
+    """Return the leaves of ``argument`` that the result of ``function`` depends on; the compiler drops the others."""
     program = jax.make_jaxpr(function)(argument).jaxpr
     read = {id(v) for v in program.outvars}
     for equation in reversed(program.eqns):
@@ -149,49 +148,52 @@ def _read(function: Callable, argument: Any) -> list[jax.Array]:
 
 
 def batch_rows(problem: Problem) -> int:
-    """Examples of a local gradient, padding included."""
+    """Return the number of rows in a local gradient, padding included."""
     return problem.batch_size or problem.data[0].shape[1]
 
 
-def at_work(of: Shapes, problem: Problem) -> int:
-    """Bytes that a client of a chunk needs: full batches are a copy of its data, others are among what is saved."""
+def at_work(shapes: Shapes, problem: Problem) -> int:
+    """Return the bytes of one client's temporaries in a chunk.
+
+    Full batches copy the client's data; minibatches are already part of ``saved``.
+    """
     data = 0 if problem.batch_size else tree.bytes(problem.data) // problem.clients
-    return 4 * tree.bytes(of.iterate) + tree.bytes(of.saved) + data
+    return 4 * tree.bytes(shapes.iterate) + tree.bytes(shapes.saved) + data
 
 
-def footprint(of: Shapes, problem: Problem, layout: Layout) -> Footprint:
-    """What a simulation with these shapes on ``problem``, laid out by ``layout``, needs."""
-    n, part = problem.clients, of.cohort or problem.clients
-    if layout.chunk is None:  # where full batches are the data
-        work = n * (2 * tree.bytes(of.iterate) + tree.bytes(of.saved))
+def footprint(shapes: Shapes, problem: Problem, layout: Layout) -> Footprint:
+    """Predict the memory of a simulation with these shapes on ``problem`` under ``layout``."""
+    n, part = problem.clients, shapes.cohort or problem.clients
+    if layout.chunk is None:  # no chunks: full batches read the data in place
+        work = n * (2 * tree.bytes(shapes.iterate) + tree.bytes(shapes.saved))
     else:
-        work = min(part, layout.chunk * layout.devices) * at_work(of, problem)
-    if of.cohort is not None:
-        work += part * (tree.bytes(problem.data) // n + tree.bytes(of.memory))
-    state = tree.bytes(of.server) + n * tree.bytes(of.memory)
-    return Footprint(tree.bytes(problem), state, part * tree.bytes(of.awaiting), work)
+        work = min(part, layout.chunk * layout.devices) * at_work(shapes, problem)
+    if shapes.cohort is not None:
+        work += part * (tree.bytes(problem.data) // n + tree.bytes(shapes.memory))
+    state = tree.bytes(shapes.server) + n * tree.bytes(shapes.memory)
+    return Footprint(tree.bytes(problem), state, part * tree.bytes(shapes.awaiting), work)
 
 
 def choose(
-    of: Shapes,
+    shapes: Shapes,
     problem: Problem,
     *,
     devices: int | None = None,
     chunk: int | str = "auto",
     memory: int | None = None,
 ) -> Layout:
-    """A layout for these shapes on this machine.
+    """Choose a layout for these shapes on this machine.
 
     Args:
-      of: from :func:`shapes`.
-      problem: what is simulated.
-      devices: how many to use, of those JAX sees and dividing n; None for as many as possible.
-      chunk: clients at once on a device, ``"all"``, or ``"auto"``.
-      memory: bytes there are for this process; None asks the machine.
+      shapes: from :func:`shapes`.
+      problem: the problem to simulate.
+      devices: the number of JAX devices to use, a divisor of n; None for as many as possible.
+      chunk: the number of clients that a device computes at once, ``"all"``, or ``"auto"``.
+      memory: the bytes available to this process; None to ask the machine.
 
     Raises:
-      ValueError: for more devices than there are or that do not divide n, a chunk out of range, or a layout that does
-        not fit in memory; it names the largest chunk that would.
+      ValueError: if ``devices`` exceeds the available devices or does not divide n, ``chunk`` is out of range, or the
+        layout does not fit in memory; the message gives the largest chunk that would.
 
     Example:
       >>> import jax.numpy as jnp
@@ -202,29 +204,29 @@ def choose(
       >>> choose(shapes(method, problem), problem, devices=1, chunk=2)
       Layout(chunk=2, mesh=None)
     """
-    n, part, available = problem.clients, of.cohort or problem.clients, jax.devices()
+    n, part, available = problem.clients, shapes.cohort or problem.clients, jax.devices()
     fitting = [d for d in range(1, min(part, len(available)) + 1) if n % d == part % d == 0]
     if devices is not None and devices not in fitting:
         allowed = ", ".join(map(str, fitting))
         clients = f"{n} clients" if n == part else f"{n} clients and the {part} of a cohort"
-        shared = f" ({jax.process_count()} processes use all they have)" if jax.process_count() > 1 else ""
-        raise ValueError(f"devices must divide the {clients} and be here: {allowed}; not {devices}{shared}")
+        shared = f" ({jax.process_count()} processes use all their devices)" if jax.process_count() > 1 else ""
+        raise ValueError(f"devices must divide the {clients} and be available: {allowed}; not {devices}{shared}")
     count = devices or fitting[-1]
     mesh = clients_mesh(available[:count]) if count > 1 else None
     here = part // count
     if isinstance(chunk, int) and not 1 <= chunk <= here:
         raise ValueError(f"chunk must be between 1 and the {here} clients of a device, not {chunk}")
     on_cpu = available[0].platform == "cpu"
-    named = {"all": here, "auto": _by_cache(of, problem, here) if on_cpu else here}
+    named = {"all": here, "auto": _by_cache(shapes, problem, here) if on_cpu else here}
     if isinstance(chunk, str) and chunk not in named:
         raise unknown("chunk", chunk, named)
     wanted = named[chunk] if isinstance(chunk, str) else chunk
     memory = free_memory() if memory is None else memory
 
     def needed(layout: Layout) -> int:
-        return footprint(of, problem, layout).total // jax.process_count()
+        return footprint(shapes, problem, layout).total // jax.process_count()
 
-    all_at_once = here if of.cohort is None else None  # not with a cohort: evaluations go through all clients
+    all_at_once = here if shapes.cohort is None else None  # with a cohort, evaluations need chunks of all clients
     layouts = [Layout(None if size == all_at_once else size, mesh) for size in range(wanted, 0, -1)]
     if memory is None or needed(layouts[0]) <= memory:
         return layouts[0]
@@ -235,19 +237,19 @@ def choose(
     raise ValueError(f"this needs {_bytes(needed(layouts[0]))} of memory where {_bytes(memory)} are free; {hint}")
 
 
-def _by_cache(of: Shapes, problem: Problem, here: int) -> int:
-    if batch_rows(problem) * tree.size(of.iterate) >= ONE_BY_ONE:
+def _by_cache(shapes: Shapes, problem: Problem, here: int) -> int:
+    if batch_rows(problem) * tree.size(shapes.iterate) >= ONE_BY_ONE:
         return 1
-    return _divisor(here, CACHE // at_work(of, problem))
+    return _divisor(here, CACHE // at_work(shapes, problem))
 
 
 def _divisor(n: int, most: int) -> int:
-    """The largest divisor of ``n`` that is at most ``most``, 1 if there is none: a remainder is compiled twice."""
+    """Return the largest divisor of ``n`` up to ``most``, at least 1; a remainder would compile a second program."""
     return max((d for d in range(1, n + 1) if n % d == 0 and d <= most), default=1)
 
 
 def free_memory() -> int | None:
-    """Bytes available on the first device (of the host for CPU devices), None where it does not say."""
+    """Return the bytes available on the first device (on the host, for CPU devices); None if unknown."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         return psutil.virtual_memory().available
@@ -256,7 +258,7 @@ def free_memory() -> int | None:
 
 
 def describe(layout: Layout, need: Footprint, clients: int) -> str:
-    """The layout in words, ``clients`` taking part in a round."""
+    """Describe the layout in words; ``clients`` is the number of clients per round."""
     here = clients // layout.devices
     how = f"{layout.chunk or here} of {here} clients at once"
     where = "1 device" if layout.devices == 1 else f"{layout.devices} devices, on each"
@@ -268,5 +270,5 @@ def _bytes(count: int) -> str:
 
 
 def summary(layout: Layout, need: Footprint) -> dict[str, Any]:
-    """The layout for a record."""
+    """Return the layout as columns of a record."""
     return {"devices": layout.devices, "chunk": layout.chunk or "all", "predicted_bytes": need.total}

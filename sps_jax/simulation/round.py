@@ -1,12 +1,12 @@
-"""The engine: one client's functions mapped over clients, and communication.
+"""The engine: it maps one client's functions over all clients, and lets them communicate.
 
-The same mathematics in two shapes with the same keys and the same numbers:
+The same mathematics comes in two forms, which use the same keys and compute the same numbers:
 
 * :func:`step` is one iteration as a paper writes it: a local step of every client, one common coin, communication
   under ``lax.cond``. It is pure; drive it with ``lax.scan``.
-* :func:`one_round` is the iteration unrolled between two communications, and what
-  :func:`sps_jax.simulate` scans: the coin's gaps are numbers of local steps, so each client runs its round
-  on its own and nothing is paid for the steps without communication.
+* :func:`one_round` runs all iterations up to and including a communication; :func:`sps_jax.simulate` scans it. The
+  gaps between the coin's heads are the numbers of local steps, so each client runs its whole round independently, and
+  steps without communication cost nothing extra.
 """
 
 from collections.abc import Callable
@@ -28,12 +28,12 @@ from sps_jax.tree import Tree
 
 
 class State(NamedTuple):
-    """A simulation right after a communication: all there is to know to go on.
+    """The complete simulation state just after a communication.
 
     Attributes:
-      server: what the server keeps.
-      memory: (n, ...), what each client keeps between rounds.
-      t: int32, iterations done.
+      server: the server's state.
+      memory: (n, ...), the state that each client keeps between rounds.
+      t: int32, the number of iterations done.
 
     Example:
       >>> import sps_jax as sps
@@ -49,14 +49,14 @@ class State(NamedTuple):
 
 
 class StepState(NamedTuple):
-    """A simulation between any two iterations.
+    """The complete simulation state between any two iterations.
 
     Attributes:
-      x: (C, ...), the iterates of the clients that take part, in the order of the cohort; (n, ...) without one.
-      server: what the server keeps.
-      memory: (n, ...), what each client keeps between rounds.
-      t: int32, iterations done.
-      steps: int32, of them since the last communication.
+      x: (C, ...), the iterates of the cohort, in its order; (n, ...) without a cohort.
+      server: the server's state.
+      memory: (n, ...), the state that each client keeps between rounds.
+      t: int32, the number of iterations done.
+      steps: int32, the number of iterations since the last communication.
 
     Example:
       >>> import sps_jax as sps
@@ -74,7 +74,7 @@ class StepState(NamedTuple):
 
 
 class Client(NamedTuple):
-    """A client in a round: who it is, its examples, and how many of these rows are examples; or all, stacked."""
+    """A client in a round: its ids, its padded data, and its number of examples; or all participants, stacked."""
 
     who: Member
     data: tuple[jax.Array, ...]
@@ -82,13 +82,13 @@ class Client(NamedTuple):
 
 
 class Round(NamedTuple):
-    """One round of an algorithm: what its clients and its server do, and with which keys.
+    """One round of an algorithm: what its clients and its server do.
 
     Attributes:
-      algorithm: what is simulated.
-      part: who takes part.
-      clients: how many clients there are in all, n.
-      keys: of the simulation.
+      algorithm: the algorithm.
+      part: the participants.
+      clients: n, the total number of clients.
+      keys: the keys of the simulation.
     """
 
     algorithm: Algorithm
@@ -98,18 +98,18 @@ class Round(NamedTuple):
 
     @property
     def members(self) -> Client:
-        """Those who take part, stacked."""
+        """The participating clients, stacked."""
         problem = self.part.problem
         return Client(self.part.who, problem.data, problem.counts)
 
     def local_step(self, t: jax.Array, b: Tree, x: Tree, h: Tree, client: Client) -> Tree:
-        """One local step of a client at iteration ``t``: its new x."""
+        """Return the new iterate of a client after one local step at iteration ``t``."""
         batch, own = jax.random.split(fold_in(fold_in(self.keys.clients, t), client.who.ids))
         gradient = partial(self.part.problem.gradient, client.data, client.examples, t, batch)
         return self.algorithm.move(x, self.algorithm.direction(x, h, b, gradient, own))
 
     def local_steps(self, t: jax.Array, length: jax.Array, b: Tree, h: Tree, client: Client) -> Tree:
-        """The ``length`` local steps of a client from iteration ``t``, starting from the broadcast: its x."""
+        """Return the iterate of a client after ``length`` local steps from iteration ``t`` and the broadcast ``b``."""
 
         def body(j: jax.Array, x: Tree) -> Tree:
             return self.local_step(t + j, b, x, h, client)
@@ -117,34 +117,42 @@ class Round(NamedTuple):
         return lax.fori_loop(0, length, body, self.algorithm.start(b, h))
 
     def round_info(self, t: jax.Array, steps: jax.Array | int) -> Callable[[Member], RoundInfo]:
-        """What is known of a client's communication after ``t`` iterations, ``steps`` since the last one."""
+        """Return a function that builds a client's :class:`RoundInfo` after iteration ``t``.
+
+        ``steps`` is the number of local steps since the last communication.
+        """
         common, steps = fold_in(self.keys.common, t), jnp.asarray(steps, self.part.problem.ridge.dtype)
-        facts = self.part.problem.clients, self.clients, self.part.shares.share
-        return lambda who: RoundInfo(fold_in(common, who.ids), common, who.slots, steps, *facts)
+        sizes = self.part.problem.clients, self.clients, self.part.shares.share
+        return lambda who: RoundInfo(fold_in(common, who.ids), common, who.slots, steps, *sizes)
 
     def send(
         self, info: Callable[[Member], RoundInfo], t: jax.Array, b: Tree, x: Tree, h: Tree, client: Client
     ) -> Tree:
-        """The message of a client after ``t`` iterations; a gradient in it is taken on a batch of its own."""
-        batch = fold_in(fold_in(fold_in(self.keys.clients, t), client.who.ids), 2)  # local_step has 0 and 1
+        """Return the message of a client after ``t`` iterations; gradients in it use a fresh batch."""
+        batch = fold_in(fold_in(fold_in(self.keys.clients, t), client.who.ids), 2)  # local_step uses 0 and 1
         gradient = partial(self.part.problem.gradient, client.data, client.examples, t, batch)
         return self.algorithm.send(x, h, b, gradient, info(client.who))
 
     def average(
         self, layout: Layout, one: Callable, idle: Callable, server: Tree, memory: Tree, *more: Tree
     ) -> tuple[Tree, Any]:
-        """Map a function of one client over those who take part, and average their messages.
+        """Map a function of one client over the participants, and average their messages.
 
-        With control variates the weights of the mean add up to one, for that keeps their sum. Without, the mean of all
-        clients' messages is estimated, and what the weights lack of one is given to the message of a client that takes
-        no step: a message that is the model itself would otherwise shrink or grow with the cohort. Not so where the
-        server divides by the weight that it gets.
+        With control variates the weights of the mean sum to one, which preserves the sum of the control variates.
+        Otherwise the weights estimate the mean over all clients, and the weight that is missing to one goes to the
+        message of a client that takes no step: without it, a message that is the model itself would shrink or grow
+        with the cohort. If the server divides by the weight that it receives, no weight is added.
 
         Args:
+          layout: the layout.
           one: ``b, h, client, *more -> message, kept``.
-          idle: ``b, h, client -> message`` without a step.
-          memory: of those who take part, (C, ...).
-          more: what ``one`` needs beside, (C, ...) each.
+          idle: ``b, h, client -> message`` of a client that takes no step.
+          server: the server's state.
+          memory: the participants' memory, (C, ...).
+          more: further arguments of ``one``, (C, ...) each.
+
+        Returns:
+          The mean message, and ``kept`` stacked.
         """
         shares, own, b = self.part.shares, (memory, self.members), self.algorithm.broadcast(server)
         if shares.estimate is None or self._has_control(server, memory):
@@ -152,8 +160,8 @@ class Round(NamedTuple):
         mean, kept = over_clients(layout, one, shares.estimate, b, *own, *more)
         if self.algorithm.divides:
             return mean, kept
-        missing, still = 1 - jnp.sum(shares.estimate), idle(b, *jax.tree.map(lambda a: a[0], own))
-        return jax.tree.map(lambda m, s: m + missing.astype(m.dtype) * s, mean, still), kept
+        missing, at_rest = 1 - jnp.sum(shares.estimate), idle(b, *jax.tree.map(lambda a: a[0], own))
+        return jax.tree.map(lambda m, s: m + missing.astype(m.dtype) * s, mean, at_rest), kept
 
     def _has_control(self, server: Tree, memory: Tree) -> bool:
         first = jax.tree.map(lambda a: a[0], memory)
@@ -162,12 +170,18 @@ class Round(NamedTuple):
     def answer(
         self, layout: Layout, info: Callable[[Member], RoundInfo], server: Tree, mean: Tree, memory: Tree, sent: Tree
     ) -> tuple[Tree, Tree, jax.Array]:
-        """The server takes the mean of the messages and answers, those who take part receive.
+        """Update the server from the mean message, and let the participants receive its broadcast.
 
-        ``sent`` are their iterates and messages, ``memory`` theirs, (C, ...) each.
+        Args:
+          layout: the layout.
+          info: from :meth:`round_info`.
+          server: the server's state.
+          mean: the mean message.
+          memory: the participants' memory, (C, ...).
+          sent: the participants' iterates and messages, (C, ...) each.
 
         Returns:
-          The server's state, the memory, and the count of what went down.
+          The new server state, the participants' new memory, and the downlink count (2,).
         """
         algorithm = self.algorithm
         server = algorithm.serve(server, mean, info(SERVER))
@@ -180,7 +194,7 @@ class Round(NamedTuple):
         return server, memory, jnp.stack(algorithm.downlink.count(back, info(SERVER)))
 
     def run(self, schedule: Schedule, state: State, layout: Layout) -> tuple[State, dict[str, jax.Array]]:
-        """The round from ``state``, whose memory is of those who take part alone: see :func:`one_round`."""
+        """Run the round from ``state``, whose memory holds the participants only; see :func:`one_round`."""
         length = round_length(schedule, self.keys.coin, state.t)
         t = state.t + length
         info = self.round_info(t, length)
@@ -195,7 +209,7 @@ class Round(NamedTuple):
         return State(server, memory, t), {"up": up, "down": down}
 
     def idle(self, info: Callable[[Member], RoundInfo], t: jax.Array) -> Callable[[Tree, Tree, Client], Tree]:
-        """``b, h, client -> message`` of a client that takes no step."""
+        """Return a function ``b, h, client -> message`` for a client that takes no step."""
         return lambda b, h, client: self.send(info, t, b, self.algorithm.start(b, h), h, client)
 
 
@@ -211,17 +225,17 @@ def step(
     heads: jax.Array | None = None,
     cohort: Cohort | None = None,
 ) -> tuple[StepState, jax.Array]:
-    """One iteration of all who take part, pure: a local step each, one common coin, communication under ``lax.cond``.
+    """Run one iteration: a local step of every participant, one common coin, communication under ``lax.cond``. Pure.
 
     Args:
-      algorithm, problem, schedule: what is simulated.
-      state: from :func:`begin`.
-      key: the key of the simulation, the same at every iteration; ``state.t`` tells the iterations apart.
-      heads: force the coin (a boolean scalar) instead of drawing it.
-      cohort: who takes part in a round; None for all clients.
+      algorithm, problem, schedule: what to simulate.
+      state: from :func:`begin` or the previous step.
+      key: the key of the simulation, the same at every iteration; ``state.t`` makes the iterations differ.
+      heads: a boolean scalar that replaces the coin.
+      cohort: how to sample the clients of a round; None for all clients.
 
     Returns:
-      The next state, and whether the clients communicated.
+      The next state, and a boolean scalar: whether the clients communicated.
 
     Example:
       >>> import sps_jax as sps
@@ -259,7 +273,7 @@ def step(
 def begin(
     algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None, cohort: Cohort | None = None
 ) -> StepState:
-    """The state before the first :func:`step`; ``params`` replaces the problem's starting point.
+    """Return the state before the first :func:`step`; ``params`` replaces the problem's starting point.
 
     Example:
       >>> import sps_jax as sps
@@ -275,7 +289,7 @@ def begin(
 def _begun(
     algorithm: Algorithm, problem: Problem, cohort: Cohort | None, keys: Keys, server: Tree, memory: Tree, t: jax.Array
 ) -> StepState:
-    """A round begins: those who take part start from the broadcast."""
+    """Begin a round: sample the participants, and start each from the broadcast."""
     who = taking_part(problem, cohort, keys, t).who
     own, b = memory_of(who, cohort, memory), algorithm.broadcast(server)
     x = jax.vmap(algorithm.start, in_axes=(None, 0), axis_size=len(who.ids))(b, own)
@@ -286,13 +300,13 @@ def _begun(
 
 
 def refuse_weights(algorithm: Algorithm, problem: Problem) -> None:
-    """Raise a ``ValueError`` for unequal clients where the algorithm cannot have them."""
+    """Raise a ``ValueError`` if the clients have unequal weights and the algorithm does not support that."""
     if problem.weights is not None and not algorithm.weighted:
-        raise ValueError("a method whose coordinates have a few owners each needs clients of equal weights")
+        raise ValueError("a method that sends each coordinate from a few clients only needs clients of equal weights")
 
 
 def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None) -> State:
-    """The state before the first round; ``params`` replaces the problem's starting point."""
+    """Return the state before the first round; ``params`` replaces the problem's starting point."""
     refuse_weights(algorithm, problem)
     params = problem.init(split_key(key).init) if params is None else params
     h, server = algorithm.init(params)
@@ -301,7 +315,7 @@ def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree |
 
 
 def init_clients(algorithm: Algorithm, h: Tree, ids: jax.Array, clients: int) -> Tree:
-    """The memory that these of n clients begin with, stacked."""
+    """Return the initial memory of the clients ``ids`` (of n clients), stacked."""
     return jax.vmap(lambda i: algorithm.init_client(h, i, clients))(ids)
 
 
@@ -314,11 +328,10 @@ def one_round(
     layout: Layout = VMAP,
     cohort: Cohort | None = None,
 ) -> tuple[State, dict[str, jax.Array]]:
-    """Local steps of all who take part up to a communication, and that communication.
+    """Run one round: the participants' local steps up to a communication, and that communication.
 
     Returns:
-      The next state, and the counts of what was sent ``up`` (C, 2) and ``down`` (2,), see
-      :class:`sps_jax.MessageCount`.
+      The next state, and the message counts ``up`` (C, 2) and ``down`` (2,), see :class:`sps_jax.MessageCount`.
     """
     keys = split_key(key)
     part = taking_part(problem, cohort, keys, state.t)

@@ -1,4 +1,4 @@
-"""When clients communicate, and the keys that all randomness of a simulation comes from."""
+"""When clients communicate, and the keys from which a simulation draws all its randomness."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ class Schedule(NamedTuple):
 
     Attributes:
       prob: p in (0, 1], a scalar.
-      local_steps: k >= 1, an int32 scalar, or None for the coin.
+      local_steps: k >= 1, an int32 scalar; None to toss a coin with probability ``prob``.
 
     Example:
       >>> every_second = Schedule(prob=jnp.float32(0.5), local_steps=jnp.int32(2))
@@ -28,7 +28,7 @@ class Schedule(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """One key a purpose, all from the key of the simulation."""
+    """One key per purpose, all split from the key of the simulation."""
 
     init: jax.Array
     clients: jax.Array
@@ -37,13 +37,13 @@ class Keys(NamedTuple):
 
 
 def threefry(key: jax.Array) -> jax.Array:
-    """``key`` as one of threefry; a key of rbg gives that of the same seed.
+    """Convert ``key`` to a threefry key; an rbg key becomes the threefry key of the same seed.
 
     Args:
       key: a JAX random key of any generator, or the array of its two or four words.
 
     Raises:
-      ValueError: for what is no key.
+      ValueError: if ``key`` is not one JAX random key.
 
     Example:
       >>> from sps_jax.layout import random_key
@@ -53,35 +53,35 @@ def threefry(key: jax.Array) -> jax.Array:
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not (typed and shape == ()) and not (dtype == jnp.uint32 and shape in ((2,), (4,))):
-        what = "of several" if typed else f"of dtype {dtype} and shape {shape}" if dtype is not None else repr(key)
+        what = "an array of keys" if typed else f"a {dtype} array of shape {shape}" if dtype is not None else repr(key)
         raise ValueError(f"key must be one JAX random key, such as jax.random.key(0), not {what}")
     words = jax.random.key_data(key) if typed else key
     first = jax.random.wrap_key_data(words[:2], impl=THREEFRY)
     if words.shape == (2,):
         return first
-    differ = words[:2] ^ words[2:]  # zero in keys that are made from seeds, split or folded
+    differ = words[:2] ^ words[2:]  # zero in keys made from a seed, split or folded
     other = jax.random.key_data(fold_in(fold_in(first, differ[0]), differ[1]))
     return jax.random.wrap_key_data(jnp.where(jnp.any(differ != 0), other, words[:2]), impl=THREEFRY)
 
 
 def split_key(key: jax.Array) -> Keys:
-    """The keys of a simulation; client i at iteration t draws from ``fold_in(fold_in(clients, t), i)``.
+    """Split the key of a simulation; client i at iteration t draws from ``fold_in(fold_in(clients, t), i)``.
 
     Raises:
-      ValueError: for what is no key.
+      ValueError: if ``key`` is not one JAX random key.
     """
     return Keys(*jax.random.split(threefry(key), len(Keys._fields)))
 
 
 def coin(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
-    """Whether iteration ``t`` (from 0) ends with a communication; one coin for all clients."""
+    """Return whether iteration ``t`` (from 0) ends with a communication; all clients share one coin."""
     if schedule.local_steps is None:
         return jax.random.bernoulli(fold_in(key, t), schedule.prob)
     return (t + 1) % schedule.local_steps == 0
 
 
 def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
-    """Local steps from iteration ``t`` to the next communication, an int32 >= 1."""
+    """Return the number of local steps from iteration ``t`` to the next communication, an int32 >= 1."""
     if schedule.local_steps is not None:
         return schedule.local_steps
     tails = lax.while_loop(lambda j: ~coin(schedule, key, t + j), lambda j: j + 1, jnp.int32(0))

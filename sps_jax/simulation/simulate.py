@@ -1,4 +1,4 @@
-"""Simulations: an algorithm on a problem for a number of rounds, as one compiled program."""
+"""Simulate an algorithm on a problem for a number of rounds, as one compiled program."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -30,37 +30,38 @@ from sps_jax.tree import Tree
 @partial(jax.jit, static_argnames="layout", donate_argnames="state")
 @in_its_precision
 def run_rounds(
-    method: Method, layout: Layout, problem: Problem, state: State, key: jax.Array, asked: jax.Array
+    method: Method, layout: Layout, problem: Problem, state: State, key: jax.Array, evaluated: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
-    """The rounds of ``asked`` (R,), a boolean each: whether its communication is evaluated.
+    """Run R rounds, and evaluate those that ``evaluated`` (R,), booleans, selects.
 
     Returns:
-      The final state and what was seen, arrays (R, ...): ``iteration``; ``up`` and ``down``, counts of what was sent;
-      ``finite``, whether the server's state is; and :func:`observe`'s, meaningful where ``asked``.
+      The final state, and metrics (R, ...): ``iteration``; ``up`` and ``down``, the message counts; ``finite``, whether
+      the server's state is finite; and the metrics of :func:`observe`, which are zero in rounds not evaluated.
     """
-    return _scan_rounds(method, layout, problem, state, key, asked)
+    return _scan_rounds(method, layout, problem, state, key, evaluated)
 
 
 @partial(jax.jit, static_argnames=("layout", "mesh", "one_coin"))
 @in_its_precision
 def run_points(
-    method: Method, layout: Layout, mesh: Mesh, one_coin: bool, problem: Problem, key: jax.Array, asked: jax.Array
+    method: Method, layout: Layout, mesh: Mesh, one_coin: bool, problem: Problem, key: jax.Array, evaluated: jax.Array
 ) -> dict[str, jax.Array]:
-    """Whole simulations of (D, c) points that differ in hyperparameters and seed: D devices, c points under one vmap.
+    """Run (D, c) whole simulations that differ in hyperparameters and seed: on D devices, c under one ``vmap`` each.
 
-    All that a loop's length depends on is one for the points of a device, so that ``vmap`` leaves loops and branches
-    as they are.
+    The points of a device share everything that a loop's length depends on, so that ``vmap`` does not turn loops and
+    branches into masked ones.
 
     Args:
-      method: with numbers (D, c), but ``prob`` and the schedule (D,).
-      layout: how a point's clients are computed on its device.
-      mesh: of D devices.
-      one_coin: whether the points of a device share the key, as they must where the coin decides.
-      key: (D,) where ``one_coin``, else (D, c).
-      asked: as for :func:`run_rounds`.
+      method: its numbers have shape (D, c), but ``prob`` and the schedule have shape (D,).
+      layout: the layout of a point's clients on its device.
+      mesh: a mesh of D devices.
+      one_coin: whether the points of a device share the key, which they must if a coin decides when to communicate.
+      problem: the problem, the same for all points.
+      key: (D,) if ``one_coin``, else (D, c).
+      evaluated: as in :func:`run_rounds`.
 
     Returns:
-      What was seen, as by :func:`run_rounds`, (D, c, R, ...).
+      The metrics of :func:`run_rounds`, (D, c, R, ...).
     """
     hyper: Any = {name: None if name == "prob" else 0 for name in method.hyper}
     schedule: Any = None
@@ -71,39 +72,39 @@ def run_points(
 
         def point(method: Method, key: jax.Array) -> dict[str, jax.Array]:
             first = start(method.algorithm(), problem, key)
-            return _scan_rounds(method, layout, problem, first, key, asked)[1]
+            return _scan_rounds(method, layout, problem, first, key, evaluated)[1]
 
-        seen = jax.vmap(point, in_axes=(axes, None if one_coin else 0))(methods, key)
-        return jax.tree.map(lambda a: a[None], seen)
+        metrics = jax.vmap(point, in_axes=(axes, None if one_coin else 0))(methods, key)
+        return jax.tree.map(lambda a: a[None], metrics)
 
-    whole, split = PartitionSpec(), PartitionSpec(*mesh.axis_names)
-    mapped = jax.shard_map(on_one_device, mesh=mesh, check_vma=False, in_specs=(whole, split), out_specs=split)
+    everywhere, split = PartitionSpec(), PartitionSpec(*mesh.axis_names)
+    mapped = jax.shard_map(on_one_device, mesh=mesh, check_vma=False, in_specs=(everywhere, split), out_specs=split)
     return mapped(problem, (method, key))
 
 
 def _scan_rounds(
-    method: Method, layout: Layout, problem: Problem, state: State, key: jax.Array, asked: jax.Array
+    method: Method, layout: Layout, problem: Problem, state: State, key: jax.Array, evaluated: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
     algorithm = method.algorithm()
 
-    def body(state: State, asked: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        state, seen = one_round(algorithm, problem, method.schedule, state, key, layout, method.cohort)
-        seen |= {"iteration": state.t, "finite": tree.finite(state.server)}
-        look = partial(observe, algorithm, problem, layout=layout)
-        blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(look, state))
-        return state, seen | lax.cond(asked, look, lambda _: blank, state)
+    def body(state: State, evaluated: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        state, metrics = one_round(algorithm, problem, method.schedule, state, key, layout, method.cohort)
+        metrics |= {"iteration": state.t, "finite": tree.finite(state.server)}
+        evaluate = partial(observe, algorithm, problem, layout=layout)
+        blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(evaluate, state))
+        return state, metrics | lax.cond(evaluated, evaluate, lambda _: blank, state)
 
-    state, seen = lax.scan(body, state, asked)
-    return state, replicate(layout, seen)
+    state, metrics = lax.scan(body, state, evaluated)
+    return state, replicate(layout, metrics)
 
 
 def start_rounds(
     method: Method, problem: Problem, key: jax.Array, params: Tree | None = None, layout: Layout = VMAP
 ) -> State:
-    """:func:`start` for ``method``, compiled; the network's initialisation once for all methods.
+    """Return the state before the first round (:func:`start`), with the clients' memory sharded by ``layout``.
 
-    That of a deep one takes seconds to compile, and longer operation by operation. The clients' memory is laid out by
-    ``layout``.
+    It is jitted, and ``problem.init`` separately, so that all methods share it: for a deep network compiling it takes
+    seconds, and running it without jit takes longer.
     """
     params = jax.jit(problem.init)(split_key(key).init) if params is None else params
     return _start_rounds(method, layout, problem, key, params)
@@ -117,9 +118,9 @@ def _start_rounds(method: Method, layout: Layout, problem: Problem, key: jax.Arr
 
 
 def shard_problem(layout: Layout, problem: Problem) -> Problem:
-    """``problem`` with its clients on the devices of the layout, and padded by examples of their own.
+    """Return ``problem`` with its clients sharded over the layout's devices, and padded with their own examples.
 
-    Nothing happens where both are so already.
+    Does nothing if both hold already.
 
     Example:
       >>> from sps_jax.problems import quadratic
@@ -132,7 +133,7 @@ def shard_problem(layout: Layout, problem: Problem) -> Problem:
 
 
 def own_padding(problem: Problem) -> Problem:
-    """``problem`` with rows of each client's own behind its examples, see :class:`sps_jax.problem.Problem`."""
+    """Return ``problem`` with each client padded by its own first example, see :class:`sps_jax.problem.Problem`."""
     if not _foreign_padding(problem.data, problem.counts):
         return problem
     return replace(problem, data=_repeat_first(problem.data, problem.counts))
@@ -160,34 +161,34 @@ def simulate(
 ) -> tuple[State, dict[str, np.ndarray]]:
     """Run an algorithm on a problem for a number of communication rounds.
 
-    A pure function of its arguments: the same ones give the same numbers, bit for bit on one machine.
+    A pure function: the same arguments give the same numbers, bit for bit on one machine.
 
     Args:
-      make: the algorithm, a function of the table ``ALGORITHMS`` or one's own.
+      make: the algorithm's factory, from the table ``ALGORITHMS`` or your own.
       problem: stacked client data with a loss.
-      hyper: the algorithm's keyword arguments, ``dict(stepsize=0.1, prob=0.1, sparsity=0.9)``. Changing a number
-        does not recompile. Where it takes a sparsity, ``sparsity_rounds=T`` lets that grow in the first T rounds, see
+      hyper: the factory's keyword arguments, ``dict(stepsize=0.1, prob=0.1, sparsity=0.9)``. Changing a number does not
+        recompile. For an algorithm with a sparsity, ``sparsity_rounds=T`` grows it over the first T rounds, see
         :func:`sps_jax.algorithms.ramped.cubic`.
       key: a JAX random key.
-      rounds: communications.
-      local_steps: k, local steps between communications; without it a coin with ``hyper["prob"]`` decides.
-      evaluate_every: rounds from one evaluation to the next; the last round is always evaluated.
-      transform: an optax transform of the local direction, ``optax.clip_by_global_norm(1.0)`` say.
+      rounds: the number of communication rounds.
+      local_steps: k, the local steps per round; None to toss a coin with probability ``hyper["prob"]`` after each step.
+      evaluate_every: the number of rounds between evaluations; the last round is always evaluated.
+      transform: an optax transform of the local direction, for example ``optax.clip_by_global_norm(1.0)``.
       transform_on: ``"direction"`` or ``"gradient"``, see :func:`sps_jax.algorithms.transformed`.
-      cohort: how many clients take part in a round, drawn for it alike, or a :class:`sps_jax.Cohort`; None for
-        all of them.
-      params: where to start, instead of the problem's own starting point.
-      matmul_precision: what a GPU or TPU computes products of float32 numbers in, ``"float32"``, ``"tensorfloat32"``
-        or ``"bfloat16"``; None for JAX's setting where there is one, else float32.
-      encoding: of the messages, see :mod:`sps_jax.compression.bits`.
-      layout: how it is laid out on the machine, never what is computed; None for :func:`sps_jax.choose`'s.
+      cohort: the number of clients per round, sampled uniformly, or a :class:`sps_jax.Cohort`; None for all clients.
+      params: the starting point; None for the problem's.
+      matmul_precision: the precision of float32 matrix products on GPUs and TPUs, ``"float32"``, ``"tensorfloat32"`` or
+        ``"bfloat16"``; None for JAX's setting if it is set, else float32.
+      encoding: how messages are encoded, see :mod:`sps_jax.compression.bits`.
+      layout: how the clients are mapped onto devices and chunks, which never changes what is computed; None for the
+        choice of :func:`sps_jax.choose`.
 
     Returns:
-      The final state, and the history: NumPy columns, see :func:`sps_jax.simulation.history.tabulate` and
+      The final state, and the history as NumPy columns, see :func:`sps_jax.simulation.history.tabulate` and
       :func:`sps_jax.simulation.evaluation.observe`.
 
     Raises:
-      ValueError: for a hyperparameter that is unknown, missing or out of range.
+      ValueError: if a hyperparameter is unknown, missing or out of range.
 
     Example:
       >>> import sps_jax as sps
@@ -207,13 +208,13 @@ def simulate(
         cohort=cohort,
         matmul_precision=matmul_precision,
     )
-    asked = asked_rounds(rounds, evaluate_every)
-    of = shapes(method, problem)
-    layout = choose(of, problem) if layout is None else layout
+    evaluated = asked_rounds(rounds, evaluate_every)
+    specs = shapes(method, problem)
+    layout = choose(specs, problem) if layout is None else layout
     problem = shard_problem(layout, problem)
     state = start_rounds(method, problem, key, params, layout)
-    state, seen = run_rounds(method, layout, problem, state, key, jnp.asarray(asked))
-    return state, tabulate(seen, asked, of, encoding)
+    state, metrics = run_rounds(method, layout, problem, state, key, jnp.asarray(evaluated))
+    return state, tabulate(metrics, evaluated, specs, encoding)
 
 
 def iterate(
@@ -232,16 +233,16 @@ def iterate(
 ) -> tuple[StepState, jax.Array]:
     """Run an algorithm for a number of iterations, one :func:`sps_jax.step` each, under one ``lax.scan``.
 
-    The same numbers as :func:`simulate`, for those who want the state between communications.
+    It computes the same numbers as :func:`simulate`; use it to get the state between communications.
 
     Args:
-      iterations: local steps of every client; the others as in :func:`simulate`.
+      iterations: the number of local steps of every client; all other arguments as in :func:`simulate`.
 
     Returns:
-      The final state, and (iterations,) booleans: after which iterations the clients communicated.
+      The final state, and (iterations,) booleans: whether the clients communicated after each iteration.
 
     Raises:
-      ValueError: as :func:`simulate`, and for a negative number of iterations.
+      ValueError: as :func:`simulate`, and if ``iterations`` is negative.
 
     Example:
       >>> import sps_jax as sps
@@ -252,7 +253,7 @@ def iterate(
       [False, True, False, True]
     """
     if iterations < 0:
-        raise ValueError(f"iterations must not be negative, not {iterations}")
+        raise ValueError(f"iterations must be at least 0, not {iterations}")
     dtype = problem.ridge.dtype
     method = prepare(
         make,

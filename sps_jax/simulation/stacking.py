@@ -1,4 +1,4 @@
-"""Clients' examples stacked along a leading axis, those with fewer than others filled up with their first one."""
+"""Stack the clients' examples along a leading axis; shorter clients are padded with their own first example."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,18 @@ import numpy as np
 def stack_clients(
     arrays: Sequence[np.ndarray], parts: Sequence[np.ndarray], longest: int | None = None
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Examples (N, ...) dealt to clients: ``data`` (n, m, ...) and ``counts`` (n,) int32.
+    """Partition N examples among n clients, and return ``data`` (n, m, ...) and ``counts`` (n,) int32.
 
-    A client with fewer than m examples is filled up with its first one, see :class:`Problem`.
+    A client with fewer than m examples is padded with its first example, see :class:`Problem`.
 
     Args:
-      arrays: one or more arrays with the same leading axis of N examples.
-      parts: for each client the indices of its examples, none empty.
-      longest: m, where these are some of the clients of a problem; None for the most that one of them has.
+      arrays: one or more arrays (N, ...).
+      parts: for each client the indices of its examples, at least one.
+      longest: m; None for the largest number of examples of a client. Set it to stack some clients of a larger problem.
 
     Raises:
-      ValueError: for no client, a client without examples, arrays of unequal lengths or a row that is not there.
+      ValueError: if there is no client, a client has no examples, the arrays differ in length or an index is out of
+        range.
 
     Example:
       >>> data, counts = stack_clients([np.array([5, 6, 7])], [np.array([0, 2]), np.array([1])])
@@ -29,10 +30,10 @@ def stack_clients(
     """
     counts = np.array([len(part) for part in parts], np.int32)
     if not len(counts) or counts.min() < 1:
-        raise ValueError("every client needs at least one example, and there must be a client")
+        raise ValueError("every client needs at least one example, and there must be at least one client")
     lengths = sorted({len(a) for a in arrays})
     if len(lengths) > 1:
-        raise ValueError(f"all arrays need equally many examples, not {' and '.join(map(str, lengths))}")
+        raise ValueError(f"all arrays must have equally many examples, not {' and '.join(map(str, lengths))}")
     rows = np.concatenate([np.asarray(part) for part in parts])
     if not np.issubdtype(rows.dtype, np.integer) or rows.min() < 0 or rows.max() >= lengths[0]:
         raise ValueError(
@@ -48,7 +49,7 @@ def stack_clients(
 
 
 def foreign_padding(data: tuple[jax.Array, ...], counts: jax.Array) -> jax.Array:
-    """Whether a row behind some client's examples is other than its first example.
+    """Return whether any client's padding differs from its first example.
 
     Example:
       >>> bool(foreign_padding((jnp.array([[1.0, 0.0]]),), jnp.array([1], jnp.int32)))
@@ -59,15 +60,15 @@ def foreign_padding(data: tuple[jax.Array, ...], counts: jax.Array) -> jax.Array
 
 
 def repeat_first(data: tuple[jax.Array, ...], counts: jax.Array) -> tuple[jax.Array, ...]:
-    """``data`` (n, m, ...) with each client's first example in the rows behind its ``counts`` (n,) examples.
+    """Return ``data`` (n, m, ...) with each client's padding, the rows after ``counts`` (n,), set to its first example.
 
     Example:
       >>> repeat_first((jnp.array([[1.0, 2.0, 0.0]]),), jnp.array([2], jnp.int32))[0].tolist()
       [[1.0, 2.0, 1.0]]
     """
 
-    def own(a: jax.Array) -> jax.Array:
+    def pad(a: jax.Array) -> jax.Array:
         padding = jnp.arange(a.shape[1], dtype=counts.dtype)[None] >= counts[:, None]
         return jnp.where(padding.reshape(padding.shape + (1,) * (a.ndim - 2)), a[:, :1], a)
 
-    return tuple(map(own, data))
+    return tuple(map(pad, data))

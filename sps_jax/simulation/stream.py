@@ -1,9 +1,9 @@
-"""Simulations whose clients stay in host memory: only a round's cohort is on the device.
+"""Simulations whose clients stay in host memory: only the cohort of the current round is on the device.
 
-Data and memory of all clients are NumPy arrays or memory-mapped files (``--stream`` on the command line keeps both in
-host memory). While a cohort computes, a thread puts the next one's data onto the device; who that is depends on the key
-alone. The numbers are those of
-:func:`sps_jax.simulate`, but for the order in which an evaluation adds up clients.
+The data and memory of all clients are NumPy arrays or memory-mapped files (``--stream`` on the command line keeps both
+in host memory). While a cohort computes, a thread copies the next cohort's data to the device; the key alone determines
+its members. The numbers are those of :func:`sps_jax.simulate`, except that an evaluation sums the clients in another
+order.
 """
 
 import os
@@ -48,17 +48,17 @@ def stream(
     folder: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> tuple[State, dict[str, np.ndarray]]:
-    """:func:`sps_jax.simulate` of a cohort a round, with all other clients in host memory.
+    """Simulate like :func:`sps_jax.simulate` with a cohort per round, while all other clients stay in host memory.
 
     Args:
-      problem: its ``data`` may be NumPy arrays or ``np.memmap``; they are read a cohort at a time.
-      cohort: how many clients take part in a round, or a :class:`sps_jax.Cohort`.
-      folder: where what clients keep between rounds is in memory-mapped files, written anew; None for host memory.
+      problem: its ``data`` may be NumPy arrays or ``np.memmap``; one cohort is read at a time.
+      cohort: the number of clients per round, or a :class:`sps_jax.Cohort`.
+      folder: a folder for memory-mapped files of the clients' memory, which are overwritten; None for host memory.
       options: ``local_steps``, ``transform``, ``transform_on`` and ``matmul_precision``.
-      make, hyper, key, rounds, evaluate_every, params, encoding, layout: as for :func:`sps_jax.simulate`.
+      make, hyper, key, rounds, evaluate_every, params, encoding, layout: as in :func:`sps_jax.simulate`.
 
     Returns:
-      The final state, its memory in NumPy arrays, and the history.
+      The final state, with the clients' memory in NumPy arrays, and the history.
 
     Raises:
       ValueError: as :func:`sps_jax.simulate`.
@@ -72,47 +72,46 @@ def stream(
       [64, 128]
     """
     method = prepare(make, hyper, problem.ridge.dtype, cohort=cohort, **options)
-    asked = asked_rounds(rounds, evaluate_every)
-    of = shapes(method, problem)
+    evaluated = asked_rounds(rounds, evaluate_every)
+    specs = shapes(method, problem)
     layout = cohort_plan(method, problem) if layout is None else layout
-    begun, seen = start_streaming(method, problem, key, params, folder), []
-    for state, one in stream_rounds(method, layout, problem, key, asked, begun):  # noqa: B007
-        seen.append(one)
+    begun, metrics = start_streaming(method, problem, key, params, folder), []
+    for state, one in stream_rounds(method, layout, problem, key, evaluated, begun):  # noqa: B007
+        metrics.append(one)
         if not one["finite"]:
             break
-    return state, healthy_history(columns(seen), asked[: len(seen)], of, encoding)[0]
+    return state, healthy_history(columns(metrics), evaluated[: len(metrics)], specs, encoding)[0]
 
 
 def cohort_of(method: Method) -> Cohort:
-    """Who takes part in a round.
+    """Return the method's cohort.
 
     Raises:
-      ValueError: for all clients: these are not on the device together.
+      ValueError: if there is none: streaming never holds all clients on the device.
     """
     if method.cohort is None:
-        raise ValueError("cohort must be a number of clients, of whom a round is; without one use simulate")
+        raise ValueError("cohort must be the number of clients per round, not None; for all clients use simulate")
     return method.cohort
 
 
 def cohort_plan(method: Method, problem: Problem, **choices: Any) -> Layout:
-    """A layout for what is on the device: the cohort. ``choices`` as for :func:`sps_jax.choose`."""
+    """Choose a layout for the cohort, the only clients on the device; ``choices`` as in :func:`sps_jax.choose`."""
     size = cohort_of(method).size
     data, counts = tuple(a[:size] for a in problem.data), problem.counts[:size]
     some = replace(problem, data=data, counts=counts, sizes=None, weights=None)
     layout = choose(shapes(method, problem)._replace(cohort=None), some, **choices)
-    return layout._replace(
-        chunk=layout.chunk or size // layout.devices
-    )  # None would be all clients to who predicts memory
+    # not None, which footprint would read as all n clients
+    return layout._replace(chunk=layout.chunk or size // layout.devices)
 
 
-def columns(seen: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What was seen round by round as arrays (R, ...), zeros where nothing was asked for."""
-    shapes = {"train_loss": np.zeros(())} | {name: value for one in seen for name, value in one.items()}
-    return {name: np.stack([one.get(name, np.zeros_like(like)) for one in seen]) for name, like in shapes.items()}
+def columns(metrics: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Stack the metrics of R rounds into arrays (R, ...), with zeros in rounds that were not evaluated."""
+    examples = {"train_loss": np.zeros(())} | {name: value for one in metrics for name, value in one.items()}
+    return {name: np.stack([one.get(name, np.zeros_like(like)) for one in metrics]) for name, like in examples.items()}
 
 
 def on_host(problem: Problem) -> Problem:
-    """``problem`` with the clients' data in NumPy arrays, without a copy where they are on a CPU."""
+    """Return ``problem`` with the clients' data in NumPy arrays; data on a CPU device are not copied."""
     return replace(problem, data=tuple(np.asarray(a) for a in problem.data))  # type: ignore[misc]  # one or the other
 
 
@@ -123,21 +122,21 @@ def start_streaming(
     params: Tree | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> State:
-    """The state before the first round, every client's memory on the host: see :func:`stream`."""
+    """Return the state before the first round, with all clients' memory on the host; see :func:`stream`."""
     n = problem.clients
     params = jax.jit(problem.init)(split_key(key).init) if params is None else params
     server, some = _enrolled(method, params, jnp.arange(1, dtype=jnp.int32), n)
     leaves, structure = jax.tree.flatten(some)
-    rooms = [_room(folder, i, (n, *a.shape[1:]), a.dtype) for i, a in enumerate(leaves)]
-    memory = jax.tree.unflatten(structure, rooms)
+    empty = [_empty(folder, i, (n, *a.shape[1:]), a.dtype) for i, a in enumerate(leaves)]
+    memory = jax.tree.unflatten(structure, empty)
     for who, _ in _parts(n, cohort_of(method).size):
         _put(memory, who, _enrolled(method, params, jnp.asarray(who.ids), n)[1])
     return State(server, memory, jnp.int32(0))
 
 
-def _room(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array to be written: in host memory, or the file of this number in ``folder``."""
-    if folder is None or 0 in shape:  # no file can be mapped that is empty
+def _empty(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Allocate an array in host memory, or as the memory-mapped file ``memory-NUMBER.npy`` in ``folder``."""
+    if folder is None or 0 in shape:  # an empty file cannot be memory-mapped
         return np.empty(shape, dtype)
     folder = at_home(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,39 +144,40 @@ def _room(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, 
 
 
 def stream_rounds(
-    method: Method, layout: Layout, problem: Problem, key: jax.Array, asked: np.ndarray, state: State
+    method: Method, layout: Layout, problem: Problem, key: jax.Array, evaluated: np.ndarray, state: State
 ) -> Iterator[tuple[State, dict[str, np.ndarray]]]:
-    """Round after round from ``state``: the state then, and what was seen, as by
-    :func:`sps_jax.simulation.simulate.run_rounds`; no evaluation in rounds that are not ``asked`` for one.
+    """Run rounds from ``state``, and yield the state and the metrics after each.
 
-    The memory in ``state`` is of NumPy arrays, and changes in its place where these can be written.
+    The metrics are those of :func:`sps_jax.simulation.simulate.run_rounds`, without those of an evaluation in rounds
+    that ``evaluated`` (R,), booleans, does not select. The memory in ``state`` holds NumPy arrays; writable ones are
+    updated in place.
     """
     n = problem.clients
     clients = jax.tree.map(jnp.asarray, (problem.examples, problem.weights))
     server, memory, t = state
     memory = jax.tree.map(lambda a: np.require(a, requirements="W"), memory)
-    precise = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # options are made at import
+    precise = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # JAX defines its options at import
 
     def load(who: Member, shares: Shares) -> Participants:
-        with jax.enable_x64(precise):  # a setting of each thread
+        with jax.enable_x64(precise):  # this setting is per thread
             return Participants(who, _load(layout, problem, who, shares.weights), shares)
 
     with ThreadPoolExecutor(1) as loader:
         who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
         ahead = loader.submit(load, who, shares)
-        for number, look in enumerate(asked, start=1):
+        for number, evaluate in enumerate(evaluated, start=1):
             part, begun = ahead.result(), State(server, place(layout, _rows(memory, who)), t)
             t = end
-            if number < len(asked):
+            if number < len(evaluated):
                 who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
                 ahead = loader.submit(load, who, shares)
-            (server, own, _), seen = _round(method, layout, n, part, begun, key)
+            (server, own, _), metrics = _round(method, layout, n, part, begun, key)
             _put(memory, part.who, own)
             state = State(server, memory, t)
-            seen |= {"iteration": t, "finite": tree.finite(server)}
-            if look:
-                seen |= _evaluate(method, layout, problem, state)
-            yield state, jax.tree.map(np.asarray, seen)
+            metrics |= {"iteration": t, "finite": tree.finite(server)}
+            if evaluate:
+                metrics |= _evaluate(method, layout, problem, state)
+            yield state, jax.tree.map(np.asarray, metrics)
 
 
 @jax.jit
@@ -185,9 +185,9 @@ def stream_rounds(
 def _cohort(
     method: Method, examples: jax.Array, weights: jax.Array | None, key: jax.Array, t: jax.Array, like: jax.Array
 ) -> tuple[Member, Shares, jax.Array]:
-    """Who takes part in the round that begins at iteration ``t``, for how much, and the iteration at which it ends.
+    """Return the members of the round that begins at iteration ``t``, their weights, and the iteration at its end.
 
-    ``like`` is of the dtype of the parameters.
+    ``like`` is any array of the parameters' dtype.
     """
     keys = split_key(key)
     who, shares = drawn(cohort_of(method), keys, t, examples, weights, like.dtype)
@@ -234,7 +234,7 @@ def _put(memory: Tree, who: Member, own: Tree) -> None:
 
 
 def _load(layout: Layout, problem: Problem, who: Member, weights: Any) -> Problem:
-    """The problem of these clients, on the device, with these weights."""
+    """Return the problem of the members, with these weights, on the device."""
     held = replace(problem, data=(), weights=None, test=None, validation=None, smoothness=None, convexity=None)
     data, counts, sizes = _rows((problem.data, np.asarray(problem.counts), problem.sizes), who)
     data = _own_padding(data, counts)
@@ -243,7 +243,7 @@ def _load(layout: Layout, problem: Problem, who: Member, weights: Any) -> Proble
 
 
 def _own_padding(data: tuple[np.ndarray, ...], counts: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Rows of a cohort, a copy, with each client's first example behind its last one; see :class:`Problem`."""
+    """Pad each client's rows with its first example, in the cohort's own copy of the data; see :class:`Problem`."""
     padding = np.arange(data[0].shape[1]) >= counts[:, None]
     client, _ = np.nonzero(padding)
     if not len(client):
@@ -255,15 +255,15 @@ def _own_padding(data: tuple[np.ndarray, ...], counts: np.ndarray) -> tuple[np.n
 
 
 def _parts(n: int, size: int) -> Iterator[tuple[Member, np.ndarray]]:
-    """All n clients, ``size`` at a time, and which of them count: the last ones are filled up."""
+    """Yield all n clients, ``size`` at a time, and which are real: the last part repeats client n - 1 to fill up."""
     for first in range(0, n, size):
         ids = np.arange(first, first + size, dtype=np.int32)
-        some = np.minimum(ids, n - 1), np.arange(size, dtype=np.int32)
-        yield Member(*some), ids < n  # type: ignore[arg-type]  # rows of NumPy arrays
+        members = np.minimum(ids, n - 1), np.arange(size, dtype=np.int32)
+        yield Member(*members), ids < n  # type: ignore[arg-type]  # NumPy: they index NumPy arrays
 
 
 def _evaluate(method: Method, layout: Layout, problem: Problem, state: State) -> dict[str, Any]:
-    """:func:`sps_jax.simulation.evaluation.observe`, of as many clients at a time as a cohort has."""
+    """Evaluate like :func:`sps_jax.simulation.evaluation.observe`, one cohort's number of clients at a time."""
     n, dtype = problem.clients, problem.ridge.dtype
     own = np.full(n, 1 / n) if problem.weights is None else np.asarray(problem.weights)
     total: Any = None
@@ -279,6 +279,6 @@ def _evaluate(method: Method, layout: Layout, problem: Problem, state: State) ->
         largest = max([largest, *(np.max(a) for a in jax.tree.leaves(each))])
     loss, mean = total
     bare = replace(problem, data=(), sizes=None, weights=None, smoothness=None, convexity=None)
-    seen = {"train_loss": np.asarray(loss, dtype)} | _observe_server(method, layout, bare, state.server)
+    metrics = {"train_loss": np.asarray(loss, dtype)} | _observe_server(method, layout, bare, state.server)
     mean, largest = jax.tree.map(jnp.asarray, (mean, np.asarray(largest, dtype)))
-    return seen | control_sum(n, mean, largest)
+    return metrics | control_sum(n, mean, largest)

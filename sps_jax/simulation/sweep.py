@@ -1,8 +1,8 @@
-"""Sweeps: many simulations that differ in hyperparameters and seeds, as few compiled programs.
+"""Sweeps: run many simulations that differ in hyperparameters and seeds, with few compiled programs.
 
-Points share a program where their static choices are the same. A device computes some of them at once, under ``vmap``,
-if they also share what decides when clients communicate: the number of local steps, or the probability and, because
-the coin is drawn from it, the seed. So each point is what it would be alone, and no step is computed in vain.
+Points with the same static choices share a program. A device computes several of them at once, under ``vmap``, if they
+also communicate at the same iterations: they share the number of local steps, or the probability and the seed of the
+coin. Each point therefore gives the result that it would give alone, and no local step is wasted.
 """
 
 import itertools
@@ -28,12 +28,12 @@ from sps_jax.simulation.simulate import own_padding, run_points
 
 
 class Outcome(NamedTuple):
-    """What became of a point.
+    """The result of one point of a sweep.
 
     Attributes:
-      point: the hyperparameters and seed it was asked for with.
-      history: as from :func:`sps_jax.simulate`, up to the round before it diverged.
-      diverged_at_round: that round, or None.
+      point: the point's hyperparameters and seed, as given.
+      history: as from :func:`sps_jax.simulate`, up to the round before divergence.
+      diverged_at_round: the round that diverged, or None.
     """
 
     point: Any
@@ -42,38 +42,39 @@ class Outcome(NamedTuple):
 
 
 class Seeded(NamedTuple):
-    """A point that is checked: a method, from :func:`sps_jax.prepare`, and the seed of its randomness."""
+    """A checked point: a method from :func:`sps_jax.prepare`, and the seed of its random key."""
 
     method: Method
     seed: int
 
     @property
     def one_coin(self) -> bool:
-        """Whether the coin decides when the clients communicate."""
+        """Whether a coin decides when the clients communicate."""
         return self.method.schedule.local_steps is None
 
     @property
     def lockstep(self) -> tuple:
-        """What points under one ``vmap`` must have in common."""
+        """The values that all points under one ``vmap`` must share."""
         prob, local_steps = self.method.schedule
         return (float(prob), self.seed) if local_steps is None else (int(local_steps), float(prob))
 
 
 def grid(**values: Any) -> list[dict[str, Any]]:
-    """All combinations of hyperparameters, as points for :func:`sweep`; the last name varies fastest.
+    """Return all combinations of hyperparameters, as points for :func:`sweep`; the last name varies fastest.
 
     >>> grid(stepsize=[0.1, 0.2], local_steps=10, seed=range(2))[1]
     {'stepsize': 0.1, 'local_steps': 10, 'seed': 1}
 
     Raises:
-      ValueError: for a hyperparameter without a value.
+      ValueError: if a hyperparameter has no value.
     """
     several = [_several(name, value) for name, value in values.items()]
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*several)]
 
 
 def _several(name: str, value: Any) -> list:
-    if isinstance(value, Mapping | set | frozenset) or hasattr(value, "columns"):  # which would give their keys
+    # to iterate over mappings and data frames gives their keys, over sets no fixed order
+    if isinstance(value, Mapping | set | frozenset) or hasattr(value, "columns"):
         raise ValueError(f"{name} must be a value, or several in a list, not {described(value)}")
     several = list(value) if np.iterable(value) and not isinstance(value, str | bytes) else [value]
     if not several:
@@ -95,22 +96,23 @@ def sweep(
     encoding: str = "cheapest",
     points_chunk: int | None = None,
 ) -> Iterator[Outcome]:
-    """Simulate an algorithm at many points, on all devices, each point as :func:`sps_jax.simulate` would.
+    """Simulate an algorithm at many points on all devices, each point as :func:`sps_jax.simulate` would.
 
     Args:
-      make: the algorithm, a function of the table ``ALGORITHMS`` or one's own.
-      problem: the same for all points.
-      points: keyword arguments of the algorithm each, and with them ``seed`` (0 where it is not given) and, in place
-        of ``prob``, ``local_steps``; see :func:`grid`.
-      points_chunk: how many a device computes at once; None chooses by cache and memory.
-      rounds, evaluate_every, transform, transform_on, cohort, matmul_precision, encoding: as for
+      make: the algorithm's factory, from the table ``ALGORITHMS`` or your own.
+      problem: the problem, the same for all points.
+      points: a list of dicts of the factory's keyword arguments, plus ``seed`` (0 by default) and, instead of ``prob``,
+        ``local_steps``; see :func:`grid`.
+      points_chunk: how many points a device computes at once; None to choose by cache and memory.
+      rounds, evaluate_every, transform, transform_on, cohort, matmul_precision, encoding: as in
         :func:`sps_jax.simulate`.
 
     Yields:
-      An :class:`Outcome` for each point as soon as it is there; in the order of ``points`` where these are of one kind.
+      An :class:`Outcome` per point as soon as it is computed, in the order of ``points`` if they all share a program
+      and communicate at the same iterations.
 
     Raises:
-      ValueError: for a hyperparameter that is unknown, missing or out of range, before anything is computed.
+      ValueError: if a hyperparameter is unknown, missing or out of range; before anything is computed.
 
     Example:
       >>> import sps_jax as sps
@@ -136,7 +138,7 @@ def sweep(
 
 
 def _points(points: Any) -> list[Mapping[str, Any]]:
-    """Points one after another, mappings each; a data frame or one point alone is refused."""
+    """Return the points as a list of mappings; reject a data frame and a single point."""
     listed = list(points) if np.iterable(points) and not hasattr(points, "keys") else [points]
     if not listed:
         raise ValueError("there are no points to sweep over")
@@ -153,7 +155,7 @@ def _prepare(make: Callable[..., Algorithm], point: Mapping[str, Any], problem: 
     number = whole(seed)
     if number is None or not 0 <= number < 2**32:
         raise ValueError(
-            f"seed must be an integer from 0 to 2**32 - 1, for keys are made of 32 bits, not {described(seed)}"
+            f"seed must be an integer from 0 to 2**32 - 1, because keys are made of 32 bits, not {described(seed)}"
         )
     return Seeded(prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), number)
 
@@ -167,34 +169,34 @@ def sweep_prepared(
     encoding: str = "cheapest",
     points_chunk: int | None = None,
 ) -> Iterator[Outcome]:
-    """:func:`sweep` of points that are prepared, of any algorithms; an outcome's ``point`` is its place among them."""
+    """Sweep over prepared points of any algorithms; an outcome's ``point`` is its index in ``points``."""
     mesh = jax.make_mesh((jax.device_count(),), ("points",), axis_types=(AxisType.Auto,))
     problem = own_padding(jax.device_put(problem, NamedSharding(mesh, PartitionSpec())))
-    asked, groups = asked_rounds(rounds, evaluate_every), []
+    evaluated, groups = asked_rounds(rounds, evaluate_every), []
     for _, numbers in _grouped(range(len(points)), lambda i: jax.tree.structure(points[i].method)):
-        of = shapes(points[numbers[0]].method, problem)
-        layout, most = _lay_out(of, problem, mesh.size, points_chunk)
-        groups.append((of, layout, _lanes(numbers, lambda i: points[i].lockstep, most)))
-    return _run(groups, problem, points, mesh, asked, encoding)
+        specs = shapes(points[numbers[0]].method, problem)
+        layout, most = _lay_out(specs, problem, mesh.size, points_chunk)
+        groups.append((specs, layout, _lanes(numbers, lambda i: points[i].lockstep, most)))
+    return _run(groups, problem, points, mesh, evaluated, encoding)
 
 
 def _run(
-    groups: list[tuple], problem: Problem, points: Sequence[Seeded], mesh: Mesh, asked: np.ndarray, encoding: str
+    groups: list[tuple], problem: Problem, points: Sequence[Seeded], mesh: Mesh, evaluated: np.ndarray, encoding: str
 ) -> Iterator[Outcome]:
-    for of, layout, lanes in groups:
+    for specs, layout, lanes in groups:
         width, one_coin = max(map(len, lanes)), points[lanes[0][0]].one_coin
         for some in (lanes[i : i + mesh.size] for i in range(0, len(lanes), mesh.size)):
             method, key = _stacked([[points[i] for i in lane] for lane in some], mesh.size, width, one_coin)
-            seen = run_points(method, layout, mesh, one_coin, problem, key, jnp.asarray(asked))
-            seen = jax.tree.map(np.asarray, seen)
+            metrics = run_points(method, layout, mesh, one_coin, problem, key, jnp.asarray(evaluated))
+            metrics = jax.tree.map(np.asarray, metrics)
             for d, lane in enumerate(some):
                 for c, number in enumerate(lane):
-                    one = {name: values[d, c] for name, values in seen.items()}
-                    yield Outcome(number, *healthy_history(one, asked, of, encoding))
+                    one = {name: values[d, c] for name, values in metrics.items()}
+                    yield Outcome(number, *healthy_history(one, evaluated, specs, encoding))
 
 
 def _grouped(numbers: Sequence[int], key: Callable[[int], Any]) -> list[tuple[Any, list[int]]]:
-    """Numbers with the same key, in the order of first appearance."""
+    """Group the numbers by key, in the order of each key's first appearance."""
     groups: dict[Any, list[int]] = {}
     for number in numbers:
         groups.setdefault(key(number), []).append(number)
@@ -202,7 +204,7 @@ def _grouped(numbers: Sequence[int], key: Callable[[int], Any]) -> list[tuple[An
 
 
 def _lanes(numbers: Sequence[int], lockstep: Callable[[int], Any], most: int) -> list[list[int]]:
-    """Points that a device computes at once, ``most`` at most: in lockstep, and shared out evenly."""
+    """Split the points into lanes that a device computes at once: in lockstep, of nearly equal size, up to ``most``."""
     lanes = []
     for _, group in _grouped(numbers, lockstep):
         parts = np.array_split(group, -(-len(group) // most))
@@ -210,12 +212,12 @@ def _lanes(numbers: Sequence[int], lockstep: Callable[[int], Any], most: int) ->
     return lanes
 
 
-def _lay_out(of: Shapes, problem: Problem, devices: int, points_chunk: int | None) -> tuple[Layout, int]:
-    """How a device computes the clients of a point, and how many points at once."""
+def _lay_out(specs: Shapes, problem: Problem, devices: int, points_chunk: int | None) -> tuple[Layout, int]:
+    """Choose the layout of a point's clients on one device, and how many points the device computes at once."""
     if points_chunk is not None and points_chunk < 1:
         raise ValueError(f"points_chunk must be at least 1, not {points_chunk}")
-    layout, memory = choose(of, problem, devices=1), free_memory()
-    need = footprint(of, problem, layout)
+    layout, memory = choose(specs, problem, devices=1), free_memory()
+    need = footprint(specs, problem, layout)
     fitting = None if memory is None else (memory // devices - need.data) // (need.total - need.data)
     if points_chunk is not None:
         if fitting is not None and points_chunk > max(1, fitting):
@@ -224,13 +226,13 @@ def _lay_out(of: Shapes, problem: Problem, devices: int, points_chunk: int | Non
     most = 2**31 if fitting is None else max(1, fitting)
     if jax.devices()[0].platform == "cpu":
         most = min(
-            most, 1 if layout.chunk else max(1, CACHE // ((of.cohort or problem.clients) * at_work(of, problem)))
+            most, 1 if layout.chunk else max(1, CACHE // ((specs.cohort or problem.clients) * at_work(specs, problem)))
         )
     return layout, most
 
 
 def _stacked(lanes: list[list[Seeded]], devices: int, width: int, one_coin: bool) -> tuple[Method, jax.Array]:
-    """``method`` and ``key`` for :func:`run_points`, filled up by repeating the last point and lane."""
+    """Stack ``method`` and ``key`` for :func:`run_points`, padded by repeating the last point and the last lane."""
     lanes = [lane + lane[-1:] * (width - len(lane)) for lane in lanes]
     lanes += lanes[-1:] * (devices - len(lanes))
     each = _stack([_stack([point.method for point in lane]) for lane in lanes])

@@ -119,7 +119,10 @@ WRONG = {
         lambda: sps.simulate(sps.gd, problem(), {"stepsize": 1.0}, KEY, rounds=1, layout=sps.Layout(0)),
         "at least 1",
     ),
-    "iterations": (lambda: sps.iterate(sps.gd, problem(), {"stepsize": 1.0}, KEY, iterations=-1), "not be negative"),
+    "iterations": (
+        lambda: sps.iterate(sps.gd, problem(), {"stepsize": 1.0}, KEY, iterations=-1),
+        "iterations must be at least 0, not -1",
+    ),
     "rounds": (lambda: simulated(problem(), rounds=0), "rounds must be at least 1, not 0"),
     "sparsity": (lambda: sps.topk({"w": jnp.ones((2, 2))}, 1.0), r"sparsity must be in \[0, 1\), not 1.0"),
     "NaN sparsity": (lambda: sps.topk({"w": jnp.ones((2, 2))}, float("nan")), r"sparsity must be in \[0, 1\), not nan"),
