@@ -162,10 +162,10 @@ def test_numbers_that_a_dtype_can_hold():
     [
         ({"seed": 2**32}, "a seed must be from 0 to 2**32 - 1"),  # JAX would take it for seed 0
         ({"seed": 2**32 - 1, "seeds": 2}, "a seed must be from 0 to 2**32 - 1"),
-        ({"rounds": 10**6, "local_steps": 10**4}, "more than can be counted"),
-        ({"rounds": 10**6, "prob": 1e-6}, "more than can be counted"),
-        ({"target": float("nan")}, "target must be finite"),
-        ({"seeds": 0}, "seeds must be at least 1, not 0"),
+        ({"rounds": 10**6, "local_steps": 10**4}, "exceed the limit of 2**31"),
+        ({"rounds": 10**6, "prob": 1e-6}, "exceed the limit of 2**31"),
+        ({"target": float("nan")}, "--target must be finite"),
+        ({"seeds": 0}, "--seeds must be at least 1, not 0"),
     ],
 )
 def test_options_that_cannot_be(options, message):
