@@ -143,7 +143,7 @@ def out_of_memory(error: Exception) -> int:
     """Print the error and a remedy; return the exit status."""
     why = str(error).splitlines()[0][:100] if str(error) else "no details"
     print(
-        f"sps-jax: error: this needs more memory than there is ({why}); try fewer --clients, a smaller --chunk or "
+        f"sps-jax: error: this needs more memory than is available ({why}); try fewer --clients, a smaller --chunk or "
         "--batch-size, or --stream with --cohort",
         file=sys.stderr,
     )

@@ -199,7 +199,7 @@ def test_memory_that_runs_out_is_said(need, capsys):
     """What the prediction lets pass, because other programs take memory meanwhile."""
     assert main.status_of(need) == 2
     seen = capsys.readouterr().err
-    assert "needs more memory than there is" in seen and "--chunk" in seen and seen.count("\n") == 1
+    assert "needs more memory than is available" in seen and "--chunk" in seen and seen.count("\n") == 1
 
 
 @pytest.mark.parametrize("mu", ["1e-320", "1e-40"])
