@@ -1,7 +1,7 @@
-"""Simulation of communication-efficient, sparse federated learning.
+"""Simulate communication-efficient, sparse federated learning in JAX.
 
-``problems``, ``results``, ``tables``, ``plots`` and ``checkpoint`` are modules that are imported when they are first
-asked for, as is ``from_arrays``: they take a second, for data sets, pandas and pictures.
+The modules ``problems``, ``results``, ``tables``, ``plots`` and ``checkpoint`` and the function ``from_arrays`` are
+imported on first use, because their dependencies (data sets, pandas, matplotlib) take a second to import.
 """
 
 import importlib as _importlib
@@ -139,7 +139,7 @@ _LATER = {
     "results": "results",
     "tables": "results.tables",
 }
-"""Modules, and a function of one, by their names here."""
+"""Attribute -> the module that is imported on its first use; that module, or its member of this name, is the value."""
 
 
 def __getattr__(name: str) -> _Any:

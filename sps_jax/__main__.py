@@ -1,4 +1,4 @@
-"""``python -m sps_jax`` is the command line ``sps-jax``."""
+"""``python -m sps_jax`` runs the command line ``sps-jax``."""
 
 import os
 import sys
@@ -8,9 +8,9 @@ from sps_jax.runs import console, environment
 
 
 def main() -> None:
-    """Run the command line; it ends with the status of :func:`sps_jax.cli.main.command`, 1 where its output is lost."""
+    """Run the command line and exit with the status of :func:`sps_jax.cli.main.command`, or 1 if output was lost."""
     sys.stdout, sys.stderr = streams.tolerant(sys.stdout), streams.tolerant(sys.stderr)
-    os.environ.pop("MPLBACKEND", None)  # pictures are files; matplotlib does not even import where it is misspelt
+    os.environ.pop("MPLBACKEND", None)  # plots go to files; a misspelt backend would break importing matplotlib
     status = begin()
     if sentence := streams.lost():
         print(f"sps-jax: error: {sentence}", file=sys.stderr)
@@ -19,17 +19,17 @@ def main() -> None:
 
 
 def begin() -> int:
-    """Import the commands and run the one that is asked for; returns the exit status."""
+    """Import the commands and run the requested one; return the exit status."""
     console.hush("--quiet" in sys.argv)
     console.doing("importing")
     try:
-        from sps_jax.cli.main import command  # matplotlib and data sets are not needed to import the package
+        from sps_jax.cli.main import command  # here, so that failing to import is reported
     except Exception as error:
         environment.give_up(error)
     console.doing("")
     try:
         return command(sys.argv[1:])
-    except SystemExit as end:  # tyro's, after help or for an option that it does not know
+    except SystemExit as end:  # raised by tyro, after --help or for an unknown option
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 

@@ -134,7 +134,7 @@ WRONG = {
     "no features": ((X[:, :0], Y, IDS), {}, r"x has shape \(12, 0\)"),
     "missing id": ((X, Y, [*IDS[:-1], None]), {}, "no client for example 11: None"),
     "missing id, NaN": ((X, Y, np.where(Y == 1, np.nan, Y)), {}, "no client for example 1: nan"),
-    "unhashable id": ((X, Y, X), {}, "one hashable value an example"),
+    "unhashable id": ((X, Y, X), {}, "one hashable value per example"),
     "not finite": ((np.where(X[3, 1] == X, np.inf, X), Y, IDS), {}, r"x must be finite in float32; entry \(3, 1\)"),
     "too large": ((X * 1e300, Y, IDS), {}, "x must be finite in float32"),
     "names as classes": ((X, np.array(IDS), IDS), {}, "y holds <U1, not real numbers"),

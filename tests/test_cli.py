@@ -19,7 +19,7 @@ WRONG = {
     "stepsize word": (["--stepsize", "big"], "--stepsize must be a number or 'auto', not 'big'"),
     "clients": (["--clients", "100000"], "allowed is at most 1438"),
     "both schedules": (["--prob", "0.5", "--local-steps", "2"], "not both"),
-    "stranger": (["--kappa", "3"], "--kappa is not an option of the chosen problem and algorithms digits"),
+    "stranger": (["--kappa", "3"], "--kappa is not an option of the chosen problem and algorithms (digits"),
     "chunk": (["--chunk", "0"], "chunk must be between 1 and the"),
     "chunk word": (["--chunk", "most"], "--chunk must be a number or 'all' or 'auto', not 'most'"),
     "devices": (["--devices", "0"], "--devices must be at least 1, or 'auto', not 0"),

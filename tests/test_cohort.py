@@ -323,7 +323,7 @@ def test_a_streamed_run_of_blocks_is_that_of_the_device_and_can_be_taken_up(tmp_
         ({}, "--stream needs --cohort"),
         (
             {"cohort": 2, "coordinator": "localhost:1", "num_processes": 2, "process_id": 0},
-            "--stream is for a run on one process",
+            "--stream needs a single process",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def test_a_frame_is_read_column_by_column():
         (pandas.Categorical([3, 3, 4]), "x column 'b' holds categories, not real numbers: give their codes"),
         (pandas.date_range("2026", periods=3), "x column 'b' holds datetime64"),
         (pandas.to_timedelta([1, 2, 3], "s"), "x column 'b' holds timedelta64"),
-        ([np.zeros(2)] * 3, "x column 'b' holds arrays: give it alone, as x"),
+        ([np.zeros(2)] * 3, "x column 'b' holds arrays: pass that column alone as x"),
         ([np.zeros(2), np.zeros(3), 0], r"x column 'b' is ragged: x column 'b'\[0\] has shape"),
     ],
 )
@@ -71,8 +71,8 @@ def test_integers_keep_what_jax_can_hold():
         ([[1], 2], r"x is ragged: x\[0\] has shape \(1,\), x\[1\] \(\)"),
         ([np.ma.array([1, 2], mask=[0, 1])], r"x\[0\] is masked at entry \(1,\)"),
         (np.ma.masked_greater([[1, 2], [3, 4]], 2), r"x is masked at entry \(1, 0\)"),
-        ((v for v in [1]), "x is a generator, which is no number, array, data frame or list of them"),
-        ({"a": [1]}, "x is a dict, which is no number"),
+        ((v for v in [1]), "x is a generator, which is not a number, array, data frame or list of them"),
+        ({"a": [1]}, "x is a dict, which is not a number"),
     ],
 )
 def test_what_is_no_array(values, message):
@@ -86,7 +86,7 @@ def test_ids_are_pythons_objects():
     assert as_list("ids", [(1, 2), frozenset({3}), None]) == [(1, 2), frozenset({3}), None]
     assert as_list("ids", [np.array(3), np.int64(4)]) == [3, 4]
     with pytest.raises(
-        ValueError, match=r"ids must be one hashable value an example, \(N,\), not a DataFrame of shape"
+        ValueError, match=r"ids must be one hashable value per example, \(N,\), not a DataFrame of shape"
     ):
         as_list("ids", FRAME)  # a list of it are the names of its columns
 

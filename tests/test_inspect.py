@@ -79,7 +79,7 @@ def test_data_are_absent_then_prepared_then_found(capsys, shared_data, tmp_path)
         (["prepare"], "name at least one data set to prepare: femnist, "),
         (["list", "femnst"], "unknown data set 'femnst': did you mean 'femnist'?"),
         (["list", "--manual-dir", "x"], "--manual-dir needs the action prepare"),
-        (["prepare", "a9a", "--manual-dir", "nowhere"], "manual_dir nowhere is no folder"),
+        (["prepare", "a9a", "--manual-dir", "nowhere"], "manual_dir nowhere is not a folder"),
     ],
 )
 def test_what_is_wrong_with_data_is_said(arguments, message, capsys, tmp_path):

@@ -449,7 +449,10 @@ def test_command_line(tmp_path, shell):
         ),
         (["--prune-leaves", "bias", "!params"], "none of those asked for: params/bias (10,), params/kernel (10, 64)"),
         (["--prune-leaves", ""], "prunable must be patterns such as 'kernel'"),
-        (["--prune-leaves", "kernel", "--algorithm", "gd"], "--prune-leaves is not an option of the chosen problem and algorithms (digits, gd)"),
+        (
+            ["--prune-leaves", "kernel", "--algorithm", "gd"],
+            "--prune-leaves is not an option of the chosen problem and algorithms (digits, gd)",
+        ),
         (["--no-prune-ends", "--prune-leaves", "kernel"], "--no-prune-ends needs a network of several layers"),
     ],
 )

@@ -89,8 +89,14 @@ WRONG = {
     "range": (["--sparsity", "0.9", "1.5"], "sparsity must be in [0, 1), not 1.5"),
     "local steps": (["--local-steps", "2.5"], "--local-steps must be numbers"),
     "both schedules": (["--prob", "0.5", "--local-steps", "2"], "not both"),
-    "stranger": (["--l1", "0.1", "0.2", "--algorithm", "gd"], "--l1 is not an option of the chosen problem and algorithms (digits, gd)"),
-    "problem's stranger": (["--kappa", "3", "--algorithm", "gd"], "--kappa is not an option of the chosen problem and algorithms (digits, gd)"),
+    "stranger": (
+        ["--l1", "0.1", "0.2", "--algorithm", "gd"],
+        "--l1 is not an option of the chosen problem and algorithms (digits, gd)",
+    ),
+    "problem's stranger": (
+        ["--kappa", "3", "--algorithm", "gd"],
+        "--kappa is not an option of the chosen problem and algorithms (digits, gd)",
+    ),
     "problem's list": (["--problem", "quadratic", "--mu", "1", "2"], "--mu is an option of the problem quadratic"),
     "chunk": (["--points-chunk", "0"], "points_chunk must be at least 1, not 0"),
 }

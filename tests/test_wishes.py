@@ -50,12 +50,30 @@ def test_a_tilde_is_the_home_folder_in_every_path(command, tmp_path, monkeypatch
     [
         (("sweep", "--sparsity", "--rounds", 2), "--sparsity has no value; give at least one, or leave it out"),
         (("run", "--rounds", 2, "--prune-leaves"), "--prune-leaves has no value; give at least one, or leave it out"),
-        (("run", "--algorithm", "gd", "--sparsity", 0.5), "--sparsity is not an option of the chosen problem and algorithms (quadratic, gd)"),
-        (("sweep", "--algorithm", "gd", "--sparsity", 0.5, 0.9), "--sparsity is not an option of the chosen problem and algorithms (quadratic, gd)"),
-        (("run", "--algorithm", "gd", "--structure", "rows"), "--structure is not an option of the chosen problem and algorithms (quadratic, gd)"),
-        (("run", "--algorithm", "fedavg", "--no-prune-ends"), "--prune-ends is not an option of the chosen problem and algorithms (quadratic, fedavg)"),
-        (("run", "--algorithm", "gd", "--local-steps", 5), "--local-steps is not an option of the chosen problem and algorithms (quadratic, gd)"),
-        (("sweep", "--algorithm", "gd", "--prob", 0.5), "--prob is not an option of the chosen problem and algorithms (quadratic, gd)"),
+        (
+            ("run", "--algorithm", "gd", "--sparsity", 0.5),
+            "--sparsity is not an option of the chosen problem and algorithms (quadratic, gd)",
+        ),
+        (
+            ("sweep", "--algorithm", "gd", "--sparsity", 0.5, 0.9),
+            "--sparsity is not an option of the chosen problem and algorithms (quadratic, gd)",
+        ),
+        (
+            ("run", "--algorithm", "gd", "--structure", "rows"),
+            "--structure is not an option of the chosen problem and algorithms (quadratic, gd)",
+        ),
+        (
+            ("run", "--algorithm", "fedavg", "--no-prune-ends"),
+            "--prune-ends is not an option of the chosen problem and algorithms (quadratic, fedavg)",
+        ),
+        (
+            ("run", "--algorithm", "gd", "--local-steps", 5),
+            "--local-steps is not an option of the chosen problem and algorithms (quadratic, gd)",
+        ),
+        (
+            ("sweep", "--algorithm", "gd", "--prob", 0.5),
+            "--prob is not an option of the chosen problem and algorithms (quadratic, gd)",
+        ),
     ],
 )
 def test_an_option_that_nothing_hears_is_refused(arguments, says, command, tmp_path):

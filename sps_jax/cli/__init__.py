@@ -1,1 +1,1 @@
-"""The command line ``sps-jax``: its options, its commands, and what they print. Nothing else imports it."""
+"""The command line ``sps-jax``: its options, commands and output. No other package imports it."""

@@ -1,4 +1,4 @@
-"""``sps-jax data``: which data sets there are, where they lie, and getting them ready."""
+"""``sps-jax data``: list the data sets, prepare them, and print where they are."""
 
 import json
 import os
@@ -17,14 +17,14 @@ from sps_jax.errors import unknown
 
 @dataclass(frozen=True)
 class Data:
-    """The data sets: list them, prepare some, say where they are.
+    """List or prepare the data sets, or print where they are.
 
     Attributes:
-      action: list, prepare or where.
-      names: of the data sets; default is all, but to prepare they must be named.
-      manual_dir: to prepare from files that were put into this folder by hand, instead of the network.
-      data_dir: where prepared data are kept; default is TFDS_DATA_DIR, or TFDS's own folder.
-      json: one JSON document instead of text.
+      action: list (sources, terms, sizes), prepare (download and convert), or where (folders of prepared data).
+      names: names of the data sets; default is all, except for prepare, which needs names.
+      manual_dir: folder of files downloaded by hand, to prepare from instead of the network.
+      data_dir: folder of the prepared data; default is the variable TFDS_DATA_DIR, or else the default of TFDS.
+      json: print one JSON document instead of text.
     """
 
     action: Positional[Literal["list", "prepare", "where"]] = "list"
@@ -35,14 +35,14 @@ class Data:
 
 
 def data(options: Data) -> int:
-    """Do what the action says; returns the exit status."""
+    """Perform the action; return the exit status."""
     for name in options.names:
         if name not in SETS:
             raise unknown("data set", name, SETS)
     if options.action == "prepare":
         prepare(options)
     elif options.manual_dir is not None:
-        raise ValueError("--manual-dir is for sps-jax data prepare")
+        raise ValueError("--manual-dir needs the action prepare: sps-jax data prepare NAME --manual-dir DIR")
     found = {name: about(name, options.data_dir) for name in options.names or SETS}
     if options.json:
         print(json.dumps(found, indent=2))
@@ -55,14 +55,14 @@ def data(options: Data) -> int:
 
 
 def prepare(options: Data) -> None:
-    """Get the named data sets ready, one after the other.
+    """Prepare the named data sets one by one; data that are prepared already are only read, as a check.
 
     Raises:
-      ValueError: where none is named, or a file is damaged.
-      FileNotFoundError: where one is nowhere to be had.
+      ValueError: if no data set is named, or a file is damaged.
+      FileNotFoundError: if a source is neither in ``manual_dir`` nor on the network.
     """
     if not options.names:
-        raise ValueError(f"name what to prepare: {', '.join(SETS)}")
+        raise ValueError(f"name at least one data set to prepare: {', '.join(SETS)}")
     for name in options.names:
         here = SETS[name].copies(options.data_dir)
         doing = "reading" if here else f"preparing, about {SETS[name].source.megabytes:g} MB,"
@@ -71,7 +71,7 @@ def prepare(options: Data) -> None:
 
 
 def about(name: str, data_dir: Path | None = None) -> dict[str, Any]:
-    """Source, licence and prepared copies of a data set."""
+    """Return the source, licence and prepared copies of a data set."""
     source, places = SETS[name].source, SETS[name].copies(data_dir)
     return {
         "url": source.url,
@@ -84,13 +84,13 @@ def about(name: str, data_dir: Path | None = None) -> dict[str, Any]:
 
 
 def megabytes(folder: Path) -> float:
-    """What the files in a folder take, 0 where there is none."""
+    """Return the size of all files in a folder, in MB; 0 if the folder does not exist."""
     sizes = (os.path.getsize(path) for path in folder.rglob("*") if path.is_file())
     return sum(sizes) / 1e6
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-    """The data sets for people: a table, then their sources and terms."""
+    """Format the data sets as text: a table, then their sources and terms of use."""
     rows = [
         {
             "data set": name,

@@ -1,4 +1,4 @@
-"""``sps-jax doctor``: what this installation has, and whether it works."""
+"""``sps-jax doctor``: report and check this installation."""
 
 import importlib.metadata
 import json
@@ -26,25 +26,25 @@ import contextlib, time
 began = time.perf_counter()
 import jax, sps_jax
 print(time.perf_counter() - began, flush=True)
-with contextlib.suppress(Exception):  # it is said by the process that asks
+with contextlib.suppress(Exception):  # the parent process reports it
     jax.devices()
 """
-"""A program that XLA may end, for a flag that it does not know or a driver that crashes."""
+"""Run in a child process, because XLA ends the process on an unknown flag or a driver that crashes."""
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """What this installation has, and whether it works.
+    """Check this installation: packages, devices, memory and data.
 
     Attributes:
-      json: one JSON document instead of text. The status is 1 where something is broken.
+      json: print one JSON document instead of text. With either, the exit status is 1 if a check fails.
     """
 
     json: bool = False
 
 
 def doctor(options: Doctor) -> int:
-    """Look, and say what is found while looking; returns the exit status."""
+    """Run the checks and print each result as it comes; return the exit status."""
     found: dict[str, Any] = {}
     broken: list[str] = []
     for name, value, wrong in looks():
@@ -60,7 +60,7 @@ def doctor(options: Doctor) -> int:
 
 
 def looks() -> Iterator[tuple[str, Any, list[str]]]:
-    """Name, what is found, and what is broken of it, one after the other."""
+    """Yield (name, finding, faults) of one check after another."""
     version = importlib.metadata.version
     yield "sps_jax", f"{version('sps_jax')} in {os.path.dirname(__file__)}", []
     yield "python", f"{platform.python_version()} on {platform.platform()}", []
@@ -68,7 +68,7 @@ def looks() -> Iterator[tuple[str, Any, list[str]]]:
     yield "packages", ", ".join(f"{name} {number}" for name, number in installed.items()), wrong
     child = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
     seconds = child.stdout
-    yield "import", f"{float(seconds):.2f} s" if seconds else "-", [] if seconds else ["import sps_jax does not work"]
+    yield "import", f"{float(seconds):.2f} s" if seconds else "-", [] if seconds else ["import sps_jax fails"]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
     yield "machine", f"{cores} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB of memory free", []
@@ -81,12 +81,12 @@ def looks() -> Iterator[tuple[str, Any, list[str]]]:
 
 
 def last(text: str) -> str:
-    """The last line that says something."""
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "it does not say why")
+    """Return the last line of ``text`` that is not blank."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "without a message")
 
 
 def packages(requirements: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The versions of what is required, extras apart, and a sentence for each that is missing or of another version."""
+    """Return the installed versions of the requirements without extras, and a sentence per missing or wrong version."""
     installed, wrong = {}, []
     for wanted in map(Requirement, requirements):
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
@@ -102,13 +102,13 @@ def packages(requirements: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def devices() -> tuple[str, list[str]]:
-    """The devices that JAX has, with their memory where they tell it, and whether they compute."""
+    """Return JAX's devices, with their memory if they report it, and a sentence per fault."""
     if sentence := no_devices():
         return "none", [sentence]
     try:
         right = all(float(jnp.ones(8, device=device) @ jnp.ones(8, device=device)) == 8 for device in jax.devices())
     except RuntimeError as error:
-        return "none", [f"JAX does not compute: {str(error).splitlines()[0]}"]
+        return "none", [f"JAX cannot compute: {str(error).splitlines()[0]}"]
     kinds = []
     for device in jax.devices():
         limit = (device.memory_stats() or {}).get("bytes_limit")

@@ -1,4 +1,4 @@
-"""What the options stand for: devices, the problem, hyperparameters, a sparsifier, a transform of the direction."""
+"""Build what the options describe: devices, problem, hyperparameters, sparsifier and transform of the direction."""
 
 import inspect
 import os
@@ -24,14 +24,14 @@ HUNDRED_DAYS = 100 * 24 * 3600
 
 
 def use_devices(options: Run) -> int | None:
-    """Tell JAX how many devices to make of a CPU; returns how many are asked for, None for auto.
+    """Set the number of CPU devices in JAX and join the other processes; return the requested number, None for auto.
 
-    To be called before anything is computed. Of several processes, which meet here, all devices are asked for.
+    Call it before JAX computes anything. A run on several processes uses the devices of all of them.
     """
     asked = number("devices", options.devices, int, "auto")
     count = None if asked == "auto" else asked
     if count is not None and count < 1:
-        raise ValueError(f"devices must be at least 1, or 'auto', not {count}")
+        raise ValueError(f"--devices must be at least 1, or 'auto', not {count}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     jax.config.update("jax_num_cpu_devices", count or cores)
     wait_for_late_devices()
@@ -41,10 +41,10 @@ def use_devices(options: Run) -> int | None:
 
 
 def wait_for_late_devices() -> None:
-    """Let a CPU device wait for another as long as it takes: XLA ends the process when that is a minute late.
+    """Let CPU devices wait for each other for :data:`HUNDRED_DAYS`; XLA's default ends the process after a minute.
 
-    One is late where the machine has other work, more so with a low priority, or where its clients take more steps. To
-    be called before anything is computed; a limit that ``XLA_FLAGS`` has already is left.
+    A device falls behind when the machine is busy, the more so at low priority, or when its clients take more steps.
+    Call it before JAX computes anything. A limit already in ``XLA_FLAGS`` is kept.
     """
     flags, limit = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_collective_call_terminate_timeout_seconds"
     if limit not in flags:
@@ -52,7 +52,7 @@ def wait_for_late_devices() -> None:
 
 
 def build_problem(options: Run) -> Problem:
-    """The problem that the options describe."""
+    """Build the problem that the options describe; with ``--stream`` its data stay in host memory."""
     make = PROBLEMS[options.problem]
     chosen = given(options, make)
     if "batch_size" in chosen:
@@ -65,13 +65,13 @@ def build_problem(options: Run) -> Problem:
 
 
 def given(options: Run, make: Callable) -> dict[str, Any]:
-    """The options that ``make`` takes and the user gave."""
+    """Return the options that the user gave and ``make`` takes as parameters."""
     takes = inspect.signature(make).parameters
     return {name: v for name in takes if (v := getattr(options, name, None)) is not None}
 
 
 def hyperparameters(options: Run, name: str, problem: Problem) -> dict[str, Any]:
-    """The keyword arguments of algorithm ``name``."""
+    """Return the keyword arguments for algorithm ``name``."""
     make = ALGORITHMS[name]
     hyper = given(options, make)
     stepsize = number("stepsize", options.stepsize, float, "auto")
@@ -89,39 +89,39 @@ def hyperparameters(options: Run, name: str, problem: Problem) -> dict[str, Any]
 
 
 def _reciprocal(smoothness: float) -> float:
-    """1/L, or a ``ValueError`` where L is zero: every step size is as good."""
+    """Return 1/L, or raise a ``ValueError`` if L is zero: then no step size is preferred."""
     if smoothness <= 0:
-        raise ValueError(f"--stepsize auto is 1/L, but L is {smoothness:g}; give a number")
+        raise ValueError(f"--stepsize auto is 1/L, but L is {smoothness:g}; give --stepsize a number")
     return 1 / smoothness
 
 
 def sparsifier(options: Run) -> Sparsifier:
-    """What the options prune by."""
+    """Return the sparsifier that the options describe."""
     return Sparsifier(options.criterion, options.structure, options.scope, prunable(options))
 
 
 def prunable(options: Run) -> tuple[str, ...] | None:
-    """Which leaves are pruned, as :class:`sps_jax.compression.Sparsifier` asks for."""
+    """Return the patterns of pruned leaves for :class:`sps_jax.compression.Sparsifier`; None is its default."""
     ends = () if options.prune_ends else ("!first", "!last")
     return (*options.prune_leaves, *ends) or None
 
 
 def pruned_leaves(options: Run, problem: Problem) -> dict[str, Any]:
-    """What of the model is pruned: the names of its leaves, and their and all entries.
+    """Return the names of the pruned leaves, their number of entries, and the number of entries of the model.
 
     Raises:
-      ValueError: where that is none, a pattern fits none, or first and last layer are to stay dense and are all there
-        is.
+      ValueError: if no leaf is pruned, a pattern matches no leaf, or ``--no-prune-ends`` is given for a model of one
+        layer.
     """
     params = jax.eval_shape(problem.init, jax.random.key(0))
     if not options.prune_ends and not any({"first", "last"} & set(name.split("/")) for name in names(params)):
-        raise ValueError(f"--no-prune-ends is for networks of several layers; {options.problem} has one")
+        raise ValueError(f"--no-prune-ends needs a network of several layers; {options.problem} has one")
     found = sparsifier(options).leaves(params)
     return {"leaves": list(found), "entries": sum(found.values()), "of": tree.size(params)}
 
 
 def clip(options: Run, problem: Problem) -> optax.GradientTransformation | None:
-    """The transform of the local direction."""
+    """Return the optax transform of the local direction, None if it is not clipped."""
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")
     if norm == "auto":
         norm = 1.0 if problem.smoothness is None else "none"
@@ -130,5 +130,5 @@ def clip(options: Run, problem: Problem) -> optax.GradientTransformation | None:
 
 @cache
 def _clip_at(norm: float) -> optax.GradientTransformation:
-    """The same object for the same norm: part of what a compiled program is found again by."""
+    """Return one object per norm: JAX looks compiled programs up by the identity of the transform."""
     return optax.clip_by_global_norm(norm)

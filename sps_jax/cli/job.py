@@ -1,11 +1,11 @@
-"""A run that can begin: options checked, the problem loaded, algorithms prepared and laid out; nothing is written.
+"""Prepare a run: check the options, load the problem, prepare and lay out the algorithms. Nothing is written.
 
-``sps-jax run`` makes a device of every CPU core, chooses a layout by the sizes of model, batch and memory, says on
-standard error what it chose and what memory it predicts, and refuses what cannot fit, with the chunk that would.
-``--devices`` takes fewer devices, ``--chunk`` computes fewer clients at once where memory is short; neither changes
-what is computed (:mod:`sps_jax.layout`). Products of float32 numbers are computed in float32, where GPUs and TPUs
-would take TF32 and bfloat16 by themselves; ``--matmul-precision tensorfloat32`` or ``bfloat16`` allows it. Compiled
-programs are kept in ``~/.cache/sps_jax``, or in JAX's own ``JAX_COMPILATION_CACHE_DIR``.
+``sps-jax run`` makes every CPU core a device and chooses a layout from the sizes of model, batch and memory. It prints
+the layout and the predicted memory on standard error, and refuses a run that cannot fit, naming the chunk that would.
+``--devices`` uses fewer devices, and ``--chunk`` computes fewer clients at once to save memory; neither changes the
+results (:mod:`sps_jax.layout`). Products of float32 numbers are computed in float32, although GPUs and TPUs default to
+TF32 and bfloat16; ``--matmul-precision tensorfloat32`` or ``bfloat16`` allows those. Compiled programs are cached in
+``~/.cache/sps_jax``, or in JAX's own ``JAX_COMPILATION_CACHE_DIR``.
 """
 
 import dataclasses
@@ -32,20 +32,20 @@ from sps_jax.simulation.simulate import shard_problem
 from sps_jax.simulation.stream import cohort_plan
 
 TALK = ("json", "quiet")
-"""Options that say how a run is told, not what it is."""
+"""Options of the output alone: no part of the run's configuration."""
 MANY = 10_000_000
-"""Local steps of a client that a run says it takes, for it can be long."""
+"""Local steps per client from which a run warns that it may take long."""
 
 
 class Job(NamedTuple):
-    """A run that can begin.
+    """A run that is ready to begin.
 
     Attributes:
-      options: what the user wants.
-      problem: what is simulated.
-      pruned: what of the model is pruned.
-      methods: by name, see :func:`prepare_algorithm`.
-      layouts: how each is laid out.
+      options: the options that the user gave.
+      problem: the problem to simulate.
+      pruned: the pruned part of the model, from :func:`sps_jax.cli.from_options.pruned_leaves`.
+      methods: name -> prepared algorithm, from :func:`prepare_algorithm`.
+      layouts: name -> layout of that algorithm.
     """
 
     options: Run
@@ -56,7 +56,7 @@ class Job(NamedTuple):
 
 
 def get_ready(options: Run) -> Job:
-    """Check, meet the other processes, load and lay out; nothing is written."""
+    """Return the run, ready to begin: checked, joined with the other processes, loaded and laid out."""
     devices = join(options)
     job = processes.agree(lambda: load(options, devices))
     own = ("process_id", "coordinator", "out", "manual_dir", "data_dir", *TALK)
@@ -66,7 +66,7 @@ def get_ready(options: Run) -> Job:
 
 
 def join(options: Run) -> int | None:
-    """Check the options and meet the other processes; returns how many devices are asked for, None for auto."""
+    """Check the options and join the other processes; return the requested number of devices, None for auto."""
     check(options)
     refuse_strangers(options)
     jax.config.update("jax_enable_x64", options.precision == "float64")
@@ -75,25 +75,25 @@ def join(options: Run) -> int | None:
 
 
 def load(options: Run, devices: int | None) -> Job:
-    """The problem, and the algorithms laid out."""
+    """Load the problem, prepare the algorithms and lay them out."""
     console.doing(f"loading {options.problem}")
     problem = build_problem(options)
     pruned = pruned_leaves(options, problem)
     methods = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
     layouts = {name: lay_out_run(methods[name], problem, devices, options) for name in methods}
-    if not options.stream:  # all have the same devices; no copy is left elsewhere
+    if not options.stream:  # all layouts have the same devices, so one copy of the data serves all
         problem = jax.block_until_ready(shard_problem(next(iter(layouts.values())), problem))
-    gc.collect()  # JAX holds NumPy's copy of what it was given until then
+    gc.collect()  # JAX holds the NumPy copy of its inputs until a collection
     return Job(options, problem, pruned, methods, layouts)
 
 
 def layout_in_words(job: Job) -> dict[str, str]:
-    """How each algorithm is laid out, in words."""
+    """Return name -> the algorithm's layout in words."""
     return {name: f"{layout.devices} devices, chunk {layout.chunk or 'all'}" for name, layout in job.layouts.items()}
 
 
 def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:
-    """Algorithm ``name`` as the options want it, see :func:`sps_jax.prepare`."""
+    """Prepare algorithm ``name`` with the hyperparameters of the options, see :func:`sps_jax.prepare`."""
     return prepare(
         ALGORITHMS[name],
         hyperparameters(options, name, problem),
@@ -106,7 +106,7 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:
 
 
 def lay_out_run(method: Method, problem: Problem, devices: int | None, options: Run) -> Layout:
-    """The layout of a run, said on standard error."""
+    """Choose the layout of a run, print it on standard error and return it."""
     of = shapes(method, problem)
     choices = {"devices": devices, "chunk": number("chunk", options.chunk, int, "all", "auto")}
     layout = cohort_plan(method, problem, **choices) if options.stream else choose(of, problem, **choices)
@@ -119,21 +119,21 @@ def lay_out_run(method: Method, problem: Problem, devices: int | None, options: 
 
 
 def compiled_folder() -> Path:
-    """Where compiled programs are kept."""
-    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # options are made at import
+    """Return the folder of cached compiled programs."""
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # JAX adds its options at import
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(chosen or home / "sps_jax" / "compiled")
 
 
 def keep_compiled() -> None:
-    """Keep compiled programs on disk for the next run, where the user's JAX settings say nothing else."""
+    """Cache compiled programs on disk for the next run, unless the user's JAX settings name another cache."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # as above
         jax.config.update("jax_compilation_cache_dir", str(compiled_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def configuration(options: Run) -> dict[str, Any]:
-    """Every setting, the versions and the device."""
+    """Return the content of ``config.json``: every setting, the versions and the device."""
     settings = {
         k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items() if k not in TALK
     }

@@ -1,4 +1,4 @@
-"""``sps-jax list``: what there is to choose from, a line each."""
+"""``sps-jax list``: the names that the options of ``run`` and ``sweep`` accept, one line per name."""
 
 import inspect
 import json
@@ -23,16 +23,16 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "scopes": SCOPES,
     "encodings": ENCODINGS,
 }
-"""What there is: the tables that the options of ``run`` and ``sweep`` are taken from."""
+"""Kind -> the table of names that the options of ``run`` and ``sweep`` accept."""
 
 
 @dataclass(frozen=True)
 class List:
-    """What there is: algorithms, problems, sparsifiers, encodings.
+    """List the algorithms, problems, sparsifiers and encodings.
 
     Attributes:
-      what: one kind alone; a sparsifier has a criterion, a structure and a scope.
-      json: one JSON document instead.
+      what: kind to list; a criterion, a structure and a scope make up a sparsifier.
+      json: print one JSON document instead of text.
     """
 
     what: Positional[Literal["all", "algorithms", "problems", "criteria", "structures", "scopes", "encodings"]] = "all"
@@ -40,25 +40,25 @@ class List:
 
 
 def summaries() -> dict[str, dict[str, str]]:
-    """Kind -> name -> the first sentence of its docstring."""
+    """Return kind -> name -> description."""
     return {kind: {name: summary(each) for name, each in table.items()} for kind, table in TABLES.items()}
 
 
 def summary(each: Any) -> str:
-    """What one entry of a table is: its words, or the first paragraph of its docstring."""
+    """Return the description of a table's entry: a string itself, else the first paragraph of its docstring."""
     words = each if isinstance(each, str) else inspect.getdoc(each) or ""
     return " ".join(words.split("\n\n")[0].split())
 
 
 def list_all(options: List) -> int:
-    """Print the tables; returns the exit status."""
+    """Print the tables; return the exit status."""
     chosen = {kind: table for kind, table in summaries().items() if options.what in ("all", kind)}
     print(json.dumps(chosen, indent=2) if options.json else "\n\n".join(map(text, chosen, chosen.values())))
     return 0
 
 
 def text(kind: str, table: Mapping[str, str]) -> str:
-    """A table for people, as wide as the terminal, 100 columns where there is none."""
+    """Format a table as text, as wide as the terminal; 100 columns without a terminal."""
     width, columns = max(map(len, table)) + 2, shutil.get_terminal_size((100, 24)).columns
     lines = [
         textwrap.fill(

@@ -1,17 +1,17 @@
-"""The command line ``sps-jax``: its commands, and the exit status they end with, which ``sps-jax --help`` tells too.
+"""The command line ``sps-jax``: its commands and their exit statuses, which ``sps-jax --help`` lists too.
 
-| status | what happened |
+| status | meaning |
 |---|---|
-| 0 | all went well |
-| 1 | something could not be written, or `sps-jax doctor` found a fault |
-| 2 | a wrong input, or more memory than there is; one sentence says which |
-| 3 | a run diverged: its round is in ``summary.json``, and the records before it are kept |
-| 4 | another process of the run has gone |
+| 0 | success |
+| 1 | an output could not be written, or `sps-jax doctor` found a fault |
+| 2 | invalid input, or not enough memory; the error message says which |
+| 3 | a run diverged: ``summary.json`` has the round, and the records before it are kept |
+| 4 | another process of the run ended or never joined |
 | 130, 143 | Ctrl-C, SIGTERM |
 
-With status 1, on a full disk say, what was saved before is whole, and a run with checkpoints goes on with ``sps-jax
-resume`` once there is room. In a sweep a point that diverges is a record, and the status is 0. A reader of the output
-that goes away (``sps-jax list | head``) stops nothing.
+After status 1, for example on a full disk, the files saved before are intact, and ``sps-jax resume`` continues a run
+with checkpoints once there is space. A sweep records a point that diverges and still ends with status 0. A command
+whose reader stops early (``sps-jax list | head``) runs to its end.
 """
 
 import dataclasses
@@ -37,14 +37,14 @@ from sps_jax.cli.sweep_options import sweep_type
 from sps_jax.results.files import at_home
 from sps_jax.runs import console, environment, processes
 
-DESCRIPTION = """Simulate sparse, communication-efficient federated learning. --version tells the version.
+DESCRIPTION = """Simulate sparse, communication-efficient federated learning. --version prints the version.
 
-Exit status: 0 all went well; 1 something could not be written, or doctor found a fault; 2 a wrong input, or more memory
-than there is; 3 a run diverged; 4 another process of the run has gone; 130 after Ctrl-C, 143 after SIGTERM."""
+Exit status: 0 success; 1 an output could not be written, or doctor found a fault; 2 invalid input, or not enough
+memory; 3 a run diverged; 4 another process of the run ended or never joined; 130 after Ctrl-C, 143 after SIGTERM."""
 
 
 def command(arguments: list[str]) -> int:
-    """Parse and run; user errors become one message and status 2, a disk's status 1, a lost process's status 4."""
+    """Parse the arguments, run the command and return its exit status (see the module)."""
     if arguments == ["--version"]:
         print(f"sps_jax {__version__}")
         return 0
@@ -79,23 +79,23 @@ def command(arguments: list[str]) -> int:
 
 
 def heard(options: Any, arguments: list[str]) -> Any:
-    """The options, if each list that is named has a value; else it would be its default, and nobody would know.
+    """Return the options unchanged; an empty list option would silently get its default.
 
     Raises:
-      ValueError: for one without.
+      ValueError: if a list option is given without a value.
     """
     for argument, following in itertools.pairwise([*arguments, "--"]):
         given = getattr(options, argument.removeprefix("--").replace("-", "_"), None)
         if argument.startswith("--") and following.startswith("--") and isinstance(given, tuple):
-            raise ValueError(f"{argument} has no value")
+            raise ValueError(f"{argument} has no value; give at least one, or leave it out")
     return options
 
 
 def expanded(options: Any) -> Any:
-    """The options with the home folder in place of ``~`` in every path; a shell leaves it in ``--out=~/results``.
+    """Return the options with ``~`` expanded in every path; a shell does not expand it in ``--out=~/results``.
 
     Raises:
-      ValueError: for a ``~name`` of nobody.
+      ValueError: if ``~name`` names no user.
     """
     return dataclasses.replace(options, **{name: _expanded(value) for name, value in vars(options).items()})
 
@@ -107,7 +107,7 @@ def _expanded(value: Any) -> Any:
 
 
 def status_of(work: Callable[[], int]) -> int:
-    """The exit status that ``work`` returns, or that goes with what it raises, which is said."""
+    """Return the exit status of ``work``, or print the error it raises and return the matching status."""
     try:
         return work()
     except (ValueError, FileNotFoundError) as error:
@@ -119,7 +119,7 @@ def status_of(work: Callable[[], int]) -> int:
     except MemoryError as error:
         return out_of_memory(error)
     except KeyboardInterrupt:
-        print("sps-jax: interrupted; what was finished is kept", file=sys.stderr)
+        print("sps-jax: interrupted; finished work is kept", file=sys.stderr)
         return 130
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
@@ -129,7 +129,7 @@ def status_of(work: Callable[[], int]) -> int:
         print(f"sps-jax: error: {processes.LOST} ({str(error).splitlines()[0]:.100})", file=sys.stderr)
         return 4
     except Exception as error:
-        if type(error).__name__.endswith("FloatingPointError"):  # of a compiled program a private class, jax 0.10
+        if type(error).__name__.endswith("FloatingPointError"):  # a compiled program raises a private class (jax 0.10)
             print(f"sps-jax: error: JAX found a number that is not finite{environment.chosen()}", file=sys.stderr)
             return 3
         sentence = processes.no_devices() if isinstance(error, RuntimeError | AssertionError) else None
@@ -140,11 +140,11 @@ def status_of(work: Callable[[], int]) -> int:
 
 
 def out_of_memory(error: Exception) -> int:
-    """Say it; the exit status that goes with it."""
-    why = str(error).splitlines()[0][:100] if str(error) else "no more is told"
+    """Print the error and a remedy; return the exit status."""
+    why = str(error).splitlines()[0][:100] if str(error) else "no details"
     print(
-        f"sps-jax: error: this needs more memory than there is ({why}); fewer --clients, a smaller --chunk or "
-        "--batch-size, or --stream with a --cohort need less",
+        f"sps-jax: error: this needs more memory than is available ({why}); try fewer --clients, a smaller --chunk or "
+        "--batch-size, or --stream with --cohort",
         file=sys.stderr,
     )
     return 2

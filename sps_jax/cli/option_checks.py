@@ -1,4 +1,4 @@
-"""What of the options can be judged before anything is loaded."""
+"""Checks of the options that need no data."""
 
 import dataclasses
 import inspect
@@ -9,7 +9,7 @@ import numpy as np
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cli.from_options import sparsifier
-from sps_jax.cli.options import MAKERS, Run, number, own_options
+from sps_jax.cli.options import MAKERS, Run, flag, number, own_options
 from sps_jax.compression import CRITERIA, SCOPES
 from sps_jax.compression.bits import ENCODINGS
 from sps_jax.errors import unknown
@@ -20,47 +20,47 @@ from sps_jax.simulation.method import MATMUL_PRECISIONS
 
 
 def check(options: Run) -> None:
-    """Raise a ``ValueError`` for names and numbers that can be judged before anything is loaded."""
+    """Raise a ``ValueError`` for a bad name or number, before any data are loaded."""
     check_names(options)
     check_seeds(options)
     for name in ("rounds", "evaluate_every", "checkpoint_every"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise ValueError(f"{name} must be at least 1, not {getattr(options, name)}")
+            raise ValueError(f"{flag(name)} must be at least 1, not {getattr(options, name)}")
     if options.cohort is None and (options.cohort_by, options.cohort_estimate) != ("uniform", "unbiased"):
-        raise ValueError("--cohort-by and --cohort-estimate are for runs with a --cohort")
+        raise ValueError("--cohort-by and --cohort-estimate need --cohort")
     if local_steps(options) >= 2**31:
-        raise ValueError(f"{local_steps(options):.3g} local steps (rounds / prob) are more than can be counted, 2**31")
+        raise ValueError(f"{local_steps(options):.3g} local steps (rounds / prob) exceed the limit of 2**31")
     for name, value in vars(options).items():
-        if isinstance(value, float) and not np.isfinite(value):  # no file of results could hold it
-            raise ValueError(f"{name} must be finite, not {value}")
+        if isinstance(value, float) and not np.isfinite(value):  # JSON cannot hold it
+            raise ValueError(f"{flag(name)} must be finite, not {value}")
     if options.stream and options.cohort is None:
-        raise ValueError("--stream is for runs with a --cohort: without one all clients are on the devices at once")
+        raise ValueError("--stream needs --cohort: without it all clients are on the devices at once")
     if options.stream and options.coordinator is not None:
-        raise ValueError("--stream is for a run on one process; with several, each has its own clients' data alone")
+        raise ValueError("--stream needs a single process: leave out --coordinator, or --stream")
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")
     if isinstance(norm, float) and not 0 < norm < np.inf:
-        raise ValueError(f"clip_norm must be positive and finite, 'none' or 'auto', not {norm:g}")
+        raise ValueError(f"--clip-norm must be positive and finite, 'none' or 'auto', not {norm:g}")
 
 
 def local_steps(options: Run) -> float:
-    """How many local steps of a client are to be expected in all rounds."""
+    """Return the expected number of local steps per client over all rounds."""
     if options.local_steps is not None:
         return options.rounds * options.local_steps
     return options.rounds / options.prob if options.prob is not None and 0 < options.prob <= 1 else options.rounds
 
 
 def check_seeds(options: Any) -> None:
-    """Raise a ``ValueError`` for seeds that are none; JAX's keys are made of 32 bits, the others would be repeated."""
+    """Raise a ``ValueError`` for a seed outside 32 bits; JAX keeps 32 bits of a seed, so larger ones would repeat."""
     if options.seeds < 1:
-        raise ValueError(f"seeds must be at least 1, not {options.seeds}")
+        raise ValueError(f"--seeds must be at least 1, not {options.seeds}")
     if not 0 <= options.seed <= 2**32 - options.seeds:
-        raise ValueError(f"a seed must be from 0 to 2**32 - 1; {options.seeds} from {options.seed} on are not")
+        raise ValueError(f"a seed must be from 0 to 2**32 - 1; --seed {options.seed} --seeds {options.seeds} is not")
     if (getattr(options, "data_seed", None) or 0) < 0:
-        raise ValueError(f"data_seed must not be negative, not {options.data_seed}")
+        raise ValueError(f"--data-seed must be at least 0, not {options.data_seed}")
 
 
 def check_names(options: Any) -> None:
-    """Raise a ``ValueError`` for a name that is in no table, or names that do not go together."""
+    """Raise a ``ValueError`` for an unknown name, or for names that do not go together."""
     choices: dict[str, Iterable[str]] = {
         "problem": PROBLEMS,
         "criterion": CRITERIA,
@@ -71,7 +71,7 @@ def check_names(options: Any) -> None:
         "precision": PRECISIONS,
         "matmul_precision": MATMUL_PRECISIONS,
     }
-    for name, allowed in (choices).items():
+    for name, allowed in choices.items():
         if getattr(options, name) not in allowed:
             raise unknown(name, getattr(options, name), allowed)
     sparsifier(options)
@@ -79,21 +79,22 @@ def check_names(options: Any) -> None:
         if name not in ALGORITHMS:
             raise unknown("algorithm", name, ALGORITHMS)
     if len(set(options.algorithm)) < max(1, len(options.algorithm)):
-        raise ValueError(f"name each algorithm once, and at least one: {', '.join(options.algorithm) or 'none given'}")
+        given = ", ".join(options.algorithm) or "none"
+        raise ValueError(f"--algorithm must name at least one algorithm, each only once, not: {given}")
 
 
 COMMON = {"prob": "prob", "local_steps": "prob", "sparsity": "sparsity", "sparsity_rounds": "sparsity"}
 COMMON |= dict.fromkeys(("criterion", "structure", "scope", "prune_leaves", "prune_ends"), "prune")
-"""The common options that not every algorithm has, and the parameter of those that do."""
+"""Common options that only some algorithms take -> the parameter by which to recognise those algorithms."""
 
 
 def refuse_strangers(options: Run) -> None:
-    """Raise for an option that was given, and that neither the problem nor any of the algorithms has."""
+    """Raise a ``ValueError`` for a given option that neither the problem nor any chosen algorithm takes."""
     used = [PROBLEMS[options.problem], *(ALGORITHMS[name] for name in options.algorithm)]
     taken = {name for make in used for name in inspect.signature(make).parameters}
     untold = {field.name: {field.default} for field in dataclasses.fields(Run)}
-    untold |= {"prob": {None, 1}, "local_steps": {None, 1}}  # what a method without a coin does
+    untold |= {"prob": {None, 1}, "local_steps": {None, 1}}  # 1 is what a method without a coin does
     for name, needed in ({name: name for name in own_options(MAKERS)} | COMMON).items():
         if getattr(options, name) not in untold.get(name, {None}) and needed not in taken:
             chosen = ", ".join([options.problem, *options.algorithm])
-            raise ValueError(f"--{name.replace('_', '-')} is an option of none of {chosen}")
+            raise ValueError(f"{flag(name)} is not an option of the chosen problem and algorithms ({chosen})")

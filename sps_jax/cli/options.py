@@ -1,4 +1,4 @@
-"""The options of ``sps-jax run``, from the signatures and docstrings of problems and algorithms."""
+"""The options of ``sps-jax run``, collected from the signatures and docstrings of problems and algorithms."""
 
 import dataclasses
 import inspect
@@ -19,47 +19,53 @@ BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "feda
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Compare algorithms on a problem: a table, a picture, files.
+    """Compare algorithms on a problem; write results, table and plot.
 
     Attributes:
-      problem: name of the problem.
-      algorithm: names of the algorithms.
-      stepsize: gamma, or auto: 1/L of the worst client, 0.1 where L is not known (deep networks).
-      prob: p, probability of communicating after a step. Default 0.1, unless --local-steps is given.
-      local_steps: k, fixed number of local steps instead of the coin.
+      problem: name of the problem; `sps-jax list problems` prints them.
+      algorithm: names of the algorithms to compare; `sps-jax list algorithms` prints them.
+      stepsize: step size gamma, or auto: 1/L with the largest L of any client, 0.1 if L is unknown (deep networks).
+      prob: probability p of communicating after a local step. Default is 0.1, unless --local-steps is given.
+      local_steps: fixed number k of local steps per round, instead of the random coin of --prob.
       sparsity: fraction of the prunable weights set to zero.
-      sparsity_rounds: T, the sparsity grows from 0 in so many rounds, by the cubic law. Default is none.
-      criterion: what weights are ranked by: magnitude, weight_gradient or random.
-      structure: what stays together: entries, rows, filters, blocks:RxC, groups:M or N:M (blocks:4x4, 2:4).
-      scope: of the ranking: global, layerwise, or erk (layerwise with Erdos-Renyi-Kernel densities).
-      prune_leaves: which leaves are pruned: names such as kernel or Dense_0/kernel, * for anything, or '!first' for all
-        weights but these. Default is all weights, neither biases nor norms.
-      prune_ends: whether the first and the last layer of a network are pruned too.
-      cohort: clients that take part in a round, drawn for it; default is all. With 1, ProxSkip and its kin are FedAvg:
-        the average is the client's own message, and control variates never move.
-      cohort_by: how they are drawn: uniform, or size (of their data).
-      cohort_estimate: of the mean over all clients by a cohort, for methods without control variates: unbiased (weights
-        divided by the probability of being drawn), or normalised (they add up to one).
-      stream: keep clients' data and memory in the host's memory, and on the devices those of a round's cohort alone.
-      batch_size: examples of a local gradient, or full; default is the problem's own.
-      rounds: communications.
-      evaluate_every: rounds from one evaluation to the next.
-      seeds: how many seeds.
-      seed: the first of them.
-      clip_norm: clip the local direction at this norm; none; or auto, 1 where L is not known (deep networks).
-      target: accuracy (or train loss) for the column of bits; default is what the weakest run has at its end.
-      encoding: of the messages: dense, indices, bitmap, entropy or cheapest.
-      precision: float32, float64, or bfloat16 to compute in it with float32 parameters.
-      matmul_precision: what a GPU or TPU computes products of float32 numbers in: float32, tensorfloat32 or bfloat16.
-      devices: how many share the clients; auto for as many as there are (the cores of a CPU) and divide the clients.
+      sparsity_rounds: number of rounds T in which the sparsity grows from 0 to --sparsity by the cubic law. Default is
+        full sparsity from the start.
+      criterion: score that ranks the weights for pruning: magnitude, weight_gradient or random.
+      structure: which weights are kept or pruned together: entries, rows, filters, blocks:RxC, groups:M or N:M
+        (blocks:4x4, 2:4).
+      scope: which weights compete in the ranking: global, layerwise, or erk (layerwise with Erdos-Renyi-Kernel
+        densities).
+      prune_leaves: which parameter leaves to prune: names such as kernel or Dense_0/kernel, * as a wildcard, or
+        '!first' to prune all weights except those. Default is all weights, without biases and normalisation parameters.
+      prune_ends: also prune the first and last layers of a network.
+      cohort: number of clients sampled to take part in each round; default is all. With 1, ProxSkip and its variants
+        reduce to FedAvg: the average is the client's own message, so control variates never change.
+      cohort_by: how the cohort is sampled: uniform, or size (favouring clients with more examples).
+      cohort_estimate: how the cohort estimates the mean over all clients, for methods without control variates:
+        unbiased (weights divided by the probability of being sampled), or normalised (weights sum to one).
+      stream: keep all clients' data and state in host memory, and only those of the round's cohort on the devices.
+      batch_size: examples per local gradient, or full; the default depends on the problem.
+      rounds: number of communication rounds.
+      evaluate_every: number of rounds between evaluations.
+      seeds: number of consecutive seeds to run.
+      seed: the first seed.
+      clip_norm: norm at which the local direction is clipped, none, or auto: 1 if L is unknown (deep networks), else
+        none.
+      target: accuracy (or training loss) for the "bits to" column; default is the final value of the weakest run.
+      encoding: encoding of the messages whose bits are counted: dense, indices, bitmap, entropy or cheapest.
+      precision: float32, float64, or bfloat16 (computations in bfloat16, parameters in float32).
+      matmul_precision: precision of float32 products on a GPU or TPU: float32, tensorfloat32 or bfloat16.
+      devices: number of devices that share the clients; auto is the largest available number (each CPU core counts as
+        one) that divides the number of clients, and --cohort.
       chunk: clients computed at once on a device: a number, all or auto.
-      coordinator: host:port of process 0, for a run on several processes; each has --devices.
-      num_processes: how many, on all hosts together.
-      process_id: which of them this is, from 0; only process 0 writes.
-      out: output folder, new or empty; default is a fresh one under runs/.
-      checkpoint_every: rounds from one checkpoint to the next; `sps-jax resume` goes on from the last. Default is none.
-      json: one JSON document of the summaries on standard output, instead of the table.
-      quiet: nothing on standard error but errors.
+      coordinator: host:port of process 0, for a run on several processes; each process uses --devices devices.
+      num_processes: number of processes, on all hosts together.
+      process_id: index of this process, from 0; only process 0 writes results.
+      out: output folder, new or empty; default is a new folder under runs/.
+      checkpoint_every: number of rounds between checkpoints, from which `sps-jax resume` continues. Default is no
+        checkpoints.
+      json: print the summaries as one JSON document on standard output, instead of the table.
+      quiet: print only errors on standard error.
     """
 
     problem: str = "digits"
@@ -101,7 +107,7 @@ class Run:
 
 @cache
 def own_options(makers: tuple[Callable, ...]) -> dict[str, tuple[Any, str]]:
-    """Options that problems or methods have beside the common ones: name -> (type, help)."""
+    """Return the options of problems or algorithms that :class:`Run` lacks, as name -> (type, help)."""
     common = {field.name for field in dataclasses.fields(Run)} | {"prune"}
     found: dict[str, tuple[Any, list[str]]] = {}
     for make in makers:
@@ -116,13 +122,13 @@ def own_options(makers: tuple[Callable, ...]) -> dict[str, tuple[Any, str]]:
 
 
 def command_type() -> type:
-    """:class:`Run` with the own options of every problem and algorithm, all optional."""
+    """Return :class:`Run` extended by the options of every problem and algorithm, all optional."""
     own = own_options(MAKERS)
     return with_fields("Run", Run, own, [(name, kind | None, None) for name, (kind, _) in own.items()])
 
 
 def with_fields(name: str, base: type, helps: dict[str, tuple[Any, str]], fields: list[tuple[str, Any, Any]]) -> type:
-    """``base`` with more fields (name, type, default), or others in place of its own, and their help."""
+    """Return a subclass of ``base`` with ``fields`` (name, type, default) added or overridden, and their help."""
     made = dataclasses.make_dataclass(
         name,
         [(field, kind, dataclasses.field(default=default)) for field, kind, default in fields],
@@ -134,8 +140,13 @@ def with_fields(name: str, base: type, helps: dict[str, tuple[Any, str]], fields
     return made
 
 
+def flag(name: str) -> str:
+    """Return the command-line flag of the option ``name``: ``--clip-norm`` for ``clip_norm``."""
+    return f"--{name.replace('_', '-')}"
+
+
 def number(option: str, text: str, kind: type, *words: str) -> Any:
-    """``text`` as a number, or as it is where it is one of ``words``."""
+    """Return ``text`` as a number, or unchanged if it is one of ``words``."""
     if text in words:
         return text
     try:

@@ -1,4 +1,4 @@
-"""``sps-jax resume``: go on with a run that has checkpoints."""
+"""``sps-jax resume``: continue a run that has checkpoints."""
 
 import dataclasses
 import typing
@@ -16,16 +16,17 @@ from sps_jax.runs import console, journal, processes
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """Go on with a run that was cut off, as if it had not been.
+    """Continue an interrupted run, as if it had not been interrupted.
 
     Attributes:
-      folder: what `sps-jax run` was given as --out, with --checkpoint-every; a whole one gets table and picture anew.
-      devices: how many share the clients from now on, or auto; default is as before.
-      coordinator: host:port of process 0, to go on with several processes; each has --devices and reads the folder.
-      num_processes: how many, on all hosts together.
-      process_id: which of them this is, from 0; only process 0 writes.
-      json: one JSON document of the summaries on standard output, instead of the table.
-      quiet: nothing on standard error but errors.
+      folder: output folder of `sps-jax run --checkpoint-every`; a finished run gets its table and plot again.
+      devices: number of devices that share the clients from now on, or auto; default is the setting of the run.
+      coordinator: host:port of process 0, to continue on several processes; each uses --devices devices and reads the
+        folder.
+      num_processes: number of processes, on all hosts together.
+      process_id: index of this process, from 0; only process 0 writes results.
+      json: print the summaries as one JSON document on standard output, instead of the table.
+      quiet: print only errors on standard error.
     """
 
     folder: Positional[Path]
@@ -38,7 +39,7 @@ class Resume:
 
 
 def resume(options: Resume) -> int:
-    """Do what is left of the run in the folder; returns the exit status."""
+    """Finish the run in the folder; return the exit status."""
     out = options.folder
     begun = journal.begun(out)
     settings = options_of(begun["settings"] | machine(options, begun["settings"]), out)
@@ -47,8 +48,8 @@ def resume(options: Resume) -> int:
         if options.process_id:
             return 0
         if (out / "metrics.jsonl").stat().st_size != length:
-            raise ValueError(f"{out / 'metrics.jsonl'} is damaged: it is not as long as the run left it")
-        console.say(f"sps-jax: all {len(ended)} runs in {out} are finished; table and picture are made anew")
+            raise ValueError(f"{out / 'metrics.jsonl'} is damaged: its length changed after the run finished")
+        console.say(f"sps-jax: all {len(ended)} runs in {out} are finished; redoing the table and plot")
         with journal.alone(out):
             return conclude(settings, ended, out)
     job = get_ready(settings)
@@ -58,16 +59,16 @@ def resume(options: Resume) -> int:
 
 
 def machine(options: Resume, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of what is gone on with: devices as ``before`` where none are asked for, the rest as asked."""
+    """Return the settings that a resumed run takes from ``options``; ``devices`` defaults to those of ``before``."""
     asked = {name: getattr(options, name) for name in ("coordinator", "num_processes", "process_id", *TALK)}
     return asked | {"devices": options.devices or before["devices"]}
 
 
 def options_of(settings: Mapping[str, Any], out: Path) -> Run:
-    """The options of a run from the ``settings`` of its ``config.json``.
+    """Return the options of a run, from the ``settings`` of its ``config.json``.
 
     Raises:
-      ValueError: for a setting that this version does not have.
+      ValueError: for a setting that this version does not have, or a value of the wrong type.
     """
     kinds = {field.name: field.type for field in dataclasses.fields(command_type())}
     if odd := sorted(settings.keys() - kinds.keys()):
@@ -81,7 +82,7 @@ def options_of(settings: Mapping[str, Any], out: Path) -> Run:
 
 
 def fits(kind: Any, value: Any) -> bool:
-    """Whether a value that was JSON can be one of an option of type ``kind``."""
+    """Whether a value read from JSON fits an option of type ``kind``."""
     if isinstance(value, list):
         return typing.get_origin(kind) is tuple and all(isinstance(one, str) for one in value)
     of = {Path: (str,), float: (float, int)}
@@ -90,16 +91,16 @@ def fits(kind: Any, value: Any) -> bool:
 
 
 def typed(kind: Any, value: Any) -> Any:
-    """A value that was JSON, as an option of type ``kind`` has it."""
+    """Return a value read from JSON, converted to the type ``kind`` of an option."""
     if isinstance(value, list):
         return tuple(value)
     return Path(value) if isinstance(value, str) and Path in (kind, *typing.get_args(kind)) else value
 
 
 def warn(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Say on standard error what is not as it was when the run began: packages, device, layout."""
+    """Print on standard error which packages, device and layout differ from those when the run began."""
     for what in ("versions", "device", "layout"):
         was = before.get(what, {})
         other = [f"{name} {was[name]} (now {now[what].get(name)})" for name in was if was[name] != now[what].get(name)]
         if other:
-            console.say(f"sps-jax: warning: begun with {', '.join(other)}; last bits may differ")
+            console.say(f"sps-jax: warning: the run was begun with {', '.join(other)}; its last bits may differ")

@@ -1,4 +1,4 @@
-"""``sps-jax run``: problems and algorithms in, a table, a picture and result files out."""
+"""``sps-jax run``: compare algorithms on a problem; write a table, a plot and result files."""
 
 import contextlib
 import datetime
@@ -25,7 +25,7 @@ from sps_jax.runs.signals import Stopped, Wish, wishes
 
 
 def run(options: Run) -> int:
-    """Run what the options say; returns the exit status."""
+    """Run every algorithm with every seed; return the exit status."""
     job = get_ready(options)
     config = configuration(options) | {"pruned": job.pruned}
     out = processes.agree(lambda: begin(job, config))
@@ -35,7 +35,7 @@ def run(options: Run) -> int:
 
 
 def begin(job: Job, config: dict[str, Any]) -> Path:
-    """The folder of the run, made, and what is begun noted in it, by the first process."""
+    """Return the run's folder; process 0 makes it and writes the configuration into it."""
     out = folder_named(job.options)
     if processes.first():
         files.new_folder(out)
@@ -46,13 +46,13 @@ def begin(job: Job, config: dict[str, Any]) -> Path:
 
 
 def complete_with_checkpoints(job: Job, out: Path, begun: Mapping[str, Any], ended: list | None = None) -> int:
-    """Run what is not there yet, in a way that can be taken up; returns the exit status.
+    """Run the runs that are not finished, with checkpoints; return the exit status.
 
     Args:
-      begun: what :func:`begin` noted in ``out``, or :func:`sps_jax.runs.journal.begun` found there.
-      ended: where it is taken up, the summaries of the runs that have ended.
+      begun: the configuration that :func:`begin` wrote into ``out``, as :func:`sps_jax.runs.journal.begun` reads it.
+      ended: when resuming, the summaries of the finished runs.
     """
-    how = f"go on with: sps-jax resume {shlex.quote(str(out))}"
+    how = f"continue with: sps-jax resume {shlex.quote(str(out))}"
     first = "sps-jax: finishing the round and saving; Ctrl-C again stops at once"
     try:
         with contextlib.ExitStack() as stack:
@@ -66,25 +66,25 @@ def complete_with_checkpoints(job: Job, out: Path, begun: Mapping[str, Any], end
         print(f"sps-jax: stopped by {stopped}, all is saved; {how}", file=sys.stderr)
         return stopped.status
     except OSError as error:
-        print(f"sps-jax: error: {error}; what was saved before is whole. Then {how}", file=sys.stderr)
+        print(f"sps-jax: error: {error}; the files saved before are intact. Once that is fixed, {how}", file=sys.stderr)
         return 1
 
 
 def keeper_of(
     options: Run, out: Path, begun: Mapping[str, Any], wish: Wish, ended: list | None
 ) -> journal.Journal | SharedJournal:
-    """The journal of the run, see :func:`complete_with_checkpoints`; of several processes, the one they share."""
+    """Return the journal of a run with checkpoints; several processes share one (:func:`complete_with_checkpoints`)."""
     again = ended is not None
     if not processes.several():
         return journal.Journal(out, begun, wish, again)
     agreed = Agreed(wish)
     own = journal.Journal(out, begun, agreed, again) if processes.first() else None
-    every = cast(int, options.checkpoint_every)  # given, else there is no journal
+    every = cast(int, options.checkpoint_every)  # given: only runs with checkpoints have a journal
     return SharedJournal(own, ended or [], options.rounds, every, agreed)
 
 
 def conclude(options: Run, summaries: list[tables.Record], out: Path) -> int:
-    """The processes part, the first compares the runs whose records are in ``out``; returns the exit status."""
+    """Part from the other processes; process 0 compares the runs recorded in ``out``. Return the exit status."""
     processes.part()
     if processes.first():
         compare(options, summaries, out)
@@ -92,7 +92,7 @@ def conclude(options: Run, summaries: list[tables.Record], out: Path) -> int:
 
 
 def compare(options: Run, summaries: list[tables.Record], out: Path) -> None:
-    """Table, picture and warnings of the runs whose records are in ``out``."""
+    """Write the summary and plot of the runs recorded in ``out``; print the table and a warning per divergence."""
     runs: dict[tuple[str, int], list[tables.Record]] = {(s["algorithm"], s["seed"]): [] for s in summaries}
     for record in results.read_records(out):
         run = record["algorithm"], record["seed"]
@@ -114,21 +114,21 @@ def compare(options: Run, summaries: list[tables.Record], out: Path) -> None:
 
 
 def fresh_folder(options: Run) -> Path:
-    """The folder that the options name, or one of its own under ``runs/``, empty."""
+    """Make the folder of :func:`folder_named`, which must be new or empty, and return it."""
     return files.new_folder(folder_named(options))
 
 
 def folder_named(options: Run) -> Path:
-    """The folder that the options name, or one of its own under ``runs/``."""
+    """Return the path of ``--out``, or of a new folder under ``runs/``, named by date and problem."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     return options.out or Path("runs") / f"{stamp}-{options.problem}"
 
 
 def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -> list[tables.Record]:
-    """Every algorithm with every seed but those that ``keeper`` has, one compilation an algorithm.
+    """Run every algorithm with every seed, except the runs that ``keeper`` has; compile once per algorithm.
 
     Returns:
-      A summary of each run; the records are on disk.
+      One summary per run; the records are on disk.
     """
     options = job.options
     settings = {name: getattr(options, name) for name in ("rounds", "evaluate_every")}
@@ -136,7 +136,7 @@ def run_all(job: Job, keeper: journal.Whole | journal.Journal | SharedJournal) -
     left = itertools.islice(runs, len(keeper.finished), None)
     done = options.rounds * len(keeper.finished)
     console.doing("")
-    hidden = None if processes.first() and not console.quiet() else True  # None: where standard error is no terminal
+    hidden = None if processes.first() and not console.quiet() else True  # None: hidden unless on a terminal
     length = block_length(options.rounds, options.checkpoint_every)
     total = options.rounds * options.seeds * len(job.methods)
     with tqdm(total=total, initial=done, unit="round", disable=hidden, leave=False) as bar:

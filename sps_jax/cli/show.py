@@ -1,4 +1,4 @@
-"""``sps-jax table`` and ``sps-jax plot``: what result folders say."""
+"""``sps-jax table`` and ``sps-jax plot``: tables and plots of result folders."""
 
 import json
 from dataclasses import dataclass
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Compare what result folders hold, each algorithm at its best.
+    """Compare results of runs and sweeps, each algorithm at its best.
 
     Attributes:
-      folders: of runs and sweeps of one problem; points are chosen by validation data, never by test data.
-      metric: to report; default is test accuracy, or test loss, or training loss.
-      target: of the metric, for the column of bits; default is what the weakest run has at its end.
-      json: one JSON document of the rows instead.
+      folders: output folders of runs and sweeps of one problem. Points (settings of the hyperparameters) are chosen by
+        validation data, or else training loss, never by test data.
+      metric: metric to report; default is the first recorded of test_accuracy, test_loss and train_loss.
+      target: value of the metric for the "bits to" column; default is the final value of the weakest run.
+      json: print the rows as one JSON document instead of a table.
     """
 
     folders: Positional[tuple[Path, ...]]
@@ -34,16 +35,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw what result folders hold: curves, or heat maps.
+    """Plot the results of runs and sweeps as curves or heat maps.
 
     Attributes:
-      folders: of runs and sweeps of one problem.
-      metric: to draw; default is test accuracy, or test loss, or training loss.
-      against: round, iteration, uplink_bits or total_bits.
-      heat: two hyperparameters; a map for each algorithm that has both, each cell the best over all others, of
-        the points that got to the last round with every seed.
-      out: a file, whose suffix says the format (png, pdf, svg, ...); default is plot.png in the first folder. Maps have
-        the algorithm's name behind it.
+      folders: output folders of runs and sweeps of one problem.
+      metric: metric to plot; default is the first recorded of test_accuracy, test_loss and train_loss.
+      against: horizontal axis of the curves: round, iteration, uplink_bits or total_bits.
+      heat: two hyperparameters, for one heat map per algorithm that has both, instead of curves. A cell is the best
+        value over all other hyperparameters, among points that reached the last round with every seed.
+      out: output file, whose suffix sets the format (png, pdf, svg, ...); default is plot.png in the first folder. The
+        name of each heat map ends in the algorithm's name.
     """
 
     folders: Positional[tuple[Path, ...]]
@@ -54,7 +55,7 @@ class Plot:
 
 
 def table(options: Table) -> int:
-    """Print the comparison; returns the exit status."""
+    """Print the comparison; return the exit status."""
     records, metric = _load(options.folders, options.metric)
     rows = tables.rows(_best(records), metric, options.target)
     if options.json:
@@ -62,15 +63,15 @@ def table(options: Table) -> int:
         print(json.dumps(chosen_by | {"rows": rows}, indent=2, default=lambda number: number.item()))
         return 0
     print(tables.text(rows, metric))
-    print(f"\n{metric} after equal rounds; each algorithm at the point of the best {tables.criterion(records)}.")
+    print(f"\n{metric} after equal rounds; each algorithm at its point of best {tables.criterion(records)}.")
     used = tables.hyperparameters(records)
     print("; ".join(f"{letter} is {name}" for name, letter in tables.SYMBOLS.items() if name in used) + ".")
     return 0
 
 
 def plot(options: Plot) -> int:
-    """Draw; returns the exit status."""
-    from sps_jax.results import plots  # matplotlib is for pictures alone
+    """Draw the plot or the heat maps and print their paths; return the exit status."""
+    from sps_jax.results import plots  # slow to import, and only plots need it
 
     out = plots.picture(options.out or Path(*options.folders[:1]) / "plot.png")
     records, metric = _load(options.folders, options.metric)
@@ -90,12 +91,13 @@ def plot(options: Plot) -> int:
 
 
 def _load(folders: tuple[Path, ...], metric: str | None) -> tuple["pandas.DataFrame", str]:
-    """The records, with the sum of bits, and the metric that is meant."""
+    """Return the records of the folders, with ``total_bits``, and the metric to show."""
     if not folders:
         raise ValueError("name at least one folder of results")
     records = results.load(*folders)
     if records["problem"].nunique() > 1:
-        raise ValueError(f"the folders are of several problems: {', '.join(sorted(records['problem'].unique()))}")
+        problems = ", ".join(sorted(records["problem"].unique()))
+        raise ValueError(f"the folders are of several problems; give folders of one of: {problems}")
     records["total_bits"] = records["uplink_bits"] + records["downlink_bits"]
     measured = [name for name in records if name.startswith(tables.PARTS)]
     if metric is None:
@@ -108,12 +110,12 @@ def _load(folders: tuple[Path, ...], metric: str | None) -> tuple["pandas.DataFr
 def _best(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
     best = tables.best_points(records)
     if not best:
-        raise ValueError("no point got to the last round with every seed")
+        raise ValueError("no point reached the last round with every seed, so there is nothing to compare")
     return best
 
 
 def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str], out: Path) -> list[Path]:
-    """A heat map of the end for each algorithm that has both hyperparameters."""
+    """Draw one heat map of the last round per algorithm that has both hyperparameters."""
     from sps_jax.results import plots
 
     for name in names:
@@ -127,5 +129,5 @@ def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str],
         plots.heat_map(tables.cells(own, metric, (rows, columns), rounds), rows, columns, title, path)
         drawn.append(path)
     if not drawn:
-        raise ValueError(f"no algorithm has both {names[0]} and {names[1]}")
+        raise ValueError(f"no algorithm of the folders has both hyperparameters {names[0]} and {names[1]}")
     return drawn

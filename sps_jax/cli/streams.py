@@ -1,4 +1,4 @@
-"""Standard output and standard error whose reader may go away: the work goes on, and is not lost with them."""
+"""Standard output and standard error that keep a run alive after their reader has gone."""
 
 import io
 import os
@@ -7,12 +7,12 @@ from typing import Any, TextIO
 
 
 class Pipe(io.FileIO):
-    """A file descriptor that takes everything; ``failure`` is the first error that kept it from passing it on."""
+    """A raw file whose writes never fail; ``failure`` keeps the first error, and later output is dropped."""
 
     failure: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """Write, or drop what cannot be written: a full disk is told at the end, see :func:`lost`."""
+        """Write the data, or drop them after an error; :func:`lost` reports a full disk at the end."""
         if self.failure is None:
             try:
                 return super().write(data)
@@ -22,10 +22,10 @@ class Pipe(io.FileIO):
 
 
 def tolerant(stream: TextIO | None) -> TextIO:
-    """``stream`` through a :class:`Pipe`, with ? for letters that its encoding lacks; for None one that drops all."""
-    if stream is None:  # closed when the process was started
-        return open(os.devnull, "w", encoding="utf-8")  # as long as the process
-    if os.name != "posix":  # consoles of Windows are no file descriptors
+    """Return ``stream`` behind a :class:`Pipe`, with ? for characters its encoding lacks; None drops everything."""
+    if stream is None:  # the parent closed it
+        return open(os.devnull, "w", encoding="utf-8")  # open until the process ends
+    if os.name != "posix":  # a Windows console is not a file descriptor
         return stream
     return io.TextIOWrapper(
         io.BufferedWriter(Pipe(stream.fileno(), "w", closefd=False)),
@@ -37,7 +37,7 @@ def tolerant(stream: TextIO | None) -> TextIO:
 
 
 def lost() -> str | None:
-    """The sentence to end with where standard output could not be written; None where its reader only went away."""
+    """Return the error message if writing standard output failed; None if it did not, or only its reader has gone."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     failure = raw.failure if isinstance(raw, Pipe) else None

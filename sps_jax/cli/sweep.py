@@ -1,4 +1,4 @@
-"""``sps-jax sweep``: every combination of hyperparameters and seeds, into a folder that can be taken up again.
+"""``sps-jax sweep``: run every combination of hyperparameters and seeds; an interrupted sweep can be continued.
 
     sps-jax sweep --algorithm sparse_proxskip server_pruning --stepsize logspace:0.1:10:5 --sparsity 0.9 0.95 \\
                   --seeds 3 --rounds 100 --evaluate-every 10 --out results
@@ -6,11 +6,11 @@
     sps-jax plot results --against uplink_bits
     sps-jax plot results --heat stepsize sparsity
 
-Every combination of step sizes, probabilities or numbers of local steps, sparsities and seeds is a point, and all
-points are as few compiled programs as possible: the devices share the points, and each computes several at once where
-that is faster (``--points-chunk``). A tenth of each client's examples is kept apart (``--validation``); ``table`` and
-``plot`` show each algorithm at the point that is best on it, never on test data. A sweep that was killed goes on when
-it is started again with the same ``--out``. A point that diverges is a record, not a failure.
+Every combination of step size, probability or number of local steps, sparsity and seed is a point. The points share as
+few compiled programs as possible, the devices share the points, and each device computes several at once if that is
+faster (``--points-chunk``). A tenth of each client's examples is held out (``--validation``); ``table`` and ``plot``
+show each algorithm at the point that is best on these examples, never on test data. To continue a killed sweep, start
+it again with the same ``--out``. A point that diverges is recorded; it does not fail the sweep.
 """
 
 import contextlib
@@ -34,11 +34,11 @@ from sps_jax.runs import console
 from sps_jax.simulation.sweep import Outcome, Seeded, sweep_prepared
 
 LAYOUT = ("points_chunk", "out", "manual_dir", "data_dir")
-"""Settings that may differ when a sweep is taken up: they do not change a number."""
+"""Settings that may differ when a sweep is continued: they change no result."""
 
 
 def sweep(options: Any) -> int:
-    """Run what the options say, or what is left of it; returns the exit status."""
+    """Run the points that the output folder does not have yet; return the exit status."""
     options = completed(options)
     runs = points(options)
     for _, one in runs:
@@ -69,7 +69,7 @@ def sweep(options: Any) -> int:
         out = _taken_up(options.out, done) if begun else _begin(options, config)
         if not begun:
             stack.enter_context(_alone(out))
-        hidden = True if console.quiet() else None  # None: where standard error is no terminal
+        hidden = True if console.quiet() else None  # None: hidden unless on a terminal
         console.doing("")
         with tqdm(
             total=len(runs), initial=len(done), unit="point", disable=hidden, leave=False, desc="compiling"
@@ -92,14 +92,14 @@ def _alone(out: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _names(number_of: int, run: tuple[str, Run], point: Seeded) -> dict[str, Any]:
-    """What a record of a point begins with."""
+    """Return the fields that identify a point in each of its records."""
     name, one = run
     names = {"point": number_of, "algorithm": name, "problem": one.problem, "seed": one.seed}
     return names | point.method.recorded()
 
 
 def _append(out: Path, names: dict[str, Any], outcome: Outcome) -> None:
-    """The records of a point, then its summary: a point without a summary is not there."""
+    """Append the records of a point, then its summary: a point without a summary counts as not run."""
     files.append_jsonl(out / "metrics.jsonl", [names | record for record in results.records(outcome.history)])
     files.append_jsonl(out / "summary.jsonl", [names | {"diverged_at_round": outcome.diverged_at_round}])
 
@@ -111,10 +111,10 @@ def _begin(options: Any, config: dict[str, Any]) -> Path:
 
 
 def _finished(out: Path, config: dict[str, Any], points: int) -> set[int]:
-    """The points, of so many, that a folder with a part of this sweep has, with their records to the end.
+    """Return the indices of the points, out of ``points``, whose summary and last record the folder ``out`` has.
 
     Raises:
-      ValueError: where it holds another sweep, or is damaged.
+      ValueError: if the folder holds another sweep, or is damaged.
     """
     before = files.read_config(out / "config.json")["settings"]
     now = json.loads(json.dumps(config["settings"]))
@@ -128,7 +128,7 @@ def _finished(out: Path, config: dict[str, Any], points: int) -> set[int]:
     summaries = files.read_jsonl(out / "summary.jsonl", ("point", "diverged_at_round"))
     done = [summary["point"] for summary in summaries]
     if len(set(map(str, done))) < len(done) or not all(type(point) is int and 0 <= point < points for point in done):
-        raise ValueError(f"{out / 'summary.jsonl'} is damaged: its points are not {points} different ones at most")
+        raise ValueError(f"{out / 'summary.jsonl'} is damaged: it must have each of {points} points at most once")
     ends = {row["point"] for row in _records(out) if row["round"] == now["rounds"]}
     return {one["point"] for one in summaries if one["diverged_at_round"] is not None or one["point"] in ends}
 
@@ -138,7 +138,7 @@ def _records(out: Path) -> list[dict[str, Any]]:
 
 
 def _taken_up(out: Path, done: set[int]) -> Path:
-    """The folder, cleared of a point that was cut off while it was written."""
+    """Return the folder, after removing the points whose records are incomplete."""
     for path, rows in (
         (out / "summary.jsonl", files.read_jsonl(out / "summary.jsonl")),
         (out / "metrics.jsonl", _records(out)),

@@ -1,4 +1,4 @@
-"""The options of ``sps-jax sweep``, and the single runs that they stand for."""
+"""The options of ``sps-jax sweep``, and the single runs that they describe."""
 
 import dataclasses
 import inspect
@@ -12,23 +12,23 @@ from tyro.conf import Suppress
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cli.option_checks import check_names, check_seeds
-from sps_jax.cli.options import MAKERS, Run, command_type, own_options, with_fields
+from sps_jax.cli.options import MAKERS, Run, command_type, flag, own_options, with_fields
 from sps_jax.problems import PROBLEMS
 
 SPACES: dict[str, Callable[..., np.ndarray]] = {"logspace": np.geomspace, "linspace": np.linspace}
 VALIDATION = 0.1
 MOST = 1_000_000
-"""Points of a sweep, and values of an option."""
+"""Largest number of points per algorithm, and of values per option."""
 
 
 def lists() -> dict[str, type]:
-    """The options that take several values in a sweep, and what each is: the schedule and numbers of algorithms."""
+    """Return the options that take several values in a sweep -> the type of a value."""
     own = {name: kind for name, (kind, _) in own_options(tuple(ALGORITHMS.values())).items() if kind is float}
     return {"stepsize": str, "prob": float, "local_steps": int, "sparsity": float} | own
 
 
 def sweep_type() -> type:
-    """:class:`Run` with lists of numbers, ``logspace:1e-3:1:7`` or ``linspace:0:1:3`` for hyperparameters."""
+    """Return :class:`Run` with lists for hyperparameters: numbers, ``logspace:1e-3:1:7`` or ``linspace:0:1:3``."""
     own = own_options(MAKERS)
     several = [(name, tuple[str, ...], ("auto",) if name == "stepsize" else ()) for name in lists()]
     single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in lists()]
@@ -38,22 +38,26 @@ def sweep_type() -> type:
     alone = ("target", "checkpoint_every", "coordinator", "num_processes", "process_id")
     others += [(name, Suppress[None], None) for name in alone]  # type: ignore[misc]  # an alias of Annotated
     helps = own | {
-        "points_chunk": (str, "points that a device computes at once: a number or auto."),
-        "validation": (float, f"fraction of each client's examples kept apart, to choose points by. [{VALIDATION}]"),
+        "points_chunk": (str, "number of points that a device computes at once, or auto."),
+        "validation": (float, f"fraction of each client's examples held out for choosing points. [{VALIDATION}]"),
     }
     made = with_fields("Sweep", Run, helps, [*several, *single, *others])
-    made.__doc__ = (made.__doc__ or "").replace(
-        "Compare algorithms on a problem: a table, a picture, files.",
-        "Run all combinations of settings and seeds, or what is left.",
+    doc = (made.__doc__ or "").replace(
+        "Compare algorithms on a problem; write results, table and plot.",
+        "Run or continue all combinations of hyperparameters and seeds.",
     )
+    ways = (
+        "one or more values, as for every hyperparameter: numbers, logspace:first:last:count, linspace:first:last:count"
+    )
+    made.__doc__ = doc.replace("stepsize: step size", f"stepsize: {ways}; step size")
     return made
 
 
 def completed(options: Any) -> Any:
-    """The options with validation data, where the problem can have them and nothing was said.
+    """Return the options, with the default ``validation`` if none is given and the problem takes it.
 
     Raises:
-      ValueError: for a name that is in no table, or no seed.
+      ValueError: for an unknown name or an invalid seed.
     """
     check_names(options)
     check_seeds(options)
@@ -63,28 +67,27 @@ def completed(options: Any) -> Any:
 
 
 def points(options: Any) -> list[tuple[str, Run]]:
-    """The single runs of a sweep: an algorithm and its options each, for one seed.
+    """Return the single runs of a sweep, each as an algorithm and its options for one seed.
 
     Raises:
-      ValueError: for a value that is no number, several values of what the problem has, or values of an option
-        that neither the problem nor any of the algorithms has; for more than :data:`MOST` points.
+      ValueError: for a value that is not a number, several values for an option of the problem, an option that neither
+        the problem nor any chosen algorithm takes, or more than :data:`MOST` points per algorithm.
     """
     made, of_problem = command_type(), set(inspect.signature(PROBLEMS[options.problem]).parameters)
     takes = {name: _taken_by(name) | of_problem for name in options.algorithm}
     several = {option: values(option, getattr(options, option), kind) for option, kind in lists().items()}
     for option, chosen in several.items():
         if option in of_problem and len(chosen) > 1:
-            raise ValueError(f"--{option} is an option of the problem {options.problem}: give one value")
+            raise ValueError(f"{flag(option)} is an option of the problem {options.problem}: give one value")
         if chosen and not any(option in each for each in takes.values()):
-            raise ValueError(
-                f"--{option.replace('_', '-')} is an option of none of {', '.join([options.problem, *takes])}"
-            )
+            names = ", ".join([options.problem, *takes])
+            raise ValueError(f"{flag(option)} is not an option of the chosen problem and algorithms ({names})")
     defaults = {field.name: field.default for field in dataclasses.fields(made)}
     common = {name: getattr(options, name) for name in defaults}
     found = []
     most = options.seeds * math.prod(len(chosen) or 1 for chosen in several.values())
     if most > MOST:
-        raise ValueError(f"a sweep has at most {MOST:,} points an algorithm, not {most:,}")
+        raise ValueError(f"a sweep has at most {MOST:,} points per algorithm, not {most:,}")
     for name in options.algorithm:
         grid = [(option in takes[name] and chosen) or [defaults[option]] for option, chosen in several.items()]
         for *point, seed in itertools.product(*grid, range(options.seed, options.seed + options.seeds)):
@@ -94,16 +97,16 @@ def points(options: Any) -> list[tuple[str, Run]]:
 
 
 def _taken_by(name: str) -> set[str]:
-    """The options that an algorithm has; one that takes no ``prob`` communicates after every step."""
+    """Return the options of an algorithm; only one that takes ``prob`` takes ``local_steps``."""
     takes = set(inspect.signature(ALGORITHMS[name]).parameters)
     return takes | {"local_steps"} if "prob" in takes else takes
 
 
 def values(option: str, texts: Iterable[str], kind: type) -> list[Any]:
-    """The values that ``texts`` name, in order: numbers, ``logspace:first:last:how many`` and ``linspace:...``.
+    """Return the values in ``texts``, in order: numbers, ``logspace:first:last:count`` and ``linspace:...``.
 
     Raises:
-      ValueError: for anything else.
+      ValueError: for any other text.
     """
     found = []
     for text in texts:
@@ -118,5 +121,5 @@ def values(option: str, texts: Iterable[str], kind: type) -> list[Any]:
                 found.append(text if kind is str else kind(text))
         except (ValueError, IndexError):
             ways = " or ".join(f"{way}:first:last:count" for way in SPACES)
-            raise ValueError(f"--{option.replace('_', '-')} must be numbers or {ways}, not {text!r}") from None
+            raise ValueError(f"{flag(option)} must be numbers or {ways}, not {text!r}") from None
     return found

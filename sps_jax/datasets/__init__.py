@@ -1,12 +1,12 @@
-"""Real data, as NumPy arrays, and the ways of dealing it to clients.
+"""Load real data as NumPy arrays and partition them over clients.
 
 ``femnist``, ``blog_feedback``, ``libsvm``, ``cifar10`` and ``shakespeare`` each prepare their data once with TensorFlow
-Datasets (without TensorFlow) under its usual directory, ``~/tensorflow_datasets`` or ``TFDS_DATA_DIR``, and read the
-prepared copy from then on. ``partition`` turns labels or groups into one index array per client. ``SETS`` has each data
-set by name, with its source and terms of use.
+Datasets (without TensorFlow) under its usual directory, ``~/tensorflow_datasets`` or ``TFDS_DATA_DIR``, and then read
+the prepared copy. ``partition`` turns labels or groups into one index array per client. ``SETS`` maps the name of each
+data set to its source, its terms of use and its loader.
 
 Importing this package imports ``tensorflow_datasets`` (a few tenths of a second) but neither TensorFlow nor the
-readers of the original files (pyarrow, scikit-learn), which only preparing needs.
+readers of the original files (pyarrow, scikit-learn), which are needed only to prepare data.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""BlogFeedback: how many comments will a blog post have in the next 24 hours; a federation by blog.
+"""BlogFeedback: predict the number of comments on a blog post in the next 24 hours; blogs are natural clients.
 
 K. Buza, "Feedback Prediction for Blogs", 2014; UCI Machine Learning Repository, data set 304,
 https://archive.ics.uci.edu/dataset/304/blogfeedback, CC BY 4.0.
@@ -31,7 +31,7 @@ _TRAIN = "blogData_train.csv"
 
 
 class BlogFeedback(NamedTuple):
-    """Features and comments of the next 24 hours.
+    """Features of blog posts, and their numbers of comments in the next 24 hours.
 
     ``train_x`` (52397, 280) float32, ``train_y`` (52397,) float32, ``train_blogs`` (52397,) int32, 0..553;
     ``test_x`` (7624, 280) float32, ``test_y`` (7624,) float32.
@@ -47,14 +47,14 @@ class BlogFeedback(NamedTuple):
 def blog_feedback(
     *, manual_dir: str | os.PathLike[str] | None = None, data_dir: str | os.PathLike[str] | None = None
 ) -> BlogFeedback:
-    """BlogFeedback as arrays, features and targets as published (not scaled).
+    """Return BlogFeedback as arrays, with features and targets as published (not scaled).
 
-    Posts belong to one blog if their first 50 columns are equal, compared as float64. Blogs are numbered in the
-    order of their first appearance in the file, and training rows are grouped by blog; within a blog they keep the
-    file's order. Test rows follow each other by day, February and March 2012, as in the files. ``manual_dir`` holds
-    ``BlogFeedback.zip``; it is only looked at where nothing is prepared yet. ``data_dir``: see ``prepared``.
+    Posts belong to one blog if their first 50 columns are equal, compared as float64. Blogs are numbered in order of
+    first appearance in the file, and training rows are grouped by blog; within a blog they keep the file's order. Test
+    rows are ordered by day, February and March 2012, as in the files. ``manual_dir`` holds ``BlogFeedback.zip``; it is
+    read only if no prepared copy exists. ``data_dir``: see ``prepared``.
 
-    Raises FileNotFoundError where the archive is nowhere to be had; ValueError where it is damaged.
+    Raises FileNotFoundError if the archive is found neither there nor on the network; ValueError if it is damaged.
     """
     builder = prepared(SpsBlogFeedback, SOURCE, manual_dir=manual_dir, data_dir=data_dir)
     train, test = records(builder, "train", "client"), records(builder, "test", "client")
@@ -96,8 +96,8 @@ class SpsBlogFeedback(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
 
 
 def _tables(content: bytes, path: Path) -> dict[str, np.ndarray]:
-    """(rows, 281) float64 of every CSV file in a zip archive in memory, by name."""
-    import pyarrow as pa  # only preparing needs it
+    """Return name -> (rows, 281) float64 array of every CSV file in a zip archive in memory."""
+    import pyarrow as pa  # needed only to prepare data
     from pyarrow import csv
 
     read = csv.ReadOptions(autogenerate_column_names=True)
@@ -110,8 +110,8 @@ def _tables(content: bytes, path: Path) -> dict[str, np.ndarray]:
                 if name.endswith(".csv")
             }
     except (zipfile.BadZipFile, EOFError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is corrupted ({error}): get it again from {SOURCE.url}") from None
+        raise ValueError(f"{path} is corrupted ({error}): download it again from {SOURCE.url}") from None
     arrays = {name: np.stack([column.to_numpy() for column in table.columns], 1) for name, table in tables.items()}
     if _TRAIN not in arrays or any(a.shape[1] != FEATURES + 1 or np.isnan(a).any() for a in arrays.values()):
-        raise ValueError(f"{path} is not BlogFeedback: get it again from {SOURCE.url}")
+        raise ValueError(f"{path} is not BlogFeedback: download it again from {SOURCE.url}")
     return arrays

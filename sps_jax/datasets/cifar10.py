@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from sps_jax.datasets.prepare import Source, described, locate, prepared, records, unpacked, wrong
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-MD5 = {  # of the batches, records of one label byte and 3,072 bytes of red, green and blue rows
+MD5 = {  # of the batches; a record is one label byte, then 3,072 bytes of red, green and blue rows
     "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
     "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
     "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
@@ -30,9 +30,9 @@ MD5 = {  # of the batches, records of one label byte and 3,072 bytes of red, gre
 }
 
 LIMIT = 200 << 20
-"""Bytes of the archive at most; that of Toronto has 184.4 million."""
+"""Largest accepted size of the unpacked archive in bytes; the official one has 184.4 million."""
 
-# Its digest is that of the six batches inside: they may come in another gzip wrapper.
+# No digest of the archive: the six batches inside are checked, as they may come in another gzip wrapper.
 SOURCE = Source(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     ("cifar-10-binary.tar.gz",),
@@ -55,12 +55,12 @@ class Cifar10(NamedTuple):
 def cifar10(
     *, manual_dir: str | os.PathLike[str] | None = None, data_dir: str | os.PathLike[str] | None = None
 ) -> Cifar10:
-    """CIFAR-10 as arrays, in the order of the official batches; label i is the class ``CLASSES[i]``.
+    """Return CIFAR-10 as arrays, in the order of the official batches; label i is the class ``CLASSES[i]``.
 
-    ``manual_dir`` holds ``cifar-10-binary.tar.gz``; it is only looked at where nothing is prepared yet. The six batches
-    in it are checked, each by its MD5, and not the archive around them. ``data_dir``: see ``prepared``.
+    ``manual_dir`` holds ``cifar-10-binary.tar.gz``; it is read only if no prepared copy exists. The MD5 of each of its
+    six batches is checked, not that of the archive. ``data_dir``: see ``prepared``.
 
-    Raises FileNotFoundError where the archive is nowhere to be had; ValueError where it is damaged.
+    Raises FileNotFoundError if the archive is found neither there nor on the network; ValueError if it is damaged.
     """
     builder = prepared(SpsCifar10, SOURCE, manual_dir=manual_dir, data_dir=data_dir)
     splits = []
@@ -95,18 +95,18 @@ class SpsCifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
 
 
 def _batches(path: Path) -> list[bytes]:
-    """The bytes of the batches in an archive, checked, in the order of ``MD5``."""
+    """Return the bytes of the batches in an archive in the order of ``MD5``, after checking them."""
     found = {}
     try:
         content = unpacked(gzip.GzipFile, path, LIMIT)
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:  # no size that it tells is believed
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:  # its headers' sizes are not trusted
             for name in MD5:
                 member = archive.getmember(f"{_FOLDER}/{name}")
                 if not member.isreg():  # a link, perhaps to itself
-                    raise ValueError(f"{member.name} is no file")
+                    raise ValueError(f"{member.name} is not a file")
                 found[name] = archive.extractfile(member).read()  # type: ignore[union-attr]  # see except
     except (tarfile.TarError, OSError, EOFError, KeyError, AttributeError, ValueError, zlib.error) as error:
-        raise wrong(SOURCE, path, f"it is no gzipped tar file with {_FOLDER}/*.bin ({error})") from None
+        raise wrong(SOURCE, path, f"it is not a gzipped tar file with {_FOLDER}/*.bin ({error})") from None
     for name, batch in found.items():
         digest = hashlib.md5(batch, usedforsecurity=False).hexdigest()
         if digest != MD5[name]:

@@ -1,8 +1,8 @@
-"""What users keep their numbers in, as NumPy arrays: the one place that reads it.
+"""Convert users' containers of numbers to NumPy arrays; all user data pass through here.
 
-``np.asarray`` forgets a mask, takes a sparse matrix for one object, and makes NaN of what a data frame lacks. Here such
-containers are read as they mean it, or refused in one sentence. Libraries are known by the names of their modules, and
-none is imported.
+``np.asarray`` drops a mask, treats a sparse matrix as one object, and turns missing values of a data frame into NaN.
+Here each container is converted with its own meaning, or refused with one sentence. Libraries are recognised by the
+names of their modules, so none is imported.
 """
 
 import math
@@ -15,23 +15,23 @@ import psutil
 
 from sps_jax.errors import SCALARS, described, is_missing
 
-ADVICE = {  # by the kind of a dtype
+ADVICE = {  # kind of a dtype -> remedy
     "c": "give their real and imaginary parts",
     "M": "subtract a date and divide by np.timedelta64(1, 's')",
     "m": "divide by np.timedelta64(1, 's')",
-    "V": "np.lib.recfunctions.structured_to_unstructured makes numbers of records",
+    "V": "np.lib.recfunctions.structured_to_unstructured converts records to numbers",
 }
 NAMES = "np.unique(names, return_inverse=True)[1] numbers classes"
 
 
 def as_array(name: str, values: Any) -> np.ndarray:
-    """The real numbers that ``values`` hold, of NumPy's dtypes or ``ml_dtypes``'.
+    """Return ``values`` as an array of real numbers, of a dtype of NumPy or ``ml_dtypes``.
 
-    NumPy's and JAX's arrays, masked arrays without a masked entry, pandas' frames and columns with all their values,
-    SciPy's sparse matrices, ranges, lists of all of these, and whatever has ``__array__`` or ``__dlpack__``.
+    Accepts arrays of NumPy and JAX, masked arrays without a masked entry, pandas frames and columns without missing
+    values, SciPy sparse matrices, ranges, lists of all of these, and any object with ``__array__`` or ``__dlpack__``.
 
     Raises:
-      ValueError: for anything else, and for a missing entry; the sentence begins with ``name``.
+      ValueError: for anything else, and for a missing entry; the message begins with ``name``.
 
     >>> as_array("x", [np.arange(2), (5, 7.5)]).tolist()
     [[0.0, 1.0], [5.0, 7.5]]
@@ -50,14 +50,16 @@ def as_array(name: str, values: Any) -> np.ndarray:
 
 
 def as_numbers(name: str, values: Any, held: str) -> np.ndarray:
-    """:func:`as_array`, finite floats of the dtype ``held`` or integers of 32 bits or less, an example at least.
+    """Return :func:`as_array` as finite floats of dtype ``held`` or integers of at most 32 bits; refuse an empty array.
 
     >>> as_numbers("x", [1, 2.5], "float32").dtype, as_numbers("y", [True, False], "float32").dtype
     (dtype('float32'), dtype('bool'))
     """
     a = as_array(name, values)
     if a.ndim < 1 or not a.size:
-        raise ValueError(f"{name} has shape {a.shape}: there must be examples, (N, ...), of at least one number each")
+        raise ValueError(
+            f"{name} has shape {a.shape}: it must be (N, ...), at least one example of at least one number"
+        )
     if a.dtype.kind in "bui":
         small = a if a.dtype.itemsize < 4 else a.astype(np.int32)
         if small.dtype == np.int32 and (small != a).any():
@@ -72,10 +74,10 @@ def as_numbers(name: str, values: Any, held: str) -> np.ndarray:
 
 
 def as_labels(name: str, values: Any) -> np.ndarray:
-    """``values`` as an array of any dtype, strings and objects too, with no entry masked or missing.
+    """Return ``values`` as an array of any dtype, including strings and objects, without masked or missing entries.
 
     Raises:
-      ValueError: where an entry is missing or there is no array; a NaN among floats is one of the labels.
+      ValueError: if an entry is missing or ``values`` is not an array; NaN among floats counts as a label.
 
     >>> as_labels("y", np.ma.array(["a", "b"], mask=[False, False])).tolist()
     ['a', 'b']
@@ -89,25 +91,25 @@ def as_labels(name: str, values: Any) -> np.ndarray:
 
 
 def as_list(name: str, values: Any) -> list:
-    """``values`` (N,) as Python's own objects, ids say. None and NaN stay among them; masked ones are refused.
+    """Return ``values`` (N,), such as client ids, as a list of Python objects; None and NaN stay, masked ones raise.
 
     Raises:
-      ValueError: for what is not one value after another, in order.
+      ValueError: if ``values`` is not a sequence of single values.
 
     >>> as_list("client_ids", range(3)), as_list("client_ids", np.array(["a", "b"]))
     ([0, 1, 2], ['a', 'b'])
     """
     if isinstance(values, str | bytes | Mapping | set | frozenset) or _comes_from(values, "scipy.sparse"):
-        raise ValueError(f"{name} must be an array or a list of one value an example, not {described(values)}")
+        raise ValueError(f"{name} must be an array or a list of one value per example, not {described(values)}")
     if hasattr(values, "__array__"):
         a = _read(name, values)
         if a.ndim != 1:
-            raise ValueError(f"{name} must be one hashable value an example, (N,), not {described(values)}")
+            raise ValueError(f"{name} must be one hashable value per example, (N,), not {described(values)}")
         return a.tolist()
     try:
         several = list(values)
     except TypeError:
-        raise ValueError(f"{name} must be one hashable value an example, not {described(values)}") from None
+        raise ValueError(f"{name} must be one hashable value per example, not {described(values)}") from None
     strange = [kind for kind in set(map(type, several)) if hasattr(kind, "__array__")]
     return [_item(f"{name}[{i}]", value) for i, value in enumerate(several)] if strange else several
 
@@ -117,7 +119,7 @@ def _comes_from(values: Any, package: str) -> bool:
 
 
 def _item(name: str, value: Any) -> Any:
-    """The number that a library's scalar is: two tensors of one number have different hashes."""
+    """Return a library's scalar as a Python number, because equal scalar tensors have different hashes."""
     if isinstance(value, np.generic) or value is np.ma.masked or not hasattr(value, "__array__"):
         return value
     a = _read(name, value)
@@ -131,7 +133,7 @@ def _at(row: tuple[int, ...]) -> str:
 
 
 def _of_list(name: str, values: list | tuple) -> np.ndarray:
-    """Lists of scalars at once; others, and ragged ones, entry by entry, so that the wrong one is named."""
+    """Convert a list: scalars at once; other and ragged lists entry by entry, to name the wrong entry."""
     kinds = _leaf_types(values)
     if all(issubclass(kind, SCALARS) for kind in kinds):
         try:
@@ -143,7 +145,7 @@ def _of_list(name: str, values: list | tuple) -> np.ndarray:
         else:
             if kinds and kinds <= {bool, int} and a.dtype.kind in "fO":
                 raise ValueError(f"{name} has integers beyond 64 bits")
-            if a.dtype != object:  # of kinds that have no dtype in common
+            if a.dtype != object:  # object: the entries have no common dtype
                 return a
     parts = [as_array(f"{name}[{i}]", value) for i, value in enumerate(values)]
     for i, part in enumerate(parts):
@@ -163,7 +165,7 @@ def _leaf_types(values: list | tuple) -> set[type]:
 
 
 def _of_frame(name: str, frame: Any) -> np.ndarray:
-    """Column by column, because a frame of whole numbers and booleans is one of objects to NumPy."""
+    """Convert a frame by columns, because NumPy makes an object array of integer and boolean columns together."""
     dtypes = set(frame.dtypes)
     if len(dtypes) == 1 and isinstance(dtypes.copy().pop(), np.dtype) and dtypes != {np.dtype(object)}:
         return frame.to_numpy()
@@ -173,7 +175,7 @@ def _of_frame(name: str, frame: Any) -> np.ndarray:
     a = np.empty(frame.shape, dtype)
     for j, column in enumerate(columns):
         if column.ndim > 1:
-            raise ValueError(f"{name} column {frame.columns[j]!r} holds arrays: give it alone, as {name}")
+            raise ValueError(f"{name} column {frame.columns[j]!r} holds arrays: pass that column alone as {name}")
         a[:, j] = column
     return a
 
@@ -184,7 +186,7 @@ def _of_sparse(name: str, values: Any) -> np.ndarray:
 
 
 def _read(name: str, values: Any) -> np.ndarray:
-    """An array of any dtype, none of its entries masked, or missing by a dtype of pandas."""
+    """Return an array of any dtype; refuse masked entries and missing values of pandas dtypes."""
     if isinstance(values, np.ma.MaskedArray):
         _refuse_masked(name, values)
     if _comes_from(values, "scipy.sparse"):
@@ -194,12 +196,12 @@ def _read(name: str, values: Any) -> np.ndarray:
         values = values.to_numpy()
     a = _by_protocol(name, values)
     if a.dtype == object and not a.ndim:
-        raise ValueError(f"{name} is {described(values)}, which is no number, array, data frame or list of them")
+        raise ValueError(f"{name} is {described(values)}, which is not a number, array, data frame or list of them")
     return a
 
 
 def _by_protocol(name: str, values: Any) -> np.ndarray:
-    """Through ``__array__`` or ``__dlpack__``; what these refuse is said in their words: a device, a gradient."""
+    """Convert by ``__array__`` or ``__dlpack__``; an error quotes their reason, such as a device or a gradient."""
     try:
         if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
             return np.from_dlpack(values)
@@ -213,15 +215,15 @@ def _by_protocol(name: str, values: Any) -> np.ndarray:
 
 def _real(name: str, a: np.ndarray) -> np.ndarray:
     if a.dtype.kind in "biuf" or jnp.issubdtype(a.dtype, np.floating):
-        return a.astype(a.dtype.newbyteorder("="), copy=False)  # JAX knows no other order of bytes
-    if a.dtype.kind == "V" and jnp.issubdtype(a.dtype, np.integer):  # of 4 bits or 2
+        return a.astype(a.dtype.newbyteorder("="), copy=False)  # JAX accepts only the native byte order
+    if a.dtype.kind == "V" and jnp.issubdtype(a.dtype, np.integer):  # int4, int2
         return a.astype(np.int8)
     raise ValueError(f"{name} holds {a.dtype}, not real numbers; {ADVICE.get(a.dtype.kind, NAMES)}")
 
 
 def _refuse_masked(name: str, values: np.ma.MaskedArray) -> None:
     mask = np.ma.getmaskarray(values)
-    if mask.dtype.names:  # records: which fields of each
+    if mask.dtype.names:  # structured: one mask entry per field
         mask = mask.view(bool).reshape(*mask.shape, len(mask.dtype.names))
     if mask.any():
         where = tuple(np.argwhere(mask)[0][: values.ndim].tolist())
@@ -229,7 +231,7 @@ def _refuse_masked(name: str, values: np.ma.MaskedArray) -> None:
 
 
 def _refuse_missing(name: str, column: Any) -> None:
-    """Raise a ``ValueError`` for what pandas' own dtypes lack; NumPy's hold NaN instead."""
+    """Raise a ``ValueError`` for a missing value of a pandas dtype; NumPy dtypes hold NaN instead."""
     if isinstance(column.dtype, np.dtype):
         return
     missing = np.asarray(column.isna())

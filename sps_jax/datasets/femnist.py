@@ -1,6 +1,6 @@
-"""FEMNIST: handwritten characters by writer, the natural federation of LEAF.
+"""FEMNIST of LEAF: handwritten characters; writers are natural clients.
 
-Caldas et al., "LEAF: A Benchmark for Federated Settings", 2018, arXiv 1812.01097; here from the parquet file of
+Caldas et al., "LEAF: A Benchmark for Federated Settings", 2018, arXiv 1812.01097, in the parquet file of
 https://huggingface.co/datasets/flwrlabs/femnist (LEAF: BSD-2-Clause; NIST Special Database 19: public domain).
 """
 
@@ -21,10 +21,10 @@ from sps_jax.datasets.prepare import Source, described, download, manual_files, 
 CLASSES = 62
 SIDE = 28
 MOST, LIMIT = 1_000_000, 1 << 30
-"""Rows and uncompressed bytes of a file at most; the official one has 814,277 and some 200 million."""
+"""Largest accepted numbers of rows and uncompressed bytes; the official file has 814,277 and some 200 million."""
 
-# The digest of the full file (814,277 images, 200 MB) is not known here, and a smaller file of whole writers is
-# as good a source: what is read is checked by its structure instead.
+# No digest: that of the full file (814,277 images, 200 MB) is not known here, and a smaller file of whole writers is
+# also valid. The structure of the file is checked instead.
 SOURCE = Source(
     "https://huggingface.co/datasets/flwrlabs/femnist/resolve/main/data/train-00000-of-00001.parquet",
     ("train-*.parquet",),
@@ -46,14 +46,14 @@ class Femnist(NamedTuple):
 def femnist(
     *, manual_dir: str | os.PathLike[str] | None = None, data_dir: str | os.PathLike[str] | None = None
 ) -> Femnist:
-    """FEMNIST as arrays; labels 0-9 are digits, 10-35 are A-Z, 36-61 are a-z.
+    """Return FEMNIST as arrays; labels 0-9 are digits, 10-35 are A-Z, 36-61 are a-z.
 
-    Writers are numbered in the order of their first appearance in the file, and rows are grouped by writer; within
-    a writer they keep the file's order. ``manual_dir`` holds one ``train-*.parquet``, which may be a subset of the
-    writers: each such file has its own prepared copy, named by the file's sha256, apart from that of the download.
-    So where a file was put by hand, name its folder at every call. ``data_dir``: see ``prepared``.
+    Writers are numbered in order of first appearance in the file, and rows are grouped by writer; within a writer they
+    keep the file's order. ``manual_dir`` holds one ``train-*.parquet``, which may have a subset of the writers. Each
+    such file has its own prepared copy, named by the file's sha256 and separate from that of the download, so pass
+    ``manual_dir`` in every call. ``data_dir``: see ``prepared``.
 
-    Raises FileNotFoundError where the file is nowhere to be had; ValueError where it is damaged or something else.
+    Raises FileNotFoundError if the file cannot be found or downloaded; ValueError if it is damaged or another file.
     """
     config = _OFFICIAL if manual_dir is None else _config(_one_file(manual_dir).read_bytes())
     builder = prepared(SpsFemnist, SOURCE, manual_dir=manual_dir, data_dir=data_dir, config=config)
@@ -67,7 +67,7 @@ def femnist(
 
 
 class SpsFemnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # its base has no types
-    """One record per writer. The config's name tells the source: ``official``, or ``sha256-...`` of a file by hand."""
+    """One record per writer. The config names the source: ``official``, or ``sha256-...`` of a file put by hand."""
 
     name = "sps_femnist"
     VERSION = tfds.core.Version("1.0.0")
@@ -86,7 +86,7 @@ class SpsFemnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # ty
             path = _one_file(dl_manager.manual_dir)
         content = path.read_bytes()
         if self.builder_config.name not in (_OFFICIAL, _config(content)):
-            raise ValueError(f"{path} changed while it was read: try again")
+            raise ValueError(f"{path} changed while it was being read: try again")
         return {"train": self._generate_examples(content, path)}
 
     def _generate_examples(self, content: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -100,7 +100,7 @@ def _one_file(manual_dir: str | os.PathLike[str]) -> Path:
     found = manual_files(SOURCE, manual_dir)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise ValueError(f"manual_dir {manual_dir} has {names}: leave one file there, or give each a folder of its own")
+        raise ValueError(f"manual_dir {manual_dir} has {names}: leave one file there, or put each into its own folder")
     return found[0]
 
 
@@ -109,8 +109,8 @@ def _config(content: bytes) -> str:
 
 
 def _columns(content: bytes, path: Path) -> tuple[Any, np.ndarray, np.ndarray]:
-    """PNG bytes (an arrow array), labels (N,) int32 and writers' names (N,) of a parquet file in memory."""
-    import pyarrow as pa  # only preparing needs it
+    """Return PNG bytes (an arrow array), labels (N,) int32 and names of writers (N,), from a parquet file in memory."""
+    import pyarrow as pa  # needed only to prepare data
     import pyarrow.parquet
 
     columns = ["image.bytes", "writer_id", "character"]
@@ -118,13 +118,13 @@ def _columns(content: bytes, path: Path) -> tuple[Any, np.ndarray, np.ndarray]:
         file = pa.parquet.ParquetFile(io.BytesIO(content))
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         if file.metadata.num_rows > MOST or sum(group.total_byte_size for group in groups) > LIMIT:
-            raise OSError("more than the whole of FEMNIST")
+            raise OSError("larger than all of FEMNIST")
         table = file.read(columns)
         pngs = table["image"].combine_chunks().field("bytes").cast(pa.binary())
         writers = table["writer_id"].cast(pa.string())
         labels = table["character"].cast(pa.int32())
     except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
-        why = "it is no parquet file of FEMNIST's size with the columns image{bytes, path}, writer_id and character"
+        why = "it is not a parquet file of FEMNIST's size with columns image{bytes, path}, writer_id and character"
         raise wrong(SOURCE, path, f"{why} ({type(error).__name__})") from None
     nulls = pngs.null_count + writers.null_count + labels.null_count
     labels = labels.to_numpy()
@@ -134,12 +134,12 @@ def _columns(content: bytes, path: Path) -> tuple[Any, np.ndarray, np.ndarray]:
 
 
 def _image(png: bytes, path: Path, row: int) -> np.ndarray:
-    """(28, 28) uint8 of one PNG."""
+    """Decode a PNG to a (28, 28) uint8 array."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            small = image.size == (SIDE, SIDE)  # a few bytes can stand for many pixels: seen before they are made
+            small = image.size == (SIDE, SIDE)  # checked before decoding: a few bytes can expand to many pixels
             pixels = np.asarray(image if small else [])
             what = f"{image.size[0]} x {image.size[1]} {image.mode}"
     except (
@@ -150,7 +150,7 @@ def _image(png: bytes, path: Path, row: int) -> np.ndarray:
         Image.DecompressionBombWarning,
         zlib.error,
     ) as error:
-        raise wrong(SOURCE, path, f"image {row} is no readable PNG ({type(error).__name__})") from None
+        raise wrong(SOURCE, path, f"image {row} is not a readable PNG ({type(error).__name__})") from None
     if pixels.shape != (SIDE, SIDE) or pixels.dtype != np.uint8:
         raise wrong(SOURCE, path, f"image {row} is {what}, not 28 x 28 grey")
     return pixels

@@ -1,4 +1,4 @@
-"""Binary classification sets of LIBSVM: a9a and mushrooms, for logistic regression.
+"""Binary classification data sets of LIBSVM, for logistic regression: a9a and mushrooms.
 
 C.-C. Chang and C.-J. Lin, LIBSVM Data, https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary.html
 (no licence stated; after UCI Adult and UCI Mushroom).
@@ -19,7 +19,7 @@ from sps_jax.errors import unknown
 
 FEATURES: dict[str, int] = {"a9a": 123, "mushrooms": 112}
 LIMIT = 1 << 24
-"""Bytes of a text at most; the larger one has 2.3 million."""
+"""Largest accepted size of an uncompressed file in bytes; the larger official one has 2.3 million."""
 
 _URL = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary/"
 SOURCES = {
@@ -50,13 +50,14 @@ class LibSVM(NamedTuple):
 def libsvm(
     name: str, *, manual_dir: str | os.PathLike[str] | None = None, data_dir: str | os.PathLike[str] | None = None
 ) -> LibSVM:
-    """The set called ``name``, ``a9a`` or ``mushrooms``, as arrays in the order of the file.
+    """Return the data set ``name``, ``a9a`` or ``mushrooms``, as arrays in the order of the file.
 
-    Of the two labels of the file (-1 and +1, or 1 and 2) the smaller becomes 0, the larger 1. ``manual_dir`` holds
-    the file under its name, or that name and ``.bz2``; it is only looked at where nothing is prepared yet.
-    ``data_dir``: see ``prepared``.
+    The smaller of the two labels in the file (-1 and +1, or 1 and 2) becomes 0, the larger 1. ``manual_dir`` holds the
+    file under its own name, with or without ``.bz2``; it is read only if no prepared copy exists. ``data_dir``: see
+    ``prepared``.
 
-    Raises ValueError for an unknown name or a damaged file, FileNotFoundError where it is nowhere to be had.
+    Raises ValueError for an unknown name or a damaged file, FileNotFoundError if the file is found neither there nor on
+    the network.
     """
     if name not in FEATURES:
         raise unknown("LIBSVM data set", name, FEATURES)
@@ -67,7 +68,7 @@ def libsvm(
 
 
 class SpsLibsvm(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # its base has no types
-    """One record with the whole set, since nothing in it tells clients apart; the config is the set's name."""
+    """One record with the whole data set, which has no natural clients; the config is the data set's name."""
 
     name = "sps_libsvm"
     VERSION = tfds.core.Version("1.0.0")
@@ -88,16 +89,16 @@ class SpsLibsvm(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # typ
         return {"train": self._generate_examples(text)}
 
     def _generate_examples(self, text: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-        from sklearn.datasets import load_svmlight_file  # only preparing needs it
+        from sklearn.datasets import load_svmlight_file  # needed only to prepare data
 
         x, y = load_svmlight_file(io.BytesIO(text), n_features=FEATURES[self.builder_config.name], dtype=np.float32)
         yield 0, {"part": 0, "x": x.toarray(), "y": (y == y.max()).astype(np.int32)}
 
 
 def published(text: bytes) -> bytes:
-    """The rows of a text as LIBSVM publishes them, without what editors and writers of others add or leave out.
+    """Return the rows of a text in LIBSVM's published form, undoing the changes of editors and other writers.
 
-    Each is a label and its features, a blank behind each, then a newline; comments and empty lines are none.
+    A row is a label and its features, each followed by a space, then a newline; comments and empty lines are dropped.
 
     >>> published(b"# two rows\\r\\n1  3:1\\t5:1 # first\\r\\n\\r\\n-1 4:1")
     b'1 3:1 5:1 \\n-1 4:1 \\n'
@@ -107,10 +108,10 @@ def published(text: bytes) -> bytes:
 
 
 def _text(path: Path, url: str) -> bytes:
-    """The bytes of a text file, uncompressed if its name ends in .bz2."""
+    """Return the bytes of a text file, decompressed if its name ends in .bz2."""
     if path.suffix != ".bz2":
         return path.read_bytes()
     try:
         return unpacked(bz2.open, path, LIMIT)
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is truncated or corrupted ({error}): get it again from {url}") from None
+        raise ValueError(f"{path} is truncated or corrupted ({error}): download it again from {url}") from None

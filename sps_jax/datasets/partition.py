@@ -1,7 +1,7 @@
-"""Ways of dealing examples to clients.
+"""Partition examples over clients.
 
-Every function returns one int64 array of row numbers per client, increasing, such that every example is dealt to
-exactly one client and no client is empty. The same arguments give the same parts.
+Every function returns one increasing int64 array of row indices per client; every example belongs to exactly one
+client, and no client is empty. The same arguments give the same parts.
 """
 
 import heapq
@@ -18,7 +18,7 @@ Parts = list[np.ndarray]
 
 
 def natural(groups: ArrayLike) -> Parts:
-    """One client per distinct value of ``groups`` (N,), in the order of first appearance.
+    """Return one part per distinct value of ``groups`` (N,), in order of first appearance.
 
     Raises ValueError if ``groups`` is empty or not one-dimensional.
 
@@ -34,7 +34,7 @@ def natural(groups: ArrayLike) -> Parts:
 
 
 def iid(examples: int, clients: int, seed: int) -> Parts:
-    """``examples`` rows dealt at random to ``clients`` clients, whose sizes differ by at most one.
+    """Partition ``examples`` rows uniformly at random; the sizes of the ``clients`` parts differ by at most one.
 
     Raises ValueError unless 1 <= clients <= examples and seed >= 0.
 
@@ -48,12 +48,12 @@ def iid(examples: int, clients: int, seed: int) -> Parts:
 
 
 def dirichlet(labels: ArrayLike, clients: int, alpha: float, seed: int) -> Parts:
-    """Skewed labels: for each class, its share per client is drawn from Dirichlet(alpha, ..., alpha).
+    """Partition with label skew: split each class over the clients by shares drawn from Dirichlet(alpha, ..., alpha).
 
     ``labels`` (N,) are of any sortable type. A small ``alpha`` gives a class to few clients, a large one to all
-    alike. The shares are drawn class by class, as by Yurochkin et al. 2019 (arXiv 1905.12022); Hsu et al. 2019
-    (arXiv 1909.06335) draw, with the same ``alpha``, the classes of each client of a fixed size. Sizes therefore
-    differ, and a client left with nothing is given one example of the client that has most at that moment.
+    equally. The shares are drawn per class, as by Yurochkin et al. 2019 (arXiv 1905.12022), so the clients differ in
+    size; Hsu et al. 2019 (arXiv 1909.06335) instead draw the class shares of each client, of a fixed size. A client
+    without examples gets one from the client that has most at that moment.
 
     Raises ValueError unless 1 <= clients <= N, alpha is positive and finite, and seed >= 0.
 
@@ -66,20 +66,20 @@ def dirichlet(labels: ArrayLike, clients: int, alpha: float, seed: int) -> Parts
     clients = _clients(clients, len(values), "examples")
     if not (isinstance(alpha, int | float | np.number) and 0 < alpha < math.inf):
         raise ValueError(f"alpha = {alpha!r}: allowed is a positive, finite number")
-    # Outside these bounds the gamma variates over- or underflow; one-hot or uniform shares are reached well before.
+    # Gamma variates over- or underflow outside these bounds, where shares are one-hot or uniform anyway.
     alpha = min(max(float(alpha), 1e-12), 1e12)
     generator = _generator(seed)
     owner = np.empty(len(values), np.int64)
     for rows in natural(values):
         ends = np.cumsum(generator.dirichlet(np.full(clients, alpha))) * len(rows)
-        # The i-th row of a shuffled class, at i + 1/2 on the class's length, falls in the share that covers it.
+        # The i-th row of the shuffled class lies at i + 1/2 and goes to the client whose share covers that point.
         place = np.searchsorted(ends, np.arange(len(rows)) + 0.5)
         owner[generator.permutation(rows)] = np.minimum(place, clients - 1)
     return _owned(_nobody_empty(owner, clients), clients)
 
 
 def by_label(labels: ArrayLike, clients: int) -> Parts:
-    """The pathological split: rows sorted by label (stable) and cut in parts whose sizes differ by at most one.
+    """Partition pathologically: sort rows by label (stable) and cut them into parts whose sizes differ by at most one.
 
     ``labels`` (N,) are of any sortable type. Raises ValueError unless 1 <= clients <= N.
 
@@ -93,10 +93,10 @@ def by_label(labels: ArrayLike, clients: int) -> Parts:
 
 
 def by_size(groups: ArrayLike, clients: int) -> Parts:
-    """Unions of whole natural groups, of sizes as equal as a greedy deal makes them.
+    """Partition whole groups over clients, greedily balancing the clients' sizes.
 
-    The groups of ``groups`` (N,) are dealt from the largest down (of equal ones, the first to appear first), each to
-    the client with the fewest examples so far (of equal ones, the lowest).
+    Each group of ``groups`` (N,), from the largest down (ties: first appearance first), goes to the client with the
+    fewest examples so far (ties: lowest index first).
 
     Raises ValueError unless 1 <= clients <= number of groups.
 
@@ -108,7 +108,7 @@ def by_size(groups: ArrayLike, clients: int) -> Parts:
 
 
 def united(parts: Sequence[np.ndarray], clients: int) -> Parts:
-    """:func:`by_size` of groups that are given as the rows of each.
+    """Partition as :func:`by_size`, from ``parts`` that hold the row indices of each group.
 
     Example:
       >>> [part.tolist() for part in united([np.array([0, 2, 4]), np.array([1]), np.array([3])], clients=2)]
@@ -125,12 +125,12 @@ def united(parts: Sequence[np.ndarray], clients: int) -> Parts:
 
 
 def split(parts: Sequence[ArrayLike], test_fraction: float, seed: int) -> tuple[Parts, Parts]:
-    """Each client's rows parted at random into training and test rows: ``(train_parts, test_parts)``.
+    """Split each client's rows at random into training and test rows; return ``(train_parts, test_parts)``.
 
     A client of m rows gives floor(test_fraction m) of them to its test part, which is empty for a small client, and
-    keeps at least one to train on. A client's draw does not depend on the other clients.
+    keeps at least one for training. A client's split does not depend on the other clients.
 
-    Raises ValueError unless 0 <= test_fraction < 1, seed >= 0, and there is a client and none is empty.
+    Raises ValueError unless 0 <= test_fraction < 1, seed >= 0, and ``parts`` has a client and no empty one.
 
     Example:
       >>> train, test = split([range(10), range(10, 13)], 0.2, seed=0)
@@ -154,7 +154,7 @@ def split(parts: Sequence[ArrayLike], test_fraction: float, seed: int) -> tuple[
 
 
 def _nobody_empty(owner: np.ndarray, clients: int) -> np.ndarray:
-    """Gives each client without an example the last one of the client that has most (the lowest of equal ones)."""
+    """Give each empty client the last example of the largest client (ties: lowest index)."""
     sizes = np.bincount(owner, minlength=clients)
     for poor in np.flatnonzero(sizes == 0):
         rich = sizes.argmax()
@@ -165,7 +165,7 @@ def _nobody_empty(owner: np.ndarray, clients: int) -> np.ndarray:
 
 
 def _owned(owner: np.ndarray, clients: int) -> Parts:
-    """The rows of each client, given the client of each row."""
+    """Return the rows of each client, given the ``owner`` (client) of each row."""
     order = np.argsort(owner, kind="stable")
     return np.split(order, np.cumsum(np.bincount(owner, minlength=clients))[:-1])
 

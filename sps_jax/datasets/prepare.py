@@ -1,4 +1,4 @@
-"""From a source to a prepared copy and back: what the builders share."""
+"""Download, check, prepare and read data sets with TensorFlow Datasets: the code that all builders share."""
 
 import contextlib
 import hashlib
@@ -15,18 +15,17 @@ from tensorflow_datasets.core.utils import tqdm_utils
 
 from sps_jax.results.files import at_home
 
-PATIENCE = 5.0  # seconds to wait for an address to answer before saying that it does not
+PATIENCE = 5.0  # seconds to wait for a server's answer
 
 _LOG = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
-    """One file on the network.
+    """A file on the network.
 
-    ``url``: its official address. ``files``: the names (glob patterns) under which it is looked for in a
-    ``manual_dir``. ``sha256``: the hexadecimal digest of its bytes, of the uncompressed text where a name ends in
-    ``.bz2``; None where it is not known. ``licence``: the terms as the publisher states them. ``megabytes``: of the
-    file, about.
+    ``url``: its official address. ``files``: its possible names (glob patterns) in a ``manual_dir``. ``sha256``: the
+    hexadecimal digest of its bytes, after decompression of a ``.bz2`` file; None if unknown. ``licence``: the terms as
+    the publisher states them. ``megabytes``: its approximate size.
     """
 
     url: str
@@ -37,33 +36,33 @@ class Source(NamedTuple):
 
 
 def manual_files(source: Source, manual_dir: str | os.PathLike[str]) -> list[Path]:
-    """The files of ``source`` that lie in ``manual_dir``, sorted by name.
+    """Return the files of ``source`` in ``manual_dir``, sorted by name.
 
-    Raises FileNotFoundError, saying which file from which address was expected, where there is none.
+    Raises FileNotFoundError with the expected file names and the address if there are none.
     """
     folder = at_home(manual_dir)
     found = sorted({path for name in source.files for path in folder.glob(name) if path.is_file()})
     if not found:
-        state = "has none of" if folder.is_dir() else "is no folder; it should hold"
+        state = "has none of" if folder.is_dir() else "is not a folder; it should hold"
         raise FileNotFoundError(f"manual_dir {folder} {state} {', '.join(source.files)}: download {source.url} into it")
     return found
 
 
 def locate(source: Source, dl_manager: tfds.download.DownloadManager, builder_name: str) -> Path:
-    """The path of the source's file: the one put by hand in the manager's manual folder, or else the download.
+    """Return the path of the source's file: from the manager's manual folder if it is there, else downloaded.
 
-    Raises FileNotFoundError, with the address and what to do by hand, where the network does not give the file.
+    Raises FileNotFoundError with the address and the manual remedy if the download fails.
     """
-    with contextlib.suppress(AssertionError, FileNotFoundError):  # AssertionError: there is no manual folder
+    with contextlib.suppress(AssertionError, FileNotFoundError):  # AssertionError: no manual folder is set
         return manual_files(source, dl_manager.manual_dir)[0]
     return download(source, dl_manager, builder_name)
 
 
 def download(source: Source, dl_manager: tfds.download.DownloadManager, builder_name: str) -> Path:
-    """Like ``locate``, but never looks in the manual folder."""
+    """Like :func:`locate`, but without the manual folder."""
     try:
         if not _downloaded(source, Path(dl_manager.download_dir) / builder_name):
-            # Asked first with a short patience: without a network, the manager retries for minutes.
+            # A short request first: without a network, the manager would retry for minutes.
             with requests.get(source.url, stream=True, timeout=PATIENCE) as answer:
                 answer.raise_for_status()
             _LOG.info("downloading %s", source.url)
@@ -80,20 +79,20 @@ def _downloaded(source: Source, folder: Path) -> bool:
 
 
 def check_sha256(content: bytes, source: Source, path: Path) -> None:
-    """Raises :func:`wrong` unless ``content``, read from ``path``, has the source's digest."""
+    """Raise :func:`wrong` unless ``content``, read from ``path``, has the source's digest."""
     found = hashlib.sha256(content).hexdigest()
     if found != source.sha256:
         raise wrong(source, path, f"its sha256 is {found}, expected {source.sha256}")
 
 
 def unix_text(content: bytes) -> bytes:
-    """The bytes of a text file without what editors and downloads add: a byte order mark, CR, no newline at the end."""
+    """Return a text without a byte order mark, with Unix newlines and one at the end; editors and downloads differ."""
     lines = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return lines if lines.endswith(b"\n") else lines + b"\n"
 
 
 def unpacked(opened: Callable[[Path], contextlib.AbstractContextManager[Any]], path: Path, limit: int) -> bytes:
-    """All that ``gzip.GzipFile`` or ``bz2.open`` reads of a file; a ValueError where that is over ``limit`` bytes."""
+    """Return a file's content through ``gzip.GzipFile`` or ``bz2.open``; raise a ValueError above ``limit`` bytes."""
     with opened(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
@@ -102,12 +101,12 @@ def unpacked(opened: Callable[[Path], contextlib.AbstractContextManager[Any]], p
 
 
 def wrong(source: Source, path: Path, why: str) -> ValueError:
-    """The error for a file that is not the source's; among the manager's downloads it is removed to be got again."""
+    """Return the error for a file that is not the source's; delete it if it was downloaded, to allow a retry."""
     note = path.with_name(path.name + ".INFO")
     if note.exists():
         path.unlink()
         note.unlink()
-    return ValueError(f"{path} is truncated or corrupted: {why}. Get it again from {source.url}")
+    return ValueError(f"{path} is truncated or corrupted: {why}. Download it again from {source.url}")
 
 
 def prepared(
@@ -118,12 +117,12 @@ def prepared(
     data_dir: str | os.PathLike[str] | None,
     config: str | None = None,
 ) -> tfds.core.GeneratorBasedBuilder:
-    """A builder whose data lie prepared under ``data_dir``; prepares them where they do not yet.
+    """Return a builder with data prepared under ``data_dir``; prepare them first if they are not.
 
-    ``data_dir`` None means ``TFDS_DATA_DIR`` or TFDS's default. Preparing writes into a temporary folder that takes
-    its place at the end, so a failure leaves nothing that counts as prepared. Where data are prepared already,
-    neither the network nor ``manual_dir`` is looked at. Raises FileNotFoundError where the source is nowhere to
-    be had, ValueError where the source or the prepared copy is damaged.
+    ``data_dir`` None means ``TFDS_DATA_DIR`` or TFDS's default. Preparing writes into a temporary folder that is
+    renamed at the end, so a failure leaves no partial copy. If a prepared copy exists, neither the network nor
+    ``manual_dir`` is used. Raises FileNotFoundError if the source is found neither there nor on the network,
+    ValueError if the source or the prepared copy is damaged.
     """
     root = root_of(data_dir)
     folder = root / builder.name / (config or "") / str(builder.VERSION)
@@ -139,7 +138,7 @@ def prepared(
             try:
                 builder(**options).download_and_prepare(download_config=how)
             except OSError:
-                if not folder.exists():  # otherwise another process was faster, which is as good
+                if not folder.exists():  # otherwise another process has prepared the same data
                     raise
         try:
             return builder(**options)
@@ -148,19 +147,20 @@ def prepared(
 
 
 def root_of(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where prepared data lie: ``data_dir``, else ``TFDS_DATA_DIR``, else TFDS's default."""
-    # TFDS reads the variable when it is imported; here it counts when the data are asked for.
+    """Return the folder of prepared data: ``data_dir``, else ``TFDS_DATA_DIR``, else TFDS's default."""
+    # TFDS reads the variable only at import; reading it here lets users set it later.
     return at_home(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR)
 
 
 class DataSet(NamedTuple):
-    """A data set.
+    """A data set: its source, loader and builder.
 
     Attributes:
-      source: where it comes from.
-      load: ``manual_dir, data_dir`` as keywords -> its arrays; prepares them where they are not yet.
-      builder: what prepares it.
-      config: the builder's, where it has several; None for any.
+      source: file that it is prepared from.
+      load: function of the keywords ``manual_dir`` and ``data_dir`` that returns its arrays, preparing them first if
+        needed.
+      builder: TFDS builder that prepares it.
+      config: the config of a builder that has one per data set; None matches any.
     """
 
     source: Source
@@ -169,14 +169,14 @@ class DataSet(NamedTuple):
     config: str | None = None
 
     def copies(self, data_dir: Path | None = None) -> list[Path]:
-        """The folders of its prepared copies, none where it is not prepared."""
+        """Return the folders of the prepared copies, an empty list if there are none."""
         return sorted((root_of(data_dir) / self.builder.name).glob(f"{self.config or '**'}/{self.builder.VERSION}"))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TFDS's progress bars, warnings and announcements away from the user's terminal, for the time being."""
-    bars = getattr(tqdm_utils, "_active", True)  # there is a setter, but no getter
+    """Silence TFDS's progress bars, warnings and announcements inside the ``with`` block."""
+    bars = getattr(tqdm_utils, "_active", True)  # TFDS has a setter, but no getter
     log = logging.getLogger("absl")
     level = log.level
     tfds.display_progress_bar(False)
@@ -192,9 +192,9 @@ def _quiet() -> Iterator[None]:
 def described(
     builder: tfds.core.GeneratorBasedBuilder, source: Source, **tensors: tuple[tuple[int | None, ...], type]
 ) -> tfds.core.DatasetInfo:
-    """The info of a builder whose records are ``tensors``, a shape and a dtype each.
+    """Return the info of a builder whose records have ``tensors``: name -> (shape, dtype).
 
-    Arrays are stored as bytes: numbers one by one are several times as slow to write and to read.
+    Arrays are stored as bytes, because writing and reading single numbers is several times slower.
     """
     features = {
         name: tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes" if shape else "none")
@@ -204,15 +204,15 @@ def described(
 
 
 def records(builder: tfds.core.GeneratorBasedBuilder, split: str, order: str) -> list[dict[str, Any]]:
-    """All records of a prepared split, in increasing order of their entry ``order``.
+    """Return all records of a prepared split, sorted by their entry ``order``, because TFDS shuffles what it stores.
 
-    TFDS stores records shuffled, hence the order by content. Raises ValueError where the prepared copy is damaged.
+    Raises ValueError if the prepared copy is damaged.
     """
     try:
         source = builder.as_data_source(split)
         rows = [source[i] for i in range(len(source))]
         return sorted(rows, key=lambda row: row[order])
-    except Exception as error:  # whatever the reader stumbles on, the remedy is the same
+    except Exception as error:  # whatever the reader raises, the remedy is the same
         raise _damaged(Path(builder.data_path), error) from error
 
 

@@ -1,7 +1,7 @@
-"""Tiny Shakespeare by speaking role: 40,000 lines of the plays, each spoken by somebody.
+"""Tiny Shakespeare: 40,000 lines of the plays by speaking role; roles are natural clients.
 
 A. Karpathy, "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015; the text that TensorFlow Datasets
-calls ``tiny_shakespeare``. That a role is a client: McMahan et al. 2017, arXiv 1602.05629.
+calls ``tiny_shakespeare``. One client per role follows McMahan et al. 2017, arXiv 1602.05629.
 """
 
 import os
@@ -24,9 +24,9 @@ SOURCE = Source(
 
 
 class Shakespeare(NamedTuple):
-    """``vocabulary``: the 65 characters, sorted; ``roles``: 309 names; ``texts``: for each role its characters.
+    """``vocabulary``: the 65 characters, sorted; ``roles``: 309 names; ``texts``: one array per role.
 
-    A text is (T,) int32, places in the vocabulary: all that the role speaks, a line end after every line.
+    A text is (T,) int32, the indices in the vocabulary of all that the role speaks, with a newline after every line.
     """
 
     vocabulary: str
@@ -37,17 +37,17 @@ class Shakespeare(NamedTuple):
 def shakespeare(
     *, manual_dir: str | os.PathLike[str] | None = None, data_dir: str | os.PathLike[str] | None = None
 ) -> Shakespeare:
-    """Tiny Shakespeare, roles in the order of their first appearance; 141 of them speak 1,000 characters or more.
+    """Return Tiny Shakespeare, roles in order of first appearance; 141 of them speak 1,000 characters or more.
 
-    A speech is a line with the role's name and a colon, and the lines up to the next empty one; names are not part of
-    the texts. ``manual_dir`` holds ``input.txt``; it is only looked at where nothing is prepared yet. ``data_dir``: see
+    A speech is a line with the role's name and a colon, then the lines up to the next empty one; names are not part of
+    the texts. ``manual_dir`` holds ``input.txt``; it is read only if no prepared copy exists. ``data_dir``: see
     ``prepared``.
 
-    Raises FileNotFoundError where the file is nowhere to be had; ValueError where it is damaged.
+    Raises FileNotFoundError if the file is found neither there nor on the network; ValueError if it is damaged.
     """
     builder = prepared(SpsShakespeare, SOURCE, manual_dir=manual_dir, data_dir=data_dir)
     roles = records(builder, "train", "client")
-    texts = [np.array(role["text"], np.int32) for role in roles]  # copies of read-only bytes, wide enough for indices
+    texts = [np.array(role["text"], np.int32) for role in roles]  # int32, because uint8 cannot index
     symbols = np.unique(np.concatenate(texts))
     places = np.zeros(symbols[-1] + 1, np.int32)
     places[symbols] = np.arange(len(symbols))
@@ -56,9 +56,10 @@ def shakespeare(
 
 
 def windows(text: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Examples of next-character prediction: ``x`` and ``y`` (m, length), ``y`` one character further.
+    """Return examples of next-character prediction: ``x`` and ``y`` (m, length), ``y`` shifted by one character.
 
-    The windows follow each other without overlap; m = floor((T - 1) / length), and what does not fill one is left out.
+    ``text`` is (T,). The windows follow each other without overlap; m = floor((T - 1) / length), and an incomplete last
+    window is left out.
     """
     m = (len(text) - 1) // length
     return text[: m * length].reshape(m, length), text[1 : m * length + 1].reshape(m, length)
@@ -88,7 +89,7 @@ class SpsShakespeare(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
 
 
 def by_role(play: str) -> dict[str, str]:
-    """All that each role speaks, roles in the order of their first appearance."""
+    """Return role -> all that it speaks, roles in order of first appearance."""
     texts: dict[str, str] = {}
     for speech in re.split(r"\n{2,}", play.strip("\n")):
         role, _, lines = f"{speech}\n".partition(":\n")

@@ -125,7 +125,7 @@ def by_client(client_ids: Iterable[Hashable]) -> Parts:
     try:
         numbered = [-1 if is_missing(name) else seen.setdefault(name, len(seen)) for name in ids]
     except TypeError as error:
-        raise ValueError(f"client_ids must be one hashable value an example ({error})") from None
+        raise ValueError(f"client_ids must be one hashable value per example ({error})") from None
     if -1 in numbered:
         raise ValueError(f"client_ids has no client for example {numbered.index(-1)}: {ids[numbered.index(-1)]}")
     if not numbered:

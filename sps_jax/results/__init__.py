@@ -1,14 +1,14 @@
-"""What result folders hold: files, records of evaluations, tables and plots of them.
+"""Read, tabulate and plot the results of runs and sweeps.
 
-The folder of a run has ``config.json`` (every setting, the versions, the device, what was pruned), ``metrics.jsonl``
-(one record per evaluation), ``summary.json`` and ``curves.png``, accuracy against uplink bits; that of a run with
-checkpoints has ``checkpoints/`` too, which may be deleted once all is finished. The folder of a sweep has
-``summary.jsonl``, one line per point. :func:`load` makes a pandas data frame of either.
+The folder of a run has ``config.json`` (every setting, the versions, the device, the pruned leaves), ``metrics.jsonl``
+(one record per evaluation), ``summary.json``, and ``curves.png``, a plot of accuracy against uplink bits. A run with
+checkpoints also has ``checkpoints/``, which may be deleted after the run. The folder of a sweep has ``config.json``,
+``metrics.jsonl`` and ``summary.jsonl``, with one line per point. :func:`load` reads either into a pandas data frame.
 
-Bits are totals over all clients. ``bits to ...`` is the uplink that a method took to reach the level that the weakest
-one ends at (``--target`` sets another). ``density`` is the fraction of nonzeros of the shipped model, its biases
-included, which are not pruned. ``|sum h|`` is the largest entry of the sum of control variates, by their largest
-entry.
+Bits are totals over all clients. ``bits to X`` is the uplink that a method needed to reach X, by default the final
+value of the weakest method (``--target`` sets another). ``density`` is the fraction of nonzeros of the shipped model,
+including its biases, which are not pruned. ``|sum h|`` is the largest entry of the sum of control variates, divided by
+the largest entry of the control variates.
 """
 
 from sps_jax.results.reading import (

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read with a check: text, JSON, a JSON object a line; and paths."""
+"""Atomic writing and checked reading of text, JSON and JSONL files (one JSON object per line), and output folders."""
 
 import contextlib
 import json
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def at_home(path: str | os.PathLike[str]) -> Path:
-    """A path that a user gave, with a home folder in place of ``~`` or ``~name`` at its beginning.
+    """Return a user's path with a leading ``~`` or ``~name`` expanded to the home folder.
 
     Raises:
-      ValueError: where there is no such home.
+      ValueError: if that home folder does not exist.
 
     Example:
       >>> at_home("results/fig.pdf").as_posix()
@@ -22,11 +22,11 @@ def at_home(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise ValueError(f"{os.fspath(path)} begins with ~, but there is no such home folder") from None
+        raise ValueError(f"{os.fspath(path)} begins with ~, but that home folder does not exist") from None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: into a temporary neighbour, then renamed over ``path``.
+    """Write a file atomically: into a temporary file beside it, which is then renamed to ``path``.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -46,7 +46,7 @@ def _partial(path: Path) -> Path:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """``value`` as indented JSON; numbers that are not finite are refused with a ``ValueError``.
+    """Write ``value`` as indented JSON, atomically; raise a ``ValueError`` for a number that is not finite.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -60,7 +60,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line.
+    """Write one JSON object per line, atomically.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -74,7 +74,7 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """More lines behind those there are, in one write.
+    """Append one JSON object per line, in one write.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -91,7 +91,7 @@ def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Return when what was written to ``path`` outlives a loss of power.
+    """Flush a file to disk, so that its content survives a power failure.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -105,7 +105,7 @@ def sync(path: Path) -> None:
 
 
 def cut_torn(path: Path) -> None:
-    """Cut off a last line that was not written to its end, so that another can be put behind the others.
+    """Remove an incomplete last line from a file, so that lines can be appended.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -121,7 +121,7 @@ def cut_torn(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The one JSON object of a file; raises a ``ValueError`` that names the file where there is another thing in it.
+    """Return the JSON object in a file; raise a ``ValueError`` that names the file if it holds anything else.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -136,12 +136,12 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object")
+        raise ValueError(f"{path} is damaged: it does not hold a JSON object")
     return found
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What a ``config.json`` holds: ``settings``, ``versions`` and more; raises as :func:`read_json`.
+    """Return the content of a ``config.json``: ``settings``, ``versions`` and more; raise as :func:`read_json`.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -159,10 +159,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_jsonl(path: Path, needed: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """The records of a file, none where there is none; a last line that was cut off is left out.
+    """Return the records of a JSONL file, without an incomplete last line; an empty list if the file does not exist.
 
     Raises:
-      ValueError: naming file and line, where one is no JSON object or lacks one of the names that are ``needed``.
+      ValueError: if a line is not a JSON object with all keys in ``needed``; the message names file and line.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -180,21 +180,22 @@ def read_jsonl(path: Path, needed: Iterable[str] = ()) -> list[dict[str, Any]]:
             record = json.loads(line)
         except ValueError as error:
             raise ValueError(f"{path} is damaged in line {number}: {error}") from None
-        lacking = set(needed) - record.keys() if isinstance(record, dict) else {"a JSON object"}
-        if lacking:
-            raise ValueError(f"{path} is damaged in line {number}: there is no {sorted(lacking)[0]}")
+        if not isinstance(record, dict):
+            raise ValueError(f"{path} is damaged in line {number}: it is not a JSON object")
+        if lacking := sorted(set(needed) - record.keys()):
+            raise ValueError(f"{path} is damaged in line {number}: it has no {lacking[0]}")
         found.append(record)
     return found
 
 
 def new_folder(path: Path, first: str = "config.json") -> Path:
-    """``path`` as a folder of this process alone, with nothing in it but the beginning of the file ``first``.
+    """Make the folder ``path``, or take it if it is empty, for this process alone; return it.
 
-    That marks it as taken, and is gone when :func:`write_text` has written the file: of several processes that come at
-    once, one gets the folder.
+    The partial file of ``first`` marks the folder as taken, so only one of several processes gets it; the mark
+    disappears when :func:`write_text` writes ``first``.
 
     Raises:
-      ValueError: where it is a file, has content, or cannot be made.
+      ValueError: if ``path`` is a file, is not empty, or cannot be made.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -221,10 +222,10 @@ def new_folder(path: Path, first: str = "config.json") -> Path:
 
 @contextlib.contextmanager
 def alone(out: Path, file: Path) -> Iterator[None]:
-    """Keep other processes from working in the folder ``out`` meanwhile, by a lock on a ``file`` in it.
+    """Lock the folder ``out`` against other processes inside the ``with`` block, by a lock on its ``file``.
 
     Raises:
-      ValueError: where one does.
+      ValueError: if another process holds the lock.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -240,7 +241,7 @@ def alone(out: Path, file: Path) -> Iterator[None]:
 
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another process is at work in {out}") from None
+            raise ValueError(f"another process is at work in {out}; wait for it, or give another folder") from None
         except (ImportError, OSError):
-            pass  # neither every system nor every file system has locks
+            pass  # some systems and file systems have no locks
         yield

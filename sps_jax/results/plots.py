@@ -1,4 +1,4 @@
-"""Pictures of results, into a file or, for a notebook to show, as figures."""
+"""Plots of results, as files or as Matplotlib figures for a notebook."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from sps_jax.errors import unknown
 from sps_jax.results.files import at_home
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart
+# the palette of Okabe and Ito, which colour-blind readers can tell apart
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKERS = "os^DvPX*"  # and without colours
+MARKERS = "os^DvPX*"  # tell curves apart in black and white
 
 LABELS = {
     "uplink_bits": "uplink, all clients together",
@@ -32,15 +32,18 @@ def curves(
     title: str,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
-    """``metric`` against a column of ``LABELS``: a line a method, the mean over seeds, in a band from least to most.
+    """Plot ``metric`` against ``against``: per method the mean over seeds, with a band from the minimum to the maximum.
 
     Args:
-      runs: method -> for each seed its records (:func:`sps_jax.results.records`), of the same rounds; a line ends where
-        the first seed's records do.
-      path: of a file to write, see :func:`picture`; None for none.
+      runs: method -> records of each seed (:func:`sps_jax.results.records`), at the same rounds; a curve ends where the
+        first of its seeds ends.
+      metric: key of the records for the vertical axis.
+      against: key of ``LABELS`` for the horizontal axis.
+      title: title of the plot.
+      path: file to write, see :func:`picture`; None writes no file.
 
     Raises:
-      ValueError: for a suffix of no format, before anything is drawn.
+      ValueError: if the suffix of ``path`` names no format; nothing is drawn then.
     """
     file = None if path is None else picture(path)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -49,7 +52,7 @@ def curves(
     for i, ((name, seeds), (dash, (colour, marker))) in enumerate(zip(runs.items(), styles, strict=False)):
         shortest = min(map(len, seeds))
         x, y = (np.array([[r[column] for r in seed[:shortest]] for seed in seeds]) for column in (against, metric))
-        some = (0.015 * i, 0.12)  # of the length of the axes: where the first marker is, and from one to the next
+        some = (0.015 * i, 0.12)  # offset and spacing of the markers, in lengths of the axes
         axes.plot(x.mean(0), y.mean(0), dash, color=colour, linewidth=1.8, marker=marker, markevery=some, label=name)
         if len(seeds) > 1:
             axes.fill_between(x.mean(0), y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
@@ -79,15 +82,17 @@ def heat_map(
     path: str | os.PathLike[str] | None = None,
     missing: str = "diverged",
 ) -> Figure:
-    """``values`` (len(rows), len(columns)) as colours and numbers; NaN stays white.
+    """Draw a matrix ``values`` as colours and numbers; NaN stays white.
 
     Args:
-      rows, columns: a name and the values along that axis.
-      path: of a file to write, see :func:`picture`; None for none.
-      missing: what a NaN means.
+      values: (R, C), one value per cell.
+      rows, columns: name of the axis and its R or C values.
+      title: title of the plot.
+      path: file to write, see :func:`picture`; None writes no file.
+      missing: text in a cell that is NaN.
 
     Raises:
-      ValueError: for a suffix of no format, before anything is drawn.
+      ValueError: if the suffix of ``path`` names no format; nothing is drawn then.
     """
     file = None if path is None else picture(path)
     figure = Figure(figsize=(2 + len(columns[1]), 1.5 + 0.6 * len(rows[1])), layout="constrained")
@@ -107,10 +112,10 @@ def heat_map(
 
 
 def picture(path: str | os.PathLike[str]) -> Path:
-    """The file of a picture: its suffix says the format, PNG where there is none.
+    """Return the path of an image file, with ``.png`` added if it has no suffix; the suffix sets the format.
 
     Raises:
-      ValueError: for a suffix of no format.
+      ValueError: if the suffix names no format.
 
     Example:
       >>> picture("curves.pdf").name, picture("curves").name
@@ -125,15 +130,15 @@ def picture(path: str | os.PathLike[str]) -> Path:
 
 
 NO_PICTURES = {"raw", "rgba", "pgf"}
-"""Formats of Matplotlib that no viewer opens, or that need LaTeX to be written."""
+"""Formats of Matplotlib that no viewer opens, or that need LaTeX."""
 DATES = {"pdf": "CreationDate", "svg": "Date", "svgz": "Date"}
-"""What would make two pictures of the same records differ; eps, ps and the archive of svgz keep the time."""
+"""Metadata left out so that equal records give equal files; eps, ps and the archive of svgz still hold the time."""
 
 
 def _saved(figure: Figure, path: Path | None) -> Figure:
     if path is not None:
         partial, kind = path.with_name(f".{path.name}"), path.suffix[1:].lower()
-        with rc_context({"svg.hashsalt": "sps_jax"}):  # else names of shapes are random
+        with rc_context({"svg.hashsalt": "sps_jax"}):  # otherwise the ids of shapes are random
             figure.savefig(partial, format=kind, dpi=150, metadata={DATES[kind]: None} if kind in DATES else None)
         partial.replace(path)
     return figure

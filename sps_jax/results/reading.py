@@ -1,4 +1,4 @@
-"""What is in the files of results: the records of evaluations, and what people read of them."""
+"""Read the records of evaluations from result folders, and format them as text."""
 
 import math
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def records(history: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A history's columns (NumPy arrays) as one record an evaluation; ``control_sum`` is None where there is none.
+    """Return a history's columns (NumPy arrays) as one record per evaluation; ``control_sum`` is None if absent.
 
     Example:
       >>> import numpy as np
@@ -30,14 +30,14 @@ def records(history: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 NUMBERS = ("seed", "round", "uplink_bits", "downlink_bits", "train_loss")
-"""What each record of an evaluation has, beside its names and the ``control_sum`` that may be None."""
+"""Numbers in every record, which also has ``algorithm``, ``problem`` and ``control_sum`` (a number or None)."""
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The records of the evaluations of a run or sweep.
+    """Return the records of a run or sweep, one per evaluation.
 
     Raises:
-      ValueError: naming file and line, where one is damaged.
+      ValueError: if a line is damaged; the message names file and line.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -59,12 +59,12 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
-    """The records of runs and sweeps as a pandas data frame, a row an evaluation.
+    """Return the records of runs and sweeps as a pandas data frame, one row per evaluation.
 
-    Columns: ``folder``, ``algorithm``, ``problem``, ``seed``, of a sweep ``point``, the hyperparameters, what was seen.
+    Columns: ``folder``, ``algorithm``, ``problem``, ``seed``, ``point`` (sweeps), the hyperparameters and the metrics.
 
     Raises:
-      ValueError: for a folder without results, or with damaged ones.
+      ValueError: if a folder has no results, or damaged ones.
 
     Example:
       >>> folder = tempfile.TemporaryDirectory()
@@ -82,13 +82,13 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
     for folder in map(at_home, folders):
         own = read_records(folder)
         if not own:
-            raise ValueError(f"{folder} holds no results: there are no records in a metrics.jsonl")
+            raise ValueError(f"{folder} holds no results: its metrics.jsonl is missing or empty")
         rows += [{"folder": str(folder)} | row for row in own]
     return pandas.DataFrame(rows)
 
 
 def larger_is_better(metric: str) -> bool:
-    """Whether it is an accuracy.
+    """Whether ``metric`` is an accuracy; all others are losses.
 
     >>> larger_is_better("test_accuracy"), larger_is_better("train_loss")
     (True, False)
@@ -97,7 +97,7 @@ def larger_is_better(metric: str) -> bool:
 
 
 def default_target(ends: Iterable[float], metric: str) -> float:
-    """The worst value that a run has at its end, so that every run reaches it: one target for run, table and plot.
+    """Return the worst of the final values ``ends``, a target that every run reaches.
 
     >>> default_target([0.9, 0.8], "test_accuracy"), default_target([0.3, 0.4], "train_loss")
     (0.8, 0.4)
@@ -106,7 +106,7 @@ def default_target(ends: Iterable[float], metric: str) -> float:
 
 
 def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool) -> float | None:
-    """Uplink bits of the first record whose ``metric`` reaches ``target``, None if none does.
+    """Return the uplink bits of the first record whose ``metric`` reaches ``target``, None if none does.
 
     Example:
       >>> seen = [{"accuracy": 0.5, "uplink_bits": 100}, {"accuracy": 0.9, "uplink_bits": 200}]
@@ -120,7 +120,7 @@ def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: fl
 
 
 def human(bits: float | None) -> str:
-    """Bits for people.
+    """Format a number of bits with three digits and a decimal prefix.
 
     >>> human(3564000), human(None)
     ('3.56 Mbit', '-')
@@ -132,7 +132,7 @@ def human(bits: float | None) -> str:
 
 
 def aligned(rows: list[dict[str, str]]) -> str:
-    """Rows of equal keys as aligned text.
+    """Format rows with equal keys as a table with aligned columns.
 
     Example:
       >>> print(aligned([{"method": "gd", "uplink": "3 kbit"}, {"method": "fedavg", "uplink": "1 kbit"}]))

@@ -1,6 +1,6 @@
-"""Tables: of the runs of one command, and of methods at their best points over the results of several.
+"""Tables of the runs of one command, and of the best point of each method over several result folders.
 
-Points are chosen on validation data and reported on test data.
+Points are chosen on validation data if there are any, else by training loss, and reported on test data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from sps_jax import results
 from sps_jax.results import files
 
 if TYPE_CHECKING:
-    import pandas  # half a second: only those who load results pay for it
+    import pandas  # slow to import, so only loading results imports it
 
 Record = dict[str, Any]
 
@@ -21,27 +21,27 @@ NAMES = ["folder", "point", "algorithm", "problem", "seed"]
 MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "answer_bits", "total_bits"]
 MEASURED += ["density", "average_density", "control_sum"]
 SYMBOLS = {"stepsize": "gamma", "prob": "p", "local_steps": "k", "sparsity": "s"}
-"""What heads the columns of a table for people, which would not fit a terminal with the names."""
+"""Hyperparameter -> its short heading in printed tables, which must fit a terminal."""
 PARTS = ("train_", "validation_", "test_")
 CRITERIA = {"validation_accuracy": True, "validation_loss": False, "train_loss": False}
-"""What a point is chosen by, the first that there is; whether more is better."""
+"""Criteria for choosing a point, in order of preference -> whether larger is better."""
 
 
 def hyperparameters(records: "pandas.DataFrame") -> list[str]:
-    """The columns that are hyperparameters."""
+    """Return the names of the columns that are hyperparameters."""
     return [name for name in records if name not in NAMES + MEASURED and not name.startswith(PARTS)]
 
 
 def criterion(records: "pandas.DataFrame") -> str:
-    """What points are chosen by: the first of ``CRITERIA`` that was recorded. Never anything of test data."""
+    """Return the metric that chooses points: the first recorded one of ``CRITERIA``, never a test metric."""
     return next(name for name in CRITERIA if name in records)
 
 
 def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
-    """For each algorithm the records of its best point, all seeds.
+    """Return algorithm -> the records of its best point, with all seeds.
 
-    The best is that of the best mean over seeds of :func:`criterion` at the last round; a point is not eligible where
-    a seed is missing or did not get to the last round. An algorithm without an eligible point is left out.
+    The best point has the best mean over seeds of :func:`criterion` at the last round. A point is eligible if each of
+    the algorithm's seeds reached the last round; an algorithm without an eligible point is left out.
 
     Args:
       records: from :func:`sps_jax.results.load`, of one problem.
@@ -59,14 +59,16 @@ def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
 
 
 def cells(own: "pandas.DataFrame", metric: str, axes: Sequence[tuple[str, Sequence]], rounds: int) -> np.ndarray:
-    """(rows, columns) of ``metric`` after ``rounds``, mean over seeds, the best over all other hyperparameters.
+    """Return ``metric`` after ``rounds`` for each pair of two hyperparameters, the best over all other ones.
 
     Args:
-      own: the records of one algorithm.
-      axes: a hyperparameter and its values, for the rows and for the columns.
+      own: records of one algorithm.
+      metric: a column; its mean over seeds is taken first.
+      axes: (hyperparameter, values) of the rows and of the columns.
+      rounds: round at which the metric is read.
 
     Returns:
-      NaN where no point got to the last round with every seed.
+      (rows, columns), NaN where no point reached ``rounds`` with every seed.
     """
     ends, names = own[own["round"] == rounds], [name for name, _ in axes]
     means = ends.groupby(hyperparameters(own), dropna=False)[metric].agg(["mean", "count"])
@@ -77,17 +79,17 @@ def cells(own: "pandas.DataFrame", metric: str, axes: Sequence[tuple[str, Sequen
 
 
 def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None = None) -> list[dict[str, Any]]:
-    """A row for each algorithm: its point, ``metric`` at the end over seeds, bits to the target, the control variates.
+    """Return one row per algorithm: its point, the final ``metric``, the bits to the target, the control variates.
 
     Args:
       best: from :func:`best_points`.
       metric: a column.
-      target: of the metric; None for :func:`results.default_target`'s of all algorithms and seeds.
+      target: value of the metric; None for :func:`results.default_target` over all algorithms and seeds.
 
     Returns:
       Dicts of ``algorithm``, ``point`` (hyperparameters), ``mean`` and ``deviation`` (over seeds, None for one) of the
-      metric, ``target``, ``bits_to_target`` (of the means over seeds, None where they do not reach it),
-      ``uplink_bits``, ``control_sum`` (the largest of all rounds) and ``seeds``.
+      metric, ``target``, ``bits_to_target`` (from the means over seeds, None if they do not reach it),
+      ``uplink_bits``, ``control_sum`` (the largest over all rounds) and ``seeds`` (their number).
     """
     ends = {name: own[own["round"] == own["round"].max()] for name, own in best.items()}
     up = results.larger_is_better(metric)
@@ -114,7 +116,7 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
 
 
 def text(table: Sequence[dict[str, Any]], metric: str) -> str:
-    """The rows for people."""
+    """Format the rows of :func:`rows` as a table."""
 
     def line(row: dict[str, Any]) -> dict[str, str]:
         deviation = "" if row["deviation"] is None else f"+-{row['deviation']:.4f}"
@@ -140,15 +142,15 @@ def text(table: Sequence[dict[str, Any]], metric: str) -> str:
 def compare(
     runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], target: float | None
 ) -> list[Record]:
-    """The summaries with what is judged between runs.
+    """Return the summaries, extended by the comparison between the runs.
 
     Args:
-      runs: (algorithm, seed) -> its records, none for a run that diverged at once.
-      summaries: one record a run, naming ``algorithm`` and ``seed``.
-      target: accuracy, or training loss of a problem without test data; None for :func:`results.default_target`'s.
+      runs: (algorithm, seed) -> its records; empty for a run that diverged before its first evaluation.
+      summaries: one record per run, with ``algorithm`` and ``seed``.
+      target: test accuracy, or training loss without a test accuracy; None for :func:`results.default_target`.
 
     Returns:
-      The summaries, each with ``target_metric``, ``target``, ``bits_to_target`` (uplink) and, where there are records,
+      The summaries, each with ``target_metric``, ``target``, ``bits_to_target`` (uplink) and, if the run has records,
       ``final`` and ``best``.
     """
     alive = {run: records for run, records in runs.items() if records}
@@ -172,26 +174,26 @@ def compare(
 
 
 def write(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], title: str, out: Path) -> None:
-    """``summary.json``, and ``curves.png`` where there are records."""
+    """Write ``summary.json`` and, if any run has records, ``curves.png`` into the folder ``out``."""
     files.write_json(out / "summary.json", summaries)
     curves: dict[str, list[Sequence[Record]]] = {}
     for (name, _), records in runs.items():
         if records:
             curves.setdefault(name, []).append(records)
     if curves:
-        from sps_jax.results import plots  # matplotlib is for pictures alone
+        from sps_jax.results import plots  # slow to import, and only plots need it
 
         plots.curves(curves, summaries[0]["target_metric"], "uplink_bits", title, out / "curves.png")
 
 
 def run_table(summaries: Sequence[Record]) -> str:
-    """The table that people read, from :func:`compare`'s summaries; of answers where a cohort got some."""
+    """Format the summaries of :func:`compare` as a table, with a column for answers to the cohort, if any."""
     answers = any("answer_bits" in summary.get("final", {}) for summary in summaries)
     return results.aligned([table_row(summary, answers) for summary in summaries])
 
 
 def table_row(summary: Record, answers: bool = False) -> dict[str, str]:
-    """One line of the table that people read; with what ``answers`` to a cohort took of the downlink."""
+    """Return one row of the printed table; ``answers`` adds the part of the downlink spent on answers to a cohort."""
     final, metric = summary.get("final", {}), summary["target_metric"]
     control = final.get("control_sum")
     return {
@@ -208,7 +210,7 @@ def table_row(summary: Record, answers: bool = False) -> dict[str, str]:
 
 
 def divergences(summaries: Sequence[Record]) -> list[str]:
-    """A sentence for each run that diverged."""
+    """Return one warning per run that diverged."""
     return [
         f"{summary['algorithm']} (seed {summary['seed']}) diverged in round {summary['diverged_at_round']}; "
         "its earlier records are kept. Try a smaller --stepsize or --clip-norm."

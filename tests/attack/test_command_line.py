@@ -33,8 +33,8 @@ def test_a_sample_that_is_refused(seed, tmp_path, alone):
 
 
 ABSURD = {
-    "run --problem quadratic --dimension 1000000000000000": "this needs more memory than there is",
-    "run --problem synthetic_logistic --clients 1000000000000000": "this needs more memory than there is",
+    "run --problem quadratic --dimension 1000000000000000": "this needs more memory than is available",
+    "run --problem synthetic_logistic --clients 1000000000000000": "this needs more memory than is available",
     "run --seed 4294967296": "a seed must be from 0 to 2**32 - 1",
     "run --seeds 99999999999": "a seed must be from 0 to 2**32 - 1",
     "run --rounds 99999999999": "exceed the limit of 2**31",

@@ -165,10 +165,10 @@ def test_numbers_that_a_dtype_can_hold():
     [
         ({"seed": 2**32}, "a seed must be from 0 to 2**32 - 1"),  # JAX would take it for seed 0
         ({"seed": 2**32 - 1, "seeds": 2}, "a seed must be from 0 to 2**32 - 1"),
-        ({"rounds": 10**6, "local_steps": 10**4}, "exceed the limit of 2"),
-        ({"rounds": 10**6, "prob": 1e-6}, "exceed the limit of 2"),
-        ({"target": float("nan")}, "target must be finite"),
-        ({"seeds": 0}, "seeds must be at least 1, not 0"),
+        ({"rounds": 10**6, "local_steps": 10**4}, "exceed the limit of 2**31"),
+        ({"rounds": 10**6, "prob": 1e-6}, "exceed the limit of 2**31"),
+        ({"target": float("nan")}, "--target must be finite"),
+        ({"seeds": 0}, "--seeds must be at least 1, not 0"),
     ],
 )
 def test_options_that_cannot_be(options, message):
@@ -202,7 +202,7 @@ def test_memory_that_runs_out_is_said(need, capsys):
     """What the prediction lets pass, because other programs take memory meanwhile."""
     assert main.status_of(need) == 2
     seen = capsys.readouterr().err
-    assert "needs more memory than there is" in seen and "--chunk" in seen and seen.count("\n") == 1
+    assert "needs more memory than is available" in seen and "--chunk" in seen and seen.count("\n") == 1
 
 
 @pytest.mark.parametrize("mu", ["1e-320", "1e-40"])

@@ -129,10 +129,10 @@ def test_files_swapped(case, whole, tmp_path):
 
 
 DAMAGED = [
-    ("3\n", "damaged in line 1: there is no a JSON object"),
-    ("[]\n", "there is no a JSON object"),
+    ("3\n", "damaged in line 1: it is not a JSON object"),
+    ("[]\n", "it is not a JSON object"),
     ("\x00\n", "damaged in line 1"),
-    ('{"algorithm": "gd"}\n', "there is no "),
+    ('{"algorithm": "gd"}\n', "it has no "),
     ("{GOOD}\n{GOOD", "round is '2'"),
 ]
 

@@ -244,7 +244,7 @@ GRADIENT = RuntimeError("Can't call numpy() on Tensor that requires grad. Use te
 DEVICE = TypeError("can't convert cuda:0 device type tensor to numpy.\nUse Tensor.cpu() first.")
 NOTHING = "no value in row 2: fill it, or leave such examples out"
 REFUSED = {  # with words for numbers, and for ids
-    "None": (lambda a: None, "is None, which is no number", "one hashable value an example, not None"),
+    "None": (lambda a: None, "is None, which is not a number", "one hashable value per example, not None"),
     "text": (lambda a: "010101", "holds <U6, not real numbers", "not '010101'"),
     "no axis": (lambda a: np.array(1), r"has shape \(\)", "not an array"),
     "a number": (lambda a: 1, r"has shape \(\)", "not 1"),
@@ -286,7 +286,7 @@ REFUSED = {  # with words for numbers, and for ids
     "ragged": (
         lambda a: [[1, 0]] * 5 + [[1]],
         r"ragged: (test )?y\[0\] has shape \(2,\), (test )?y\[5\] \(1,\)",
-        "one hashable value an example .unhashable type: 'list'",
+        "one hashable value per example .unhashable type: 'list'",
     ),
     "rows of tensors": (
         lambda a: [Tensor(np.ones(2)), Tensor(np.ones(3))],

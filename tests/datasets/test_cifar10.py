@@ -55,7 +55,7 @@ def test_images_and_labels_of_every_batch_in_order(batches, tmp_path):
     ("change", "message"),
     [
         (lambda b: b | {"test_batch.bin": b["data_batch_1.bin"]}, "the MD5 of test_batch.bin in it is"),
-        (lambda b: {k: v for k, v in b.items() if k != "data_batch_3.bin"}, "it is no gzipped tar file with"),
+        (lambda b: {k: v for k, v in b.items() if k != "data_batch_3.bin"}, "it is not a gzipped tar file with"),
         (lambda b: b | {"data_batch_2.bin": b"short"}, "the MD5 of data_batch_2.bin in it is"),
     ],
 )

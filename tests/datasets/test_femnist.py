@@ -100,9 +100,9 @@ def test_two_files_are_one_too_many(tmp_path):
         (GREY, None, "a", "no value missing"),
         (GREY, 1, None, "no value missing"),
         (None, 1, "a", "no value missing"),
-        (b"not a picture", 1, "a", "image 1 is no readable PNG"),
-        (GREY[: len(GREY) // 2], 1, "a", "image 1 is no readable PNG"),
-        (png(np.zeros((28, 28), np.uint8), "BMP"), 1, "a", "image 1 is no readable PNG"),
+        (b"not a picture", 1, "a", "image 1 is not a readable PNG"),
+        (GREY[: len(GREY) // 2], 1, "a", "image 1 is not a readable PNG"),
+        (png(np.zeros((28, 28), np.uint8), "BMP"), 1, "a", "image 1 is not a readable PNG"),
         (png(np.zeros((27, 28), np.uint8)), 1, "a", "image 1 is 28 x 27 L, not 28 x 28 grey"),
         (png(np.zeros((28, 28, 3), np.uint8)), 1, "a", "image 1 is 28 x 28 RGB, not 28 x 28 grey"),
     ],
@@ -119,7 +119,7 @@ def test_a_wrong_row_is_named_and_nothing_counts_as_prepared(tmp_path, image, la
 def test_missing_column(tmp_path):
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"image": [b""], "writer_id": ["a"]}), tmp_path / "in" / FILE)
-    with pytest.raises(ValueError, match="no parquet file of FEMNIST's size with the columns"):
+    with pytest.raises(ValueError, match="not a parquet file of FEMNIST's size with columns"):
         datasets.femnist(manual_dir=tmp_path / "in", data_dir=tmp_path / "out")
 
 
@@ -127,7 +127,7 @@ def test_missing_column(tmp_path):
 def test_truncated_file(tmp_path, originals, keep):
     content = (originals["femnist"] / FILE).read_bytes()[:keep]
     (tmp_path / FILE).write_bytes(content)
-    with pytest.raises(ValueError, match="truncated or corrupted: it is no parquet file") as caught:
+    with pytest.raises(ValueError, match="truncated or corrupted: it is not a parquet file") as caught:
         datasets.femnist(manual_dir=tmp_path, data_dir=tmp_path / "out")
     assert str(tmp_path / FILE) in str(caught.value)
 

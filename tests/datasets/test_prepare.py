@@ -88,7 +88,7 @@ def test_manual_dir_without_the_file(name, exists, tmp_path, unreachable):
     folder = tmp_path / "by hand"
     if exists:
         folder.mkdir()
-    with pytest.raises(FileNotFoundError, match="has none of" if exists else "is no folder") as caught:
+    with pytest.raises(FileNotFoundError, match="has none of" if exists else "is not a folder") as caught:
         LOADERS[name](manual_dir=folder, data_dir=tmp_path)
     assert str(folder) in str(caught.value) and datasets.SETS[name].source.url in str(caught.value)
 
