@@ -105,7 +105,10 @@ class Network(nn.Module):
 PAIR = (lambda key: {"w": jnp.zeros((3, 3))}, lambda params, x: x @ params["w"])
 
 
-@pytest.mark.parametrize("model", [Network(), PAIR], ids=["flax", "pair"])
+LISTED = nn.Sequential([nn.Dense(5), nn.relu, nn.Dense(3)])  # cannot be hashed, as a list is among its fields
+
+
+@pytest.mark.parametrize("model", [Network(), LISTED, PAIR], ids=["flax", "flax of a list", "pair"])
 def test_a_network_of_ones_own_runs(model):
     problem = sps.from_arrays(X, Y, IDS, model=model, test=0.34, batch_size=2)
     again = sps.from_arrays(X, Y, IDS, model=model, test=0.34, batch_size=2)
@@ -113,6 +116,11 @@ def test_a_network_of_ones_own_runs(model):
     hyper = dict(stepsize=0.1, prob=0.5, sparsity=0.5)
     _, history = sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.key(0), rounds=2)
     assert history["test_accuracy"].shape == (2,) and np.isfinite(history["train_loss"]).all()
+
+
+def test_equal_modules_share_their_compiled_programs():
+    one, other = (sps.from_arrays(X, Y, IDS, model=Network()) for _ in range(2))
+    assert jax.tree.structure(one) == jax.tree.structure(other)
 
 
 def test_weights_test_data_and_integers_are_taken_as_given():
@@ -140,13 +148,13 @@ WRONG = {
     "names as classes": ((X, np.array(IDS), IDS), {}, "y holds <U1, not real numbers"),
     "complex": ((X * 1j, Y, IDS), {}, "x holds complex128"),
     "integers": ((np.full(12, 2**40), Y, IDS), {}, "integers beyond 32 bits, such as 1099511627776"),
-    "negative class": ((X, Y - 1, IDS), {}, "softmax of 2 outputs takes y of 0 to that less one, not -1"),
-    "class": ((X, Y, IDS), {"outputs": 2}, "takes y of 0 to that less one, not 2"),
-    "class of a model": ((X, Y + 1, IDS), {"model": PAIR}, "softmax of 3 outputs .* not 3"),
+    "negative class": ((X, Y - 1, IDS), {}, "y must be classes 0 to 1 for softmax of 2 outputs, not -1"),
+    "class": ((X, Y, IDS), {"outputs": 2}, "y must be classes 0 to 1 for softmax of 2 outputs, not 2"),
+    "class of a model": ((X, Y + 1, IDS), {"model": PAIR}, "classes 0 to 2 for softmax of 3 outputs, not 3"),
     "half a class": ((X, Y / 2, IDS), {"loss": "softmax"}, "not 0.5"),
-    "labels": ((X, 2 * (Y % 2) - 1, IDS), {"loss": "logistic"}, "logistic takes y of 0 and 1, not -1"),
+    "labels": ((X, 2 * (Y % 2) - 1, IDS), {"loss": "logistic"}, "y must be 0 or 1 for logistic, not -1"),
     "two targets": ((X, X, IDS), {}, r"squares takes outputs \(b, 1\) and y \(b,\)"),
-    "outputs": ((X, X[:, 0], IDS), {"model": PAIR, "loss": lambda z, y: z.mean()}, "one number an example"),
+    "outputs": ((X, X[:, 0], IDS), {"model": PAIR, "loss": lambda z, y: z.mean()}, "one number per example"),
     "positions": ((X, Y[:, None], IDS), {"model": PAIR}, "softmax takes outputs"),
     "loss": ((X, Y, IDS), {"loss": "softmx"}, "unknown loss 'softmx': did you mean 'softmax'"),
     "weights": ((X, Y, IDS), {"weights": "sizes"}, "unknown weights"),
@@ -154,7 +162,7 @@ WRONG = {
     "ridge of a model": ((X, Y, IDS), {"ridge": -1, "model": PAIR}, "ridge must be finite and not negative"),
     "batch": ((X, Y, IDS), {"batch_size": 0}, "batch_size must be at least 1"),
     "test": ((X, Y, IDS), {"test": 1.0}, r"test must be a fraction in \(0, 1\), not 1.0"),
-    "test of no one": ((X, Y, IDS), {"test": 0.01}, "a test part of 0.01 is less than one example"),
+    "test of no one": ((X, Y, IDS), {"test": 0.01}, "test 0.01 is less than one example"),
     "test shape": ((X, Y, IDS), {"test": (X[:, :2], Y)}, r"test x has examples of shape \(2,\)"),
     "test class": ((X, Y, IDS), {"test": (X, Y + 1), "outputs": 3}, "not 3"),
     "validation": ((X, Y, IDS), {"validation": -0.1}, r"validation must be a fraction in \(0, 1\)"),
@@ -165,7 +173,7 @@ WRONG = {
     "parameters": (
         (X, Y, IDS),
         {"model": (lambda k: jnp.zeros((3, 3), "bfloat16"), lambda p, x: x @ p)},
-        "parameters are bfloat16, the precision is float32",
+        "parameters are bfloat16, but precision needs float32",
     ),
 }
 

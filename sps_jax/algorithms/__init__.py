@@ -1,10 +1,10 @@
-"""The methods. ``ALGORITHMS`` is the one table: command line, tests, benchmarks and README read it.
+"""The methods. ``ALGORITHMS`` is the one table that the command line, tests, benchmarks and README read.
 
-A method is what one client and one server do, in the contract of :mod:`sps_jax.algorithms.base`; what it does not say
-is FedAvg's. One of your own goes wherever a method of the package goes, and :func:`sps_jax.check_algorithm` says
-whether it keeps the contract: shapes, rounds that are their steps, layouts, bits, the sum of control variates. A
-method that joins this table, one line, is on the command line with an option for each of its hyperparameters, in the
-benchmarks, and held to ``tests/algorithms/test_contract.py``.
+A method says what one client and one server do, in the contract of :mod:`sps_jax.algorithms.base`; FedAvg's functions
+are the defaults. You can pass your own method wherever the package takes one, and :func:`sps_jax.check_algorithm` tests
+that it keeps the contract: shapes, rounds that equal their steps, layouts, bits, the sum of the control variates. One
+line adds a method to this table; it then appears on the command line, with an option per hyperparameter, and in the
+benchmarks, and ``tests/algorithms/test_contract.py`` tests it.
 """
 
 from collections.abc import Callable

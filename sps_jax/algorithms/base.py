@@ -1,18 +1,18 @@
-"""The contract of an algorithm: what ONE client does and what ONE server does, as a paper writes it.
+"""The contract of an algorithm: what ONE client and ONE server do, written as in a paper.
 
-The engine maps the client's functions over all clients, averages the messages, counts what is sent, and scans:
+The engine maps the client's functions over all clients, averages the messages, counts the bits, and scans over rounds:
 
     b = broadcast(server)
     x = start(b, h)                                          a round begins
-    x = move(x, direction(x, h, b, gradient, key))           one local step; k times, or until the coin falls
+    x = move(x, direction(x, h, b, gradient, key))           one local step; k times, or until the coin says so
     m = send(x, h, b, gradient, info)                        communication
     server = serve(server, mean of m, info);  b = broadcast(server)
     h = receive(x, h, m, b, info)
 
-``x`` is what moves during the local steps, ``h`` what a client keeps between rounds, ``b`` the server's last
-broadcast; each is any pytree. An algorithm is made by a function of keyword-only hyperparameters. Numbers among them
-are traced (changing them does not recompile), but for parameters annotated as ``int``; everything else is static. An
-algorithm that takes no ``prob`` communicates after every step.
+``x`` is the client's local iterate, ``h`` the memory it keeps between rounds, ``b`` the server's last broadcast and
+``m`` the client's message; each can be any pytree. A function of keyword-only hyperparameters makes an algorithm.
+Numeric hyperparameters are traced, so changing them does not recompile, except those annotated as ``int``; everything
+else is static. An algorithm without a hyperparameter ``prob`` communicates after every step.
 """
 
 from collections.abc import Callable
@@ -28,20 +28,20 @@ Scalar = jax.Array | float
 Gradient = Callable[[Tree], Tree]
 """``params -> gradient`` of f_i, on a fresh batch."""
 Prune = Callable[..., Tree]
-"""A sparsifier ``prune(params, sparsity) -> params``, see :func:`sps_jax.pruned`."""
+"""A sparsifier ``prune(params, sparsity) -> params``; see :func:`sps_jax.pruned`."""
 
 
 class RoundInfo(NamedTuple):
-    """What the engine knows of one client's communication.
+    """What the engine tells a client, or the server, about a communication.
 
     Attributes:
-      key: this client's own, for a stochastic compressor.
-      common: the same for the whole cohort, for a shared mask.
-      slot: the client's place in the cohort, int32 in 0..cohort-1; in ``serve`` it is -1.
+      key: the client's own random key, for a stochastic compressor.
+      common: a random key that is the same for the whole cohort, for a shared mask.
+      slot: the client's rank in the cohort, int32 in 0..cohort-1; -1 in ``serve``.
       steps: local steps since the last communication, a scalar of the parameters' dtype.
-      cohort: how many clients take part.
-      clients: how many clients there are, n.
-      weight: a scalar, the sum of the weights of those who take part, None where all clients weigh the same.
+      cohort: the number of clients that take part in the round.
+      clients: n, the number of all clients.
+      weight: a scalar, the sum of the weights of the cohort's clients; None if all clients weigh the same.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -61,38 +61,38 @@ class RoundInfo(NamedTuple):
 
     @property
     def share(self) -> Scalar:
-        """What the weights of those who take part add up to: cohort / clients where all weigh the same."""
+        """The sum of the weights of the cohort's clients: cohort / clients if all clients weigh the same."""
         return self.cohort / self.clients if self.weight is None else self.weight
 
 
 class Init(Protocol):
-    """What one client and the server keep at the start; h is ``()`` for a client that keeps nothing."""
+    """Returns the initial (h, server); h is ``()`` if a client keeps nothing between rounds."""
 
     def __call__(self, params: Tree, /) -> tuple[Tree, Tree]: ...
 
 
 class InitClient(Protocol):
-    """The memory that client ``i`` of ``n`` begins with, where clients differ from the start."""
+    """Returns the initial memory h of client ``i`` of ``n``, for clients that differ from the start."""
 
     def __call__(self, h: Tree, i: jax.Array, n: int, /) -> Tree: ...
 
 
 class Broadcast(Protocol):
-    """What goes down: b. Its bits are counted."""
+    """Returns the broadcast b that goes down to the clients. Its bits are counted."""
 
     def __call__(self, server: Tree, /) -> Tree: ...
 
 
 class Start(Protocol):
-    """The x from which a client begins a round."""
+    """Returns the x from which a client begins a round."""
 
     def __call__(self, b: Tree, h: Tree, /) -> Tree: ...
 
 
 class Direction(Protocol):
-    """The direction of a local step; a transform (clipping, say) acts on it.
+    """Returns the direction d of a local step; an optax transform, such as clipping, acts on d.
 
-    ``gradient(params)`` is the gradient of f_i on a fresh batch. A direction that changes x as well returns a
+    ``gradient(params)`` is the gradient of f_i on a fresh batch. A direction that also replaces x returns a
     :class:`Follow`.
     """
 
@@ -100,60 +100,61 @@ class Direction(Protocol):
 
 
 class Move(Protocol):
-    """What a local step makes of x and the direction d."""
+    """Returns the x after a local step from x along the direction d."""
 
     def __call__(self, x: Tree, d: Tree, /) -> Tree: ...
 
 
 class Send(Protocol):
-    """What goes up: the message m. Its bits are counted."""
+    """Returns the message m that goes up to the server. Its bits are counted."""
 
     def __call__(self, x: Tree, h: Tree, b: Tree, gradient: Gradient, info: RoundInfo, /) -> Tree: ...
 
 
 class Serve(Protocol):
-    """The server's next state, from the mean of the messages."""
+    """Returns the server's next state, from the mean of the messages."""
 
     def __call__(self, server: Tree, mean: Tree, info: RoundInfo, /) -> Tree: ...
 
 
 class Receive(Protocol):
-    """A client's next memory, from its own message m and the new b."""
+    """Returns the client's next memory h, from its own message m and the new broadcast b."""
 
     def __call__(self, x: Tree, h: Tree, m: Tree, b: Tree, info: RoundInfo, /) -> Tree: ...
 
 
 class Control(Protocol):
-    """The control variates of one client; ``()`` if the method has none."""
+    """Returns the control variates of one client; ``()`` if the method has none."""
 
     def __call__(self, h: Tree, server: Tree, /) -> Tree: ...
 
 
 class Model(Protocol):
-    """The parameters that are evaluated and shipped."""
+    """Returns the parameters that are evaluated and shipped."""
 
     def __call__(self, server: Tree, /) -> Tree: ...
 
 
 class WithModel(Protocol):
-    """The server's state with other parameters in it."""
+    """Returns the server's state with its parameters replaced by ``params``."""
 
     def __call__(self, server: Tree, params: Tree, /) -> Tree: ...
 
 
 class Algorithm(NamedTuple):
-    """An algorithm as pure functions. The defaults make gradient descent that averages: FedAvg but for ``move``.
+    """An algorithm as pure functions. The defaults are FedAvg's; only ``move`` has none.
 
     Attributes:
       move: see :class:`Move`; usually ``descend(stepsize)``.
       init, init_client, broadcast, start, direction, send, serve, receive, model, with_model: see :class:`Init`,
         :class:`InitClient`, :class:`Broadcast` and so on.
-      control: see :class:`Control`. A method that has control variates has a cohort's messages averaged by weights
-        that add up to one, see :class:`sps_jax.Cohort`.
-      zero_sum: whether the control variates sum to zero over all clients after every round, weighted as the clients
-        are. Acceleration rests on it (ProxSkip, theorem 3.4), and pruning at the server breaks it.
-      uplink: how m is written, a :class:`sps_jax.MessageFormat`; by default nonzeros of 32 bits.
-      downlink: how b is written.
+      control: see :class:`Control`. If a method has control variates, the engine averages a cohort's messages with
+        weights that add up to one; see :class:`sps_jax.Cohort`.
+      zero_sum: whether the control variates, weighted as the clients are, sum to zero over all clients after every
+        round. Acceleration rests on it (ProxSkip, theorem 3.4), and pruning at the server breaks it.
+      uplink: how the bits of m are counted, a :class:`sps_jax.MessageFormat`; by default the nonzeros and their
+        positions.
+      downlink: how the bits of b are counted.
       weighted: whether clients may have unequal weights.
       divides: whether ``serve`` divides one part of the mean by another, so that weights need not add up to one.
 
@@ -186,7 +187,7 @@ class Algorithm(NamedTuple):
 
 
 def descend(stepsize: Scalar) -> Callable[[Tree, Tree], Tree]:
-    r"""The plain local step :math:`x \leftarrow x - \gamma d`.
+    r"""Returns the plain local step :math:`x \leftarrow x - \gamma d`, where gamma is ``stepsize``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -198,11 +199,11 @@ def descend(stepsize: Scalar) -> Callable[[Tree, Tree], Tree]:
 
 
 class Follow(NamedTuple):
-    """What a ``direction`` returns that changes x before it takes a direction there: ``move`` goes on from this x.
+    """What a ``direction`` returns if it replaces x and takes the direction there; ``move`` continues from this x.
 
     Attributes:
-      d: the direction alone, which is what a transform acts on.
-      x: what takes the place of x.
+      d: the direction; a transform acts on it alone.
+      x: the x that replaces the old one.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""CompressedScaffnew: every coordinate is sent by s clients only, chosen by a key that all of them know."""
+"""CompressedScaffnew: only s clients send each coordinate, chosen by a random key that all of them know."""
 
 import jax
 import jax.numpy as jnp
@@ -10,23 +10,24 @@ from sps_jax.tree import Tree
 
 
 def compressed_scaffnew(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -> Algorithm:
-    r"""CompressedScaffnew (Condat et al. 2022, arXiv 2210.13277): each coordinate is sent by a few clients alone.
+    r"""CompressedScaffnew (Condat et al. 2022, arXiv 2210.13277): only a few clients send each coordinate.
 
-    The local steps of :func:`proxskip`, and at a communication of c clients, of n in all,
+    The local steps are those of :func:`proxskip`. When a cohort of c of the n clients communicates,
 
     .. math::
         b = \frac1s \sum_i q_i x_i, \qquad
         h_i \leftarrow h_i + \eta \frac{p}{\gamma} q_i (b - x_i), \qquad \eta = \frac{n (s - 1)}{s (n - 1)}
 
-    with masks :math:`q_i \in \{0, 1\}^d` from the round's common key: a random permutation gives every client a rank,
-    and coordinate j (in the leaf order of the model) belongs to the s ranks :math:`js, \ldots, js + s - 1` modulo c.
-    So each coordinate has s owners, every set of s clients being as likely as another, and a client sends about sd/c
-    numbers, whose positions both sides know. :math:`\sum_i h_i` stays zero; with equal weights of the clients only.
+    with masks :math:`q_i \in \{0, 1\}^d` that the round's common key determines: a random permutation gives every
+    client a rank, and coordinate j (in the leaf order of the model) belongs to the s ranks
+    :math:`js, \ldots, js + s - 1` modulo c. So each coordinate has s owners, every set of s clients is equally likely,
+    and a client sends about sd/c numbers, whose positions both sides know. :math:`\sum_i h_i` stays zero. The clients
+    must have equal weights.
 
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1].
-      owners: s, how many clients send each coordinate; rounded, and held between 2 and c.
+      owners: s, the number of clients that send each coordinate; rounded, then clipped to between 2 and c.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -45,7 +46,7 @@ def compressed_scaffnew(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -
         leaves, structure = jax.tree.flatten(tree)
         masks, first, s = [], 0, share(info)
         for leaf in leaves:
-            # j mod c first: j s is past int32 for large models
+            # j mod c first: j s overflows int32 in large models
             j = (first % info.cohort + jnp.arange(leaf.size, dtype=jnp.int32)) % info.cohort
             masks.append(((rank - j * s) % info.cohort < s).reshape(leaf.shape))
             first += leaf.size

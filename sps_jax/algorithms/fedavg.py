@@ -1,4 +1,4 @@
-"""FedAvg: local gradient steps, then the average."""
+"""FedAvg: local gradient steps, then an average."""
 
 from sps_jax.algorithms.base import Algorithm, Scalar, descend
 
@@ -7,14 +7,14 @@ def fedavg(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
     r"""FedAvg (McMahan et al. 2017, arXiv 1602.05629).
 
     .. math:: x_i \leftarrow x_i - \gamma \nabla f_i(x_i), \qquad
-              \text{and when they communicate } x_i \leftarrow \frac1n \sum_j x_j
+              \text{and at a communication } x_i \leftarrow \frac1n \sum_j x_j
 
-    With heterogeneous clients it stops at a point that is biased by the local steps.
+    With heterogeneous clients the local steps bias the point it converges to.
 
     Args:
       stepsize: gamma > 0.
-      prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps; it sets the schedule
-        and is not used otherwise.
+      prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps; it only sets the
+        schedule.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""FedAvg pruned at the server or at the clients: the baselines without control variates of arXiv 2405.20623."""
+"""FedAvg with pruning at the server or at the clients: arXiv 2405.20623's baselines without control variates."""
 
 from sps_jax.algorithms.base import Algorithm, Prune, Scalar
 from sps_jax.algorithms.fedavg import fedavg
@@ -7,11 +7,11 @@ from sps_jax.compression import topk
 
 
 def fedavg_server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
-    r"""FedAvg whose server broadcasts C(mean of x_i); the clients send dense vectors.
+    r"""FedAvg whose server broadcasts C(mean of x_i), C being a sparsifier; the clients send dense vectors.
 
     Args:
       stepsize: gamma > 0.
-      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+      prob: p in (0, 1]; it only sets the schedule.
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C.
 
@@ -28,13 +28,13 @@ def fedavg_server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, p
 def fedavg_client_pruning(
     *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, straight_through: bool = True, prune: Prune = topk
 ) -> Algorithm:
-    r"""FedAvg whose clients send C(x_i): Sparse-ProxSkip without control variates.
+    r"""FedAvg whose clients send C(x_i), C being a sparsifier: Sparse-ProxSkip without control variates.
 
     Args:
       stepsize: gamma > 0.
-      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+      prob: p in (0, 1]; it only sets the schedule.
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
-      straight_through: take the gradients at :math:`C(x_i)` (True) or at :math:`x_i` (False).
+      straight_through: whether gradients are taken at :math:`C(x_i)` (True) or at :math:`x_i` (False).
       prune: the sparsifier C.
 
     Example:

@@ -1,7 +1,7 @@
-"""FedComLoc (arXiv 2403.09904): ProxSkip with a compressor at one of three places.
+"""FedComLoc (arXiv 2403.09904): ProxSkip with a compressor C at one of three places.
 
-C is TopK, the stochastic quantiser Q_r of :func:`sps_jax.quantize`, or the second after the first: with
-``sparsity`` 0 it is Q_r alone, without ``quantize_bits`` TopK alone.
+C is TopK followed by the stochastic quantiser Q_r of :func:`sps_jax.quantize`: Q_r alone if ``sparsity`` is 0, TopK
+alone if ``quantize_bits`` is None.
 """
 
 from collections.abc import Callable
@@ -19,21 +19,21 @@ from sps_jax.tree import Tree
 def fedcomloc_com(
     *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
 ) -> Algorithm:
-    r"""FedComLoc-Com (Yi et al. 2024, arXiv 2403.09904): ProxSkip whose messages are TopK, quantised, or both.
+    r"""FedComLoc-Com (Yi et al. 2024, arXiv 2403.09904): ProxSkip whose clients send C(x_i): TopK, quantised, or both.
 
-    :func:`proxskip`, but that :math:`C(x_i)` goes up and stands for :math:`x_i` in the update of the control variates:
+    As :func:`proxskip`, except that :math:`C(x_i)` replaces :math:`x_i` in the message and in the control variates:
 
     .. math:: b = \frac1n \sum_i C(x_i), \qquad h_i \leftarrow h_i + \frac{p}{\gamma} (b - C(x_i))
 
     :math:`\sum_i h_i` stays zero. With Q_r it stalls at a level that the quantiser's noise sets. The shipped model is
-    b, which nothing prunes: ``sparsity`` is that of messages, and n clients' K weights each may make nK of the model.
+    b, which is not pruned: ``sparsity`` is that of the messages, and n messages of K weights can give b up to nK.
 
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1].
-      sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
-      quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are sent as they are.
-      prune: the sparsifier, in place of TopK.
+      sparsity: fraction of the prunable weights that TopK sets to zero, in [0, 1).
+      quantize_bits: r of the stochastic quantiser, 1 to 16; None sends the numbers unquantised.
+      prune: a sparsifier to use instead of TopK.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -53,19 +53,19 @@ def fedcomloc_com(
 def fedcomloc_local(
     *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
 ) -> Algorithm:
-    r"""FedComLoc-Local: gradients are taken at the compressed iterate, messages are dense.
+    r"""FedComLoc-Local: gradients are taken at the compressed iterate C(x_i); messages are dense.
 
     .. math:: x_i \leftarrow x_i - \gamma (\nabla f_i(C(x_i)) - h_i)
 
-    The rest is :func:`proxskip`, dense messages included, so that with TopK the dense average is not held to anything.
-    It is the shipped model: ``sparsity`` is that of the point where gradients are taken, no density of the model.
+    The rest is :func:`proxskip`, dense messages included. The shipped model is the dense average, whose entries
+    outside TopK no gradient corrects; ``sparsity`` is that of the point where gradients are taken, not of the model.
 
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1].
-      sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
-      quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are used as they are.
-      prune: the sparsifier, in place of TopK.
+      sparsity: fraction of the prunable weights that TopK sets to zero, in [0, 1).
+      quantize_bits: r of the stochastic quantiser, 1 to 16; None leaves the numbers unquantised.
+      prune: a sparsifier to use instead of TopK.
 
     Example:
       >>> import jax.numpy as jnp
@@ -86,19 +86,19 @@ def fedcomloc_local(
 def fedcomloc_global(
     *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
 ) -> Algorithm:
-    r"""FedComLoc-Global: the server compresses what it broadcasts, which breaks the sum of control variates.
+    r"""FedComLoc-Global: the server compresses its broadcast, so that the control variates no longer sum to zero.
 
     .. math:: b = C\Big(\frac1n \sum_i x_i\Big)
 
-    The rest is :func:`proxskip`. :math:`\sum_i h_i` does not stay zero; with TopK it is :func:`server_pruning`. The
-    shipped model is b: from the first communication on K of its prunable weights are not zero, with Q_r at most K.
+    The rest is :func:`proxskip`. :math:`\sum_i h_i` does not stay zero; with TopK alone it is :func:`server_pruning`.
+    The shipped model is b: from the first communication on, K of its prunable weights are nonzero, at most K with Q_r.
 
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1].
-      sparsity: of TopK, fraction of the prunable weights set to zero, in [0, 1).
-      quantize_bits: r, of the stochastic quantiser, 1 to 16; without it numbers are sent as they are.
-      prune: the sparsifier, in place of TopK.
+      sparsity: fraction of the prunable weights that TopK sets to zero, in [0, 1).
+      quantize_bits: r of the stochastic quantiser, 1 to 16; None sends the numbers unquantised.
+      prune: a sparsifier to use instead of TopK.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -118,7 +118,7 @@ def fedcomloc_global(
 def _compressor(
     sparsity: Scalar, bits: int | None, prune: Prune
 ) -> tuple[Callable[[Tree, jax.Array], Tree], MessageFormat]:
-    """C as a function of parameters and key, and how its messages are written."""
+    """Returns C as a function of parameters and key, and the format of its messages."""
 
     def compress(params: Tree, key: jax.Array) -> Tree:
         params = prune(params, sparsity)

@@ -1,4 +1,4 @@
-"""FedDST: the mask of a sparse model moves while it is trained."""
+"""FedDST: trains a sparse model whose mask changes during training."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,9 +20,9 @@ class FedDSTState(NamedTuple):
 
     Attributes:
       model: b, zero outside the mask.
-      mask: ones where weights may be.
-      rounds: int32, rounds done.
-      told: whether the mask's positions have to be told.
+      mask: ones where weights may be nonzero.
+      rounds: int32, the number of finished rounds.
+      told: whether the broadcast has to include the mask's positions.
     """
 
     model: Any
@@ -32,7 +32,7 @@ class FedDSTState(NamedTuple):
 
 
 class FedDSTIterate(NamedTuple):
-    """What moves in a round: x in its mask, the local steps taken, and whether the mask is to move midway."""
+    """A client's local iterate: x and its mask, the local steps taken, and whether to change the mask midway."""
 
     x: Any
     mask: Any
@@ -41,7 +41,7 @@ class FedDSTIterate(NamedTuple):
 
 
 class FedDSTMessage(NamedTuple):
-    """What a client sends: x, its mask, and whether that has moved; of the server's mean the means of these."""
+    """What a client sends: x, its mask, and 1 if the mask was due to change, else 0; ``serve`` gets the means."""
 
     x: Any
     mask: Any
@@ -57,31 +57,31 @@ def feddst(
     readjust_every: Scalar = 10,
     prune: Prune = topk,
 ) -> Algorithm:
-    r"""FedDST (Bibikar et al. 2022, arXiv 2112.09824): dynamic sparse training, whose mask moves every few rounds.
+    r"""FedDST (Bibikar et al. 2022, arXiv 2112.09824): dynamic sparse training, whose mask changes every few rounds.
 
-    With a mask M of K ones, common to all between readjustments,
+    With client masks :math:`M_i` of K ones, which are one common mask except after a readjustment,
 
     .. math::
         x_i \leftarrow x_i - \gamma M_i \nabla f_i(x_i), \qquad
         b = \frac{\sum_i M_i x_i}{\sum_i M_i} \text{ where some } M_i \text{ is one, else } 0
 
-    In the last of every ``readjust_every`` rounds each client changes its mask midway, after ``floor(k/2)``
-    local steps, k = 1/p rounded, and trains on: the fraction ``drop`` of its weights that is smallest goes,
-    and as many come back, at zero, where the dense gradient at its x of then is largest. With one local step a round
-    that is before it, by the gradient at b. A round that the coin ends before moves no client's mask. The server's
-    mask is that of the K largest of b among what is in some :math:`M_i`: it stands still between readjustments, but
-    where the sparsity has grown. The first mask is random. The positions are told up when clients have readjusted, and
-    down then, whenever the server's mask is another, and always with a cohort; else both sides know them. The shipped
-    model is b, which lies in the mask: K of the prunable weights.
+    In the last of every ``readjust_every`` rounds each client readjusts its mask midway, after ``floor(k/2)`` local
+    steps (k = 1/p, rounded), and then trains on. It drops the fraction ``drop`` of its weights that are smallest, and
+    regrows as many, starting at zero, where the dense gradient at its current x is largest. With one local step per
+    round it does so before that step, by the gradient at b. If the coin ends the round earlier, no mask changes. The
+    server's new mask is that of the K largest entries of b, and b is set to zero outside it; between readjustments the
+    mask changes only if the sparsity has grown. The first mask is random. Clients send their positions after
+    readjusting; the server sends its positions then, whenever its mask has changed, and always with a cohort; otherwise
+    both sides know them. The shipped model is b, with K of the prunable weights.
 
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1], the reciprocal of the number of local steps.
       sparsity: fraction of the prunable weights that are zero, in [0, 1).
-      drop: fraction of the remaining weights that a readjustment replaces, in [0, 1]; the sparsifier rounds what is
-        left, of groups of 4 in each group.
+      drop: fraction of the remaining weights that a readjustment replaces, in [0, 1]; the sparsifier rounds the number
+        that stays, with groups:M in each group.
       readjust_every: rounds from one readjustment to the next, rounded, at least 1.
-      prune: the sparsifier that chooses, by magnitude.
+      prune: the sparsifier that chooses the masks; it must rank by magnitude.
 
     Example:
       >>> import jax.numpy as jnp
@@ -120,7 +120,7 @@ def feddst(
 
     def move(x: FedDSTIterate, follow: Follow) -> FedDSTIterate:
         d, x = follow
-        # a transform may point out of the mask: momentum of weights that went, noise
+        # a transform may point outside the mask: momentum of dropped weights, noise
         return x._replace(x=jax.tree.map(lambda x, d, q: x - stepsize * q * d, x.x, d, x.mask))
 
     def send(x: FedDSTIterate, h: Tree, b: FedDSTState, gradient: Gradient, info: RoundInfo) -> FedDSTMessage:
@@ -129,7 +129,7 @@ def feddst(
     def serve(server: FedDSTState, mean: FedDSTMessage, info: RoundInfo) -> FedDSTState:
         b = jax.tree.map(_quotient, mean.x, mean.mask)
         some = jax.tree.map(lambda q: (q > 0).astype(q.dtype), mean.mask)
-        mask = chosen(times(positive(b), some), sparsity)  # what every client has, all of it, if no mask has moved
+        mask = chosen(times(positive(b), some), sparsity)  # the clients' common mask, if none has changed
         moved = tree.nonzeros(jax.tree.map(jnp.subtract, mask, server.mask)) > 0
         return FedDSTState(times(b, mask), mask, server.rounds + 1, moved | (mean.readjusting > 0))
 
@@ -137,10 +137,10 @@ def feddst(
         return counted(message.mask, message.readjusting > 0, info)
 
     def downlink(b: FedDSTState, info: RoundInfo) -> MessageCount:
-        return counted(b.mask, b.told | (info.cohort < info.clients), info)  # who was not there does not know the mask
+        return counted(b.mask, b.told | (info.cohort < info.clients), info)  # absent clients do not know the mask
 
     def counted(mask: Tree, told: jax.Array, info: RoundInfo) -> MessageCount:
-        """The numbers under a mask, and their positions where these are told."""
+        """Counts the numbers under a mask, and their positions if these are sent."""
         known, telling = MessageCount(tree.nonzeros(mask), jnp.int32(KNOWN)), code.count(mask, info)
         return jax.tree.map(partial(jnp.where, told), telling, known)
 
@@ -160,9 +160,9 @@ def feddst(
 
 
 def half_the_steps(prob: Scalar) -> jax.Array:
-    r""":math:`\lfloor k/2 \rfloor`, int32, with k = 1/p rounded: the local steps that come before a readjustment.
+    r"""Returns :math:`\lfloor k/2 \rfloor`, int32, the local steps before a readjustment; k is 1/p, rounded.
 
-    Exact wherever p is the 1/k that its dtype holds; :math:`\lfloor 1/(2p) \rfloor` may be one less.
+    Exact if p is 1/k rounded to its dtype; :math:`\lfloor 1/(2p) \rfloor` could be one less.
 
     >>> [int(half_the_steps(jnp.float32(1 / k))) for k in (1, 2, 3, 10)]
     [0, 1, 1, 5]
@@ -171,17 +171,17 @@ def half_the_steps(prob: Scalar) -> jax.Array:
 
 
 def _quotient(x: jax.Array, q: jax.Array) -> jax.Array:
-    """x / q, zero where q is zero."""
+    """Returns x / q, and zero where q is zero."""
     return jnp.where(q > 0, x / jnp.where(q > 0, q, 1), jnp.zeros_like(x))
 
 
 def times(x: Tree, mask: Tree) -> Tree:
-    """Entry by entry."""
+    """Returns x * mask, entry by entry."""
     return jax.tree.map(jnp.multiply, x, mask)
 
 
 def positive(x: Tree) -> Tree:
-    """Magnitudes as fractions of the largest, and no zeros, so that all can be chosen."""
+    """Returns the magnitudes as fractions of the largest, all of them positive, so that any entry can be chosen."""
     largest = tree.largest(x)
     scale = jnp.where(largest > 0, largest, jnp.ones_like(largest))
     return jax.tree.map(lambda a: jnp.abs(a) / scale + jnp.finfo(a.dtype).tiny, x)

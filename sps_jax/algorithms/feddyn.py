@@ -1,4 +1,4 @@
-"""FedDyn: each client's objective is bent, round by round, until all minimisers agree."""
+"""FedDyn: a dynamic regulariser changes each client's objective until all clients have the same minimiser."""
 
 from typing import Any, NamedTuple
 
@@ -10,14 +10,14 @@ from sps_jax.tree import Tree
 
 
 class FedDynState(NamedTuple):
-    """What the server keeps: the model b, which it broadcasts, and s, the mean of all clients' l."""
+    """What the server keeps: the model b, which it broadcasts, and s, the mean of all clients' :math:`l_i`."""
 
     model: Any
     s: Any
 
 
 def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
-    r"""FedDyn (Acar et al. 2021, arXiv 2111.04263), its inner problem solved by gradient steps.
+    r"""FedDyn (Acar et al. 2021, arXiv 2111.04263), with gradient steps on its inner problem.
 
     .. math::
         x_i &\leftarrow x_i - \gamma (\nabla f_i(x_i) - l_i + \alpha (x_i - b)) \\
@@ -25,13 +25,13 @@ def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
         s \leftarrow s - \alpha W_S \, \mathrm{mean} (x_i - b), \qquad
         b \leftarrow \mathrm{mean}\, x_i - s / \alpha
 
-    with b on the right the broadcast that the round began from, the mean over the cohort S, and :math:`W_S` what the
-    weights of its clients add up to (|S|/n where all weigh the same). The server's s is the mean of all :math:`l_i`;
-    at a fixed point :math:`l_i = \nabla f_i(x^*)`. A client sends :math:`x_i - b`.
+    where b on the right is the broadcast that began the round, the mean is over the cohort S, and :math:`W_S` is the
+    sum of its clients' weights (|S|/n if all clients weigh the same). Client i keeps :math:`l_i`, the server keeps s,
+    the mean of all :math:`l_i`; at a fixed point :math:`l_i = \nabla f_i(x^*)`. A client sends :math:`x_i - b`.
 
     Args:
-      stepsize: gamma < 2 / (L + alpha).
-      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+      stepsize: gamma < 2 / (L + alpha), if each f_i is L-smooth.
+      prob: p in (0, 1]; it only sets the schedule.
       alpha: weight of the proximal term, > 0.
 
     Example:

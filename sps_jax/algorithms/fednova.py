@@ -1,4 +1,4 @@
-"""FedNova: clients that take different numbers of steps, averaged without favouring those that take more."""
+"""FedNova: clients take different numbers of local steps, and the average does not favour those that take more."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from sps_jax.tree import Tree
 
 
 class FedNovaIterate(NamedTuple):
-    """What moves in a round: x, how many steps this client takes, and how many it has taken."""
+    """A client's local iterate: x, the number of steps it takes in a round, and the number it has taken."""
 
     x: Any
     tau: jax.Array
@@ -18,7 +18,7 @@ class FedNovaIterate(NamedTuple):
 
 
 class FedNovaMessage(NamedTuple):
-    """What a client sends: its mean direction d and the steps that it has taken."""
+    """What a client sends: its mean direction d and the number of steps it has taken."""
 
     d: Any
     steps: jax.Array
@@ -27,8 +27,8 @@ class FedNovaMessage(NamedTuple):
 def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Scalar = 10) -> Algorithm:
     r"""FedNova (Wang et al. 2020, arXiv 2007.07481): clients take different numbers of plain local steps.
 
-    Client i takes :math:`\tau_i` steps of a round, a fixed number between the slowest and the fastest client's, and
-    then waits; where the round ends before, it has taken fewer, and :math:`\tau_i` below is that.
+    Client i takes :math:`\tau_i` steps per round, a fixed number from ``tau_min`` to ``tau_max``, and then waits. If
+    the round ends earlier, :math:`\tau_i` below is the number of steps it has taken.
 
     .. math::
         x_i &\leftarrow x_i - \gamma \nabla f_i(x_i) \quad \text{at most } \tau_i \text{ times} \\
@@ -38,22 +38,23 @@ def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Sca
     A client sends :math:`d_i` and :math:`\tau_i`. With equal :math:`\tau_i` it is FedAvg. Without the division the
     average would minimise :math:`\sum_i \tau_i f_i`; with it, it reaches the minimiser of f as :math:`\gamma \to 0`.
 
-    With a cohort S both means are estimates, :math:`\sum_{i \in S} a_i \tau_i` and :math:`\sum_{i \in S} a_i d_i`
-    (a: :class:`sps_jax.Cohort`), and the mean of their product is not the product of the means: it then goes to the
-    minimiser of :math:`\sum_i v_i f_i`, :math:`v_i = E[1_{i \in S}\, a_i \sum_{j \in S} a_j \tau_j]`.
+    With a cohort S both means are estimates, :math:`\sum_{i \in S} a_i \tau_i` and :math:`\sum_{i \in S} a_i d_i`,
+    with the weights :math:`a_i` of :class:`sps_jax.Cohort`. The expectation of their product is not the product of
+    their expectations, so it then converges to the minimiser of :math:`\sum_i v_i f_i`,
+    :math:`v_i = E[1_{i \in S}\, a_i \sum_{j \in S} a_j \tau_j]`.
 
     Args:
       stepsize: gamma > 0.
-      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+      prob: p in (0, 1]; it only sets the schedule.
       tau_min: local steps of client 0, the slowest, at least 1.
-      tau_max: local steps of client n - 1, the fastest; those in between are spaced evenly, and rounded.
+      tau_max: local steps of client n - 1, the fastest; the others are evenly spaced in between, and rounded.
 
     Example:
       >>> import jax.numpy as jnp
       
       >>> method, b, tau = fednova(stepsize=0.5, prob=0.1), jnp.array([4.0, 2.0]), jnp.float32(1)
       >>> x = method.start(b, tau)
-      >>> for _ in range(3):  # of which it takes one
+      >>> for _ in range(3):  # tau is 1, so only the first step moves x
       ...     x = method.move(x, method.direction(x, tau, b, lambda x: x, None))
       >>> d, steps = method.send(x, tau, b, lambda x: x, None)
       >>> d.tolist(), int(steps)

@@ -1,4 +1,4 @@
-"""FedProx: FedAvg held near the last broadcast."""
+"""FedProx: FedAvg with a proximal term that keeps clients near the last broadcast."""
 
 import jax
 
@@ -7,15 +7,15 @@ from sps_jax.tree import Tree
 
 
 def fedprox(*, stepsize: Scalar, prob: Scalar, mu: Scalar = 0.1) -> Algorithm:
-    r"""FedProx (Li et al. 2020, arXiv 1812.06127), its inner problem solved by gradient steps.
+    r"""FedProx (Li et al. 2020, arXiv 1812.06127), with gradient steps on its inner problem.
 
     .. math:: x_i \leftarrow x_i - \gamma (\nabla f_i(x_i) + \mu (x_i - b)), \qquad
               b \text{ the last broadcast}
 
     Args:
       stepsize: gamma > 0.
-      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
-      mu: weight of the proximal term, >= 0; at 0 it is FedAvg.
+      prob: p in (0, 1]; it only sets the schedule.
+      mu: weight of the proximal term, >= 0; with 0 it is FedAvg.
 
     Example:
       >>> import jax.numpy as jnp

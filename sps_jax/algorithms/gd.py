@@ -4,12 +4,12 @@ from sps_jax.algorithms.base import Algorithm, Scalar, descend
 
 
 def gd(*, stepsize: Scalar) -> Algorithm:
-    r"""Distributed gradient descent: every client takes one step, then all communicate (p = 1).
+    r"""Distributed gradient descent: all clients communicate after every step (p = 1).
 
     .. math:: x \leftarrow \frac1n \sum_i (x - \gamma \nabla f_i(x)) = x - \gamma \nabla f(x)
 
     Args:
-      stepsize: gamma > 0; it converges for gamma < 2/L.
+      stepsize: gamma > 0; it converges for gamma < 2/L if f is convex and L-smooth.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""ProxSkip for consensus, also known as Scaffnew: local steps, accelerated by control variates that sum to zero."""
+"""ProxSkip for consensus, also known as Scaffnew: control variates that sum to zero accelerate the local steps."""
 
 import jax
 import optax
@@ -8,16 +8,18 @@ from sps_jax.tree import Tree
 
 
 def proxskip(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
-    r"""ProxSkip (Mishchenko et al. 2022, arXiv 2202.09357, algorithm 2, there named Scaffnew).
+    r"""ProxSkip (Mishchenko et al. 2022, arXiv 2202.09357, algorithm 2, which the paper names Scaffnew).
 
     .. math::
         x_i &\leftarrow x_i - \gamma (\nabla f_i(x_i) - h_i) \\
         \text{with probability } p: \quad
         b &= \frac1n \sum_i x_i, \qquad h_i \leftarrow h_i + \frac{p}{\gamma} (b - x_i), \qquad x_i \leftarrow b
 
-    :math:`\sum_i h_i` stays zero. With :math:`\gamma \le 1/L` and strongly convex f_i it converges linearly at the
-    rate :math:`1 - \min(\gamma\mu, p^2)`; :math:`p = 1/\sqrt\kappa` communicates :math:`\sqrt\kappa` times less than
-    gradient descent. With a cohort of one client b is :math:`x_i` itself: h never moves, and it is FedAvg.
+    :math:`h_i` is the control variate of client i, and :math:`\sum_i h_i` stays zero. If each f_i is L-smooth and
+    :math:`\mu`-strongly convex and :math:`\gamma \le 1/L`, it converges linearly at the rate
+    :math:`1 - \min(\gamma\mu, p^2)` per step; with :math:`\gamma = 1/L`, :math:`p = 1/\sqrt\kappa` and
+    :math:`\kappa = L/\mu` it communicates :math:`\sqrt\kappa` times less than gradient descent. With a cohort of one
+    client b is :math:`x_i` itself, so that h never changes: it is FedAvg.
 
     Args:
       stepsize: gamma > 0.

@@ -1,4 +1,4 @@
-"""Where a method prunes: four switches over any method."""
+"""Pruning for any method: four switches say where it prunes."""
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.compression.bits import FLOATS
@@ -18,20 +18,20 @@ def pruned(
     uplink: bool = False,
     server: str = "none",
 ) -> Algorithm:
-    r"""``base`` with pruning C at any of four places; the shipped model is always pruned, C(server's model).
+    r"""Returns ``base`` with the sparsifier C applied at any of four places; the shipped model is C(server's model).
 
     Args:
       base: a method whose clients' x is a model: :func:`fedavg`, :func:`proxskip`, :func:`scaffold`, ...
-      prune: C, a :class:`sps_jax.Sparsifier` or another ``prune(params, sparsity) -> params``. One that has a true
-        ``wants_gradient`` is given the gradient at params as a third argument where there is one: at the clients,
-        before the gradient and the message. Its ``code``, where it has one, says how its positions are written.
+      prune: C, a :class:`sps_jax.Sparsifier` or another function ``prune(params, sparsity) -> params``. If its
+        attribute ``wants_gradient`` is true, it gets the client's gradient at params as a third argument when it
+        prunes for ``gradient`` or ``uplink``. Its attribute ``code``, if any, is the format of its messages.
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
-      gradient: straight-through, the gradient is taken at C(x) and applied to x.
-      iterate: hard, x = C(x) after every local step.
-      uplink: the message is made from C(x), and with it what the client computes when the answer comes; control
-        variates are updated with the *pruned* vectors that were averaged, else their sum is lost.
-      server: ``"naive"`` serves C(model), which breaks the sum of control variates; ``"modified"`` serves the dense
-        model, from which each client starts at C(b); ``"none"``.
+      gradient: straight-through: the gradient is taken at C(x) and applied to x.
+      iterate: hard: x = C(x) after every local step.
+      uplink: the client makes its message from C(x). The control variates are then updated with the *pruned* vectors
+        that were averaged; with the dense ones their sum would not stay zero.
+      server: ``"naive"`` replaces the server's model by C(model), so that the control variates no longer sum to zero;
+        ``"modified"`` broadcasts the dense model b, and each client starts from C(b); ``"none"`` does neither.
 
     Raises:
       ValueError: for an unknown ``server``.

@@ -1,4 +1,4 @@
-"""A sparsity that grows over the rounds, over any method that takes one."""
+"""A sparsity that grows over the rounds, for any method that takes a sparsity."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,12 @@ from sps_jax.tree import Tree
 
 
 def cubic(sparsity: jax.Array, rounds: jax.Array, t: jax.Array) -> jax.Array:
-    r""":math:`s_t = s (1 - (1 - t/T)^3)` after t communications, from T on s (Zhu and Gupta 2017, arXiv 1710.01878).
+    r"""Returns the sparsity :math:`s_t = s (1 - (1 - \min(t/T, 1))^3)` after t communications.
+
+    Source: Zhu and Gupta 2017, arXiv 1710.01878.
 
     Args:
-      sparsity: s, a floating scalar.
+      sparsity: s, a floating-point scalar.
       rounds: T >= 1, a scalar of the same dtype.
       t: int32.
 
@@ -29,16 +31,17 @@ def cubic(sparsity: jax.Array, rounds: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: jax.Array) -> Algorithm:
-    """The method ``make(s)`` with s grown from 0 to ``sparsity`` in ``rounds`` communications, see :func:`cubic`.
+    r"""Returns the method ``make(s)`` with s growing from 0 to ``sparsity`` in ``rounds`` communications.
 
-    Round t, from 0, is run with :math:`s_t` by the clients and the server, what the server broadcasts at its begin
-    included, and so is the model that is evaluated there; groups and N:M keep more of each M until T. Server state,
-    broadcast and x are pairs with t: everybody can count, so its bits are not counted.
+    Clients and server run round t = 0, 1, ... with the sparsity :math:`s_t` of :func:`cubic`, from the broadcast that
+    begins it on; the model evaluated there is pruned to it too. Groups and N:M keep more of each M until round T.
+    Server state, broadcast and x become pairs with t. Clients can count rounds themselves, so t costs no bits.
 
     Args:
-      make: of a sparsity in place of the last, a floating scalar. What it gives differs in numbers only. What its
-        state holds was made with the sparsities of earlier rounds: ``serve`` or ``model`` must prune it again.
-      sparsity, rounds: s and T, scalars of one floating dtype.
+      make: a function of the sparsity, a floating-point scalar, that returns the method. Only numbers in the method may
+        depend on it. The server's state stems from the sparsities of earlier rounds, so the method's ``serve`` or
+        ``model`` must prune it again.
+      sparsity, rounds: s and T, scalars of one floating-point dtype.
 
     Example:
       >>> import jax.numpy as jnp

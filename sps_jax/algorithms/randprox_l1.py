@@ -1,4 +1,4 @@
-"""RandProx with an l1 term, proximal step at the clients."""
+"""RandProx with an l1 term and the proximal step at the clients."""
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +10,18 @@ from sps_jax.algorithms.proxskip import proxskip
 def randprox_l1(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Algorithm:
     r"""ProxSkip for f(x) + l1 ||x||_1 (RandProx, Condat and Richtarik 2023, arXiv 2207.12891).
 
-    Every local step of :func:`proxskip` is followed by soft thresholding:
+    Soft thresholding follows every local step of :func:`proxskip`:
 
     .. math:: x_i \leftarrow \mathrm{sign}(y) \max(|y| - \gamma\lambda, 0), \qquad
               y = x_i - \gamma (\nabla f_i(x_i) - h_i)
 
-    It converges to the l1 solution; no accelerated rate is claimed for it. The l1 term is not part of the reported
-    train_loss, which is f.
+    It converges to the minimiser of f(x) + l1 ||x||_1; no accelerated rate is known. The reported train_loss is f,
+    without the l1 term.
 
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1].
-      l1: lambda >= 0, acting on every parameter.
+      l1: lambda >= 0, for every parameter.
 
     Example:
       >>> import jax.numpy as jnp

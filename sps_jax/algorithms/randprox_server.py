@@ -1,4 +1,4 @@
-"""RandProx with an l1 term, proximal step at the server."""
+"""RandProx with an l1 term and the proximal step at the server."""
 
 from typing import Any, NamedTuple
 
@@ -12,38 +12,38 @@ from sps_jax.tree import Tree
 
 
 class RandProxServerState(NamedTuple):
-    """What the server of :func:`randprox_server` keeps: the model, and the mean of all clients' h."""
+    """What the server of :func:`randprox_server` keeps: the model b, and the mean of all clients' :math:`h_i`."""
 
     model: Any
     mean_h: Any
 
 
 def randprox_server(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Algorithm:
-    r"""ProxSkip for f(x) + l1 ||x||_1 with the proximal step at the server: accelerated, the broadcast is sparse.
+    r"""ProxSkip for f(x) + l1 ||x||_1 with the proximal step at the server: accelerated, with a sparse broadcast.
 
-    RandProx (Condat and Richtarik 2023, arXiv 2207.12891); it is ProxSkip (arXiv 2202.09357) with the consensus and the
-    l1 term as one.
+    RandProx (Condat and Richtarik 2023, arXiv 2207.12891): ProxSkip (arXiv 2202.09357) with one proximal step for the
+    consensus and the l1 term together.
 
-    The local steps of :func:`proxskip`, and at a communication
+    The local steps are those of :func:`proxskip`. At a communication
 
     .. math::
         b = \mathrm{prox}_{\frac\gamma p \lambda \|\cdot\|_1} \Big( \bar x - \frac\gamma p \bar h \Big), \qquad
         h_i \leftarrow h_i + \frac p\gamma (b - x_i), \qquad
         \bar h \leftarrow \bar h + \frac p\gamma W_S (b - \bar x)
 
-    with :math:`\bar x` the mean of the iterates that were sent. :math:`\bar h` is the mean of the :math:`h_i` of all
-    clients, and :math:`W_S` what the weights of those who take part add up to, so that with a cohort, too, the server
-    goes to the minimiser. (The mean of :math:`x_i - \frac\gamma p h_i` over a cohort, which is the same while all
-    take part, has another value at the solution for every cohort.)
+    where :math:`\lambda` is ``l1``, :math:`\bar x` the mean of the iterates that the cohort S sends, :math:`\bar h` the
+    mean of all clients' :math:`h_i`, and :math:`W_S` the sum of the weights of the cohort's clients. So the server
+    converges to the minimiser with a cohort too. (The mean of :math:`x_i - \frac\gamma p h_i` over a cohort, which is
+    the same under full participation, has a different value at the solution for every cohort.)
 
-    Here :math:`\sum_i h_i` does *not* stay zero, and rightly so: :math:`h_i \to \nabla f_i(x^*)`, whose mean is minus
-    a subgradient of the l1 term; :math:`h_i - \bar h` are what sums to zero. It converges linearly, at ProxSkip's rate.
-    The broadcast is sparse. The l1 term is not part of the reported train_loss, which is f.
+    Here :math:`\sum_i h_i` does *not* stay zero, and must not: :math:`h_i \to \nabla f_i(x^*)`, whose mean is minus a
+    subgradient of the l1 term; the :math:`h_i - \bar h` sum to zero. It converges linearly, at ProxSkip's rate. The
+    reported train_loss is f, without the l1 term.
 
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1].
-      l1: lambda >= 0, acting on every parameter.
+      l1: lambda >= 0, for every parameter.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""SCAFFOLD: control variates estimated from the steps taken."""
+"""SCAFFOLD: local steps corrected by control variates, which each client estimates from the steps it took."""
 
 from typing import Any, NamedTuple
 
@@ -24,21 +24,22 @@ class ScaffoldMessage(NamedTuple):
 
 
 def scaffold(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
-    r"""SCAFFOLD (Karimireddy et al. 2020, arXiv 1910.06378), option II, server step 1.
+    r"""SCAFFOLD (Karimireddy et al. 2020, arXiv 1910.06378), option II, with server step size 1.
 
     .. math::
         x_i &\leftarrow x_i - \gamma (\nabla f_i(x_i) - c_i + c) \\
-        c_i^+ &= c_i - c + (b - x_i) / (k \gamma), \qquad k \text{ the steps really taken since the broadcast } b \\
+        c_i^+ &= c_i - c + (b - x_i) / (k \gamma), \qquad k \text{ the steps taken since the broadcast } b \\
         x &\leftarrow \mathrm{mean}\, x_i, \qquad c \leftarrow c + W_S \, \mathrm{mean} (c_i^+ - c_i)
 
-    with the mean over the cohort S and :math:`W_S` what the weights of its clients add up to (|S|/n where all weigh the
-    same), so that c stays the mean of all :math:`c_i`.
+    where :math:`c_i` and c are the control variates of client i and the server, the mean is over the cohort S, and
+    :math:`W_S` is the sum of its clients' weights (|S|/n if all clients weigh the same), so that c stays the mean of
+    all :math:`c_i`. At the end of a round :math:`c_i \leftarrow c_i^+`, and (x, c) is the next broadcast.
 
     A client sends two vectors, :math:`x_i` and :math:`c_i^+ - c_i`, and the server sends x and c: twice the traffic.
 
     Args:
       stepsize: gamma > 0.
-      prob: p in (0, 1]; it sets the schedule and is not used otherwise.
+      prob: p in (0, 1]; it only sets the schedule.
 
     Example:
       >>> import jax.numpy as jnp

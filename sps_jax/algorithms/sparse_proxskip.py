@@ -1,9 +1,9 @@
-"""Sparse-ProxSkip and its relatives: ProxSkip, pruned at one place or another.
+"""Sparse-ProxSkip and its variants: ProxSkip with pruning at different places.
 
 Source: "Sparse-ProxSkip: Accelerated Sparse-to-Sparse Training in Federated Learning", arXiv 2405.20623 v2 (v1 was
 "Prune at the Clients, Not the Server: Accelerated Sparse Training in Federated Learning"). The published text leaves
-open which TopK the plain method and its "-Local" variant apply, so the names here are *readings*: documented presets of
-the four switches of :func:`sps_jax.algorithms.pruning.pruned`. Certain are three things: the server only averages what
+open where the plain method and its "-Local" variant apply TopK, so the names here are *readings*: documented presets of
+the four switches of :func:`sps_jax.algorithms.pruning.pruned`. Three things are certain: the server only averages what
 pruned clients send; the control variates are updated with the pruned vectors that were averaged; the model that is
 evaluated and shipped is TopK of the server's average.
 
@@ -22,16 +22,17 @@ from sps_jax.compression import topk
 
 
 def sparse_proxskip(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
-    r"""Sparse-ProxSkip (arXiv 2405.20623): ProxSkip with pruning at the clients, straight-through.
+    r"""Sparse-ProxSkip (arXiv 2405.20623): ProxSkip with straight-through pruning at the clients.
 
-    With C = TopK,
+    With the sparsifier C, by default TopK,
 
     .. math::
         x_i &\leftarrow x_i - \gamma (\nabla f_i(C(x_i)) - h_i) \\
         \text{with probability } p: \quad
         b &= \frac1n \sum_i C(x_i), \qquad h_i \leftarrow h_i + \frac{p}{\gamma} (b - C(x_i)), \qquad x_i \leftarrow b
 
-    and the model is C(b). :math:`\sum_i h_i` stays zero. See the module's text for what the paper leaves open.
+    and the shipped model is C(b). :math:`\sum_i h_i` stays zero. See the module's docstring for what the paper leaves
+    open.
 
     Args:
       stepsize: gamma > 0.
@@ -53,13 +54,13 @@ def sparse_proxskip(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: 
 
 
 def sparse_proxskip_local(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
-    r"""A reading of "Sparse-ProxSkip-Local": the iterate itself is pruned after every local step.
+    r"""A reading of "Sparse-ProxSkip-Local": clients prune the iterate itself after every local step.
 
     .. math:: x_i \leftarrow C(x_i - \gamma (\nabla f_i(x_i) - h_i))
 
-    What goes up is :math:`x_i`, sparse already; the rest is as in :func:`sparse_proxskip`. Only the first gradient
-    after a communication is taken at the average, which may have up to nK nonzeros. The published text leaves this
-    preset open.
+    A client sends :math:`x_i`, which is already sparse; the rest is as in :func:`sparse_proxskip`. Only the first
+    gradient after a communication is taken at the average, which can have up to nK nonzeros, K being the number that C
+    keeps. See the module's docstring for what the paper leaves open.
 
     Args:
       stepsize: gamma > 0.
@@ -78,12 +79,12 @@ def sparse_proxskip_local(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, p
 
 
 def server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
-    r"""ProxSkip pruned at the server: the baseline that fails.
+    r"""ProxSkip with pruning at the server, the baseline that fails: its control variates no longer sum to zero.
 
-    The server broadcasts :math:`b = C(\frac1n \sum_i x_i)`, and each round adds
-    :math:`n \frac{p}{\gamma} (C(\bar x) - \bar x)` to :math:`\sum_i h_i`: once the mask stands still it converges to
-    the minimiser of :math:`f(x) - \langle \bar h, x \rangle` on that mask, a wrong point. The clients send dense
-    vectors.
+    The server broadcasts :math:`b = C(\bar x)`, with :math:`\bar x` the mean of the :math:`x_i`, so each round adds
+    :math:`n \frac{p}{\gamma} (C(\bar x) - \bar x)` to :math:`\sum_i h_i` (with a cohort, its size in place of n). Once
+    the mask stops changing, it converges to the minimiser of :math:`f(x) - \langle \bar h, x \rangle` on that mask,
+    with :math:`\bar h` the mean of the :math:`h_i`: a wrong point. The clients send dense vectors.
 
     Args:
       stepsize: gamma > 0.
@@ -98,16 +99,16 @@ def server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: P
       >>> b = method.serve(mean, mean, None)
       >>> b.tolist()
       [[4.0, 0.0]]
-      >>> method.receive(mean, jnp.zeros((1, 2)), mean, b, None).tolist()  # what sum h grows by, over n
+      >>> method.receive(mean, jnp.zeros((1, 2)), mean, b, None).tolist()  # the growth of sum h, divided by n
       [[0.0, -2.0]]
     """
     return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, server="naive")
 
 
 def server_pruning_modified(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
-    r"""Server pruning repaired: b is the dense average, each client starts from C(b), the shipped model is C(b).
+    r"""Server pruning repaired: b is the dense average; clients start from C(b), which is also the shipped model.
 
-    :math:`\sum_i h_i` stays zero, at the price of a dense model up *and* down.
+    :math:`\sum_i h_i` stays zero, at the price of dense messages on the uplink *and* the downlink.
 
     Args:
       stepsize: gamma > 0.

@@ -1,21 +1,20 @@
-"""TAMUNA: compressed communication of a cohort."""
+"""TAMUNA: compressed communication with partial participation."""
 
 from sps_jax.algorithms.base import Algorithm, Scalar
 from sps_jax.algorithms.compressed_scaffnew import compressed_scaffnew
 
 
 def tamuna(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -> Algorithm:
-    r"""TAMUNA (Condat et al. 2023, arXiv 2302.09832): CompressedScaffnew for cohorts; the same while all take part.
+    r"""TAMUNA (Condat et al. 2023, arXiv 2302.09832): CompressedScaffnew with partial participation.
 
-    :func:`compressed_scaffnew` with partial participation: a cohort of c of the n clients, drawn before the local
-    steps, starts from the last broadcast, deals the coordinates among itself, s owners each, and only it updates its
-    control variates, by the same :math:`\eta = n (s - 1) / (s (n - 1))`, with n and not c. While all clients take part
-    the two are one method.
+    A cohort of c of the n clients, drawn before the local steps, starts from the last broadcast. The coordinates are
+    distributed over the cohort, s owners each, and only the cohort updates its control variates, with the same
+    :math:`\eta = n (s - 1) / (s (n - 1))`, in n and not c. Under full participation it is :func:`compressed_scaffnew`.
 
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1], the reciprocal of the mean number of local steps.
-      owners: s, how many clients of the cohort send each coordinate; rounded, and held between 2 and c.
+      owners: s, the number of the cohort's clients that send each coordinate; rounded, then clipped to between 2 and c.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""An optax transform of what the local steps follow, over any method."""
+"""An optax transform of the local steps' direction, for any method."""
 
 import math
 from collections.abc import Callable
@@ -17,24 +17,24 @@ from sps_jax.tree import Tree
 
 ON = ("direction", "gradient")
 TRIED = 1000
-"""Local steps of a trial, at most: a transform that accumulates answers once in many, a warm-up begins with zero."""
+"""Most steps of a trial: a transform that accumulates updates only every few steps, and a warm-up begins with zero."""
 
 
 def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, on: str = "direction") -> Algorithm:
-    r"""``algorithm`` with an optax transform of what its local steps follow.
+    r"""Returns ``algorithm`` with an optax transform applied to the direction d of its local steps.
 
     Args:
       algorithm: any algorithm.
-      transform: clipping, say, or momentum; not an optimiser, which turns the direction round. Its state is each
-        client's own and is kept across rounds. Where it wants parameters it is given x, or the first part of x that
-        is like d.
-      on: ``"direction"`` transforms all of d, for ProxSkip :math:`g - h`, which is zero at the solution, so that a
-        clipped method keeps its fixed point. ``"gradient"`` transforms g alone, as deep-learning practice has it;
-        the transform must then have no state.
+      transform: for example clipping or momentum; not an optimiser, which reverses the sign of the direction. Each
+        client has its own transform state and keeps it across rounds. As parameters the transform gets x, or the first
+        part of x that has the structure and shapes of d.
+      on: ``"direction"`` transforms d; for ProxSkip :math:`d = g - h` with g the gradient, which is zero at the
+        solution, so that clipping keeps the fixed point. ``"gradient"`` transforms g alone, as is usual in deep
+        learning; the transform must then be stateless.
 
     Raises:
-      ValueError: for another ``on`` or no transform; when the algorithm is started, for a transform that turns the
-        direction round or wants more than parameters, or has a state on the gradient.
+      ValueError: for an unknown ``on``, or no optax transform; when the algorithm starts, for a transform that reverses
+        the sign of the direction, needs more than parameters, or has a state with ``on="gradient"``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -86,7 +86,7 @@ def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, o
 
 
 def check_transform(transform: Any, on: str) -> None:
-    """Raise a ``ValueError`` for what is no transform, or for an ``on`` that does not exist.
+    """Raise a ``ValueError`` if ``transform`` is no optax transform or ``on`` is unknown.
 
     >>> check_transform(optax.adam, "direction")
     Traceback (most recent call last):
@@ -94,7 +94,7 @@ def check_transform(transform: Any, on: str) -> None:
     ValueError: transform must be an optax transform, such as optax.clip_by_global_norm(1.0), not a function
     """
     if on not in ON:
-        raise unknown("thing to transform", on, ON)
+        raise unknown("on", on, ON)
     if not all(callable(getattr(transform, name, None)) for name in ("init", "update")):
         kind = type(transform).__name__
         raise ValueError(f"transform must be an optax transform, such as optax.clip_by_global_norm(1.0), not a {kind}")
@@ -104,7 +104,7 @@ def _of_gradients(algorithm: Algorithm, transform: optax.GradientTransformation)
     def init(params: Tree) -> tuple[Tree, Tree]:
         _try_out(transform, params)
         if jax.tree.leaves(transform.init(params)):
-            raise ValueError("a transform of the gradient alone must have no state; put this one on the direction")
+            raise ValueError("with on='gradient' the transform must be stateless; use on='direction' for this one")
         return algorithm.init(params)
 
     def direction(x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array) -> Tree:
@@ -117,7 +117,7 @@ def _of_gradients(algorithm: Algorithm, transform: optax.GradientTransformation)
 
 
 def _like(d: Tree, x: Tree) -> Tree | None:
-    """x, or the first of its parts that has the structure and shapes of d: the parameters that d belongs to."""
+    """Returns x or the first of its parts that has the structure and shapes of d: the parameters that d moves."""
 
     def described(of: Tree) -> tuple:
         return jax.tree.structure(of), [jnp.shape(leaf) for leaf in jax.tree.leaves(of)]
@@ -126,34 +126,34 @@ def _like(d: Tree, x: Tree) -> Tree | None:
     return next((part for part in parts if described(part) == described(d)), None)
 
 
-# --- whether a transform can be followed -------------------------------------------------------------------------
+# --- whether local steps can use a transform ---------------------------------------------------------------------
 
 
 def _try_out(transform: optax.GradientTransformation, params: Tree) -> None:
-    """Raise a ``ValueError`` for a transform that a local step cannot apply, or that turns a direction round."""
+    """Raise a ``ValueError`` for a transform that a local step cannot apply, or that reverses a direction's sign."""
     leaves, structure = jax.tree.flatten(params)
     shapes = tuple((leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves)
     try:
         jax.eval_shape(lambda params: transform.update(params, transform.init(params), params), params)
     except Exception as error:
         raise ValueError(
-            "this transform cannot be applied to a local direction, beside which there are the parameters and no "
-            f"more: {str(error).partition(chr(10))[0]}"
+            "the transform cannot be applied to a local direction, as update(direction, state, params): "
+            f"{str(error).partition(chr(10))[0]}"
         ) from error
     if _turns_round(transform, structure, shapes):
         raise ValueError(
-            "this transform turns the local direction round, as optimisers do (optax.sgd, optax.adam), and x would "
-            "climb: a local step subtracts stepsize times the direction, so give what comes before the step size, "
-            "optax.trace(0.9) in place of optax.sgd(0.1, momentum=0.9) or optax.scale_by_adam() of optax.adam(1e-3)"
+            "the transform reverses the sign of the local direction, as optimisers do (optax.sgd, optax.adam), so the "
+            "loss would grow: a local step already subtracts stepsize times the direction; give only what precedes the "
+            "step size, optax.trace(0.9) for optax.sgd(0.1, momentum=0.9), optax.scale_by_adam() for optax.adam(1e-3)"
         )
 
 
 @lru_cache(maxsize=100)
 def _turns_round(transform: optax.GradientTransformation, structure: Any, shapes: tuple) -> bool:
-    """Whether the answer to some leaf's part of a direction points against that part.
+    """Whether the transform reverses the sign of some leaf of a direction.
 
-    Tried on small leaves, as what is asked does not depend on sizes; on those of full size where a transform holds
-    arrays of its own that only go with these.
+    Tried on small leaves, since the sign does not depend on sizes, and on leaves of full size if the transform holds
+    arrays of its own that fit only these.
     """
     small = tuple((tuple(min(n, 3) for n in shape), dtype) for shape, dtype in shapes)
     with jax.ensure_compile_time_eval():
@@ -168,9 +168,10 @@ def _answers_against(
 ) -> bool:
     r"""Whether for some leaf l :math:`\langle T(d)_l - T(d')_l, d_l \rangle < 0`, d' being d with that leaf negated.
 
-    The difference is free of what does not depend on d, such as noise or weight decay, and not negative for every
-    preconditioner, as it is :math:`2 d_l^T P_{ll} d_l` for :math:`T(d) = P d`. T is applied, from its first state, to
-    the same directions again and again, until no difference is zero any more, or only rounding.
+    T is the transform and d a direction. The difference cancels terms that do not depend on d, such as noise or weight
+    decay. For a preconditioner :math:`T(d) = P d`, P positive semidefinite, the product is
+    :math:`2 d_l^T P_{ll} d_l \ge 0`. From its initial state T is applied to the same directions repeatedly, until every
+    product is clearly not zero, beyond rounding.
     """
     n, sizes = len(shapes), [math.prod(shape) for shape, _ in shapes]
     parts = [np.linspace(0.5, 1, size).reshape(shape) for size, (shape, _) in zip(sizes, shapes, strict=True)]
@@ -181,7 +182,7 @@ def _answers_against(
     update = mapped(lambda both: transform.update(both[0], both[1], params))
 
     def once(states: Tree, xp: Any) -> tuple[Any, Tree]:
-        """The sign of each leaf's difference, and the next states."""
+        """Returns the sign of each leaf's product, and the next states."""
         answers, states = update((structure.unflatten([jnp.asarray(a) for a in stacked]), states))
         t = xp.concatenate([xp.asarray(a).astype(np.float32).reshape(n + 1, -1) for a in jax.tree.leaves(answers)], 1)
         weight = (own * whole).astype(np.float32)
@@ -194,7 +195,7 @@ def _answers_against(
         return k + 1, jnp.where(signs == 0, more, signs), states
 
     begun = jax.tree.map(lambda a: jnp.repeat(jnp.asarray(a)[None], n + 1, axis=0), transform.init(params))
-    signs, states = once(begun, np)  # most answer at once, and nothing is compiled for them
+    signs, states = once(begun, np)  # one step suffices for most transforms, without compiling anything
     if not signs.all():
         unclear = (jnp.int32(1), jnp.asarray(signs), states)
         signs = lax.while_loop(lambda c: (c[0] < TRIED) & jnp.any(c[1] == 0), body, unclear)[1]

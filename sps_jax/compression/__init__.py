@@ -1,15 +1,16 @@
-"""What sets entries to zero: functions ``prune(params, sparsity) -> params`` of one model.
+"""Sparsifiers: functions ``prune(params, sparsity) -> params`` that set weights of one model to zero.
 
-A criterion ranks (``criteria``), a structure says what stays together (``structures``), a scope among which of them
-the ranking is (``scopes``), names and shapes of which leaves (``leaves``); a :class:`Sparsifier` has one of each. Every
-method that prunes takes any of them: ``prune=sps.Sparsifier("magnitude", "blocks:4x4", scope="layerwise")``, or
-``--criterion magnitude --structure blocks:4x4 --scope layerwise``. ``sps-jax list`` tells what there is.
+A :class:`Sparsifier` combines a criterion, which scores the weights (``criteria``), a structure, which says what is
+kept or dropped together (``structures``), a scope, which says what is ranked together (``scopes``), and a choice of
+leaves (``leaves``). Every method that prunes takes any sparsifier:
+``prune=sps.Sparsifier("magnitude", "blocks:4x4", scope="layerwise")``, or on the command line
+``--criterion magnitude --structure blocks:4x4 --scope layerwise``. ``sps-jax list`` prints the available names.
 
-A leaf is taken as a matrix, its last axis against all others; a block ranks by the mean magnitude of its scores, and
-the sparsity is that of blocks. A message sends every number of a block that is not all zero, in the cheapest of three
-encodings or the one that ``--encoding`` names (:mod:`sps_jax.compression.bits`). With ``sparsity_rounds=T`` among the
-hyperparameters (``--sparsity-rounds T``) the sparsity grows in the first T rounds, as
-:func:`sps_jax.algorithms.ramped.cubic` says.
+A leaf is reshaped to a matrix whose columns are its last axis. Blocks rank by the mean magnitude of their scores, and
+the sparsity is the fraction of blocks that are dropped. A message sends every number of a block unless all are zero, in
+the cheapest of three encodings or the one that ``--encoding`` names (:mod:`sps_jax.compression.bits`). The
+hyperparameter ``sparsity_rounds=T`` (``--sparsity-rounds T``) makes the sparsity grow during the first T rounds, as in
+:func:`sps_jax.algorithms.ramped.cubic`.
 """
 
 from sps_jax.compression.criteria import CRITERIA

@@ -1,8 +1,8 @@
-"""What a message costs, in bits, under named encodings.
+"""The size of a message in bits, under named encodings.
 
-A method says how its messages are written with a :class:`MessageFormat`: the engine counts what varies from message to
-message (a :class:`MessageCount`), the rest is known beforehand (a :class:`MessageSpec`). A message of d numbers of b
-bits, of which v are sent, at q positions out of P:
+A method declares the format of its messages with a :class:`MessageFormat`: the engine counts what varies from message
+to message (a :class:`MessageCount`); the rest is known from the shapes (a :class:`MessageSpec`). Consider a message of
+d numbers of b bits each, which sends v of them, at q out of P positions:
 
 | encoding | bits | what is sent |
 |---|---|---|
@@ -12,9 +12,8 @@ bits, of which v are sent, at q positions out of P:
 | `entropy` | b v + log2 binomial(P, q) | the same; no code for the positions can be shorter on average |
 | `cheapest` | the least of the first three | the default |
 
-For most methods b is that of the message's dtype (32 for float32, 64 for float64), P = d and q = v, the number of
-nonzeros. A position may stand for a block of numbers; where
-both sides know the positions they cost nothing.
+For most methods b is the width of the message's dtype (32 for float32, 64 for float64), P = d and q = v, the number of
+nonzeros. A position may stand for a block of numbers. Positions that both sides know cost nothing.
 """
 
 import math
@@ -30,15 +29,15 @@ from sps_jax import tree
 from sps_jax.errors import unknown
 
 KNOWN = -1
-"""For a number of positions: both sides know them."""
+"""Stands for the number of positions sent if both sides know the positions."""
 
 
 class MessageCount(NamedTuple):
-    """What varies from message to message, int32 scalars.
+    """The counts that vary from message to message, int32 scalars.
 
     Attributes:
-      values: how many numbers are sent.
-      positions: how many positions are told, or :data:`KNOWN`.
+      values: v, the number of numbers sent.
+      positions: q, the number of positions sent, or :data:`KNOWN`.
 
     Example:
       >>> message_bits(MessageCount(values=2, positions=KNOWN), MessageSpec(8, 8))
@@ -52,14 +51,14 @@ class MessageCount(NamedTuple):
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class MessageSpec:
-    """What all messages of a kind have in common.
+    """The sizes that all messages of one kind have in common.
 
     Attributes:
-      entries: d, numbers of the message, >= 1.
-      places: P, positions there are.
-      value_bits: b, bits of a number, see :func:`value_bits`.
-      header_bits: what is sent beside, such as a norm that all numbers are multiples of.
-      groups: the positions are told within that many groups of P positions each, with equally many in each.
+      entries: d, the number of numbers in the message, >= 1.
+      places: P, the number of possible positions.
+      value_bits: b, bits per number, see :func:`value_bits`.
+      header_bits: bits sent in addition, for example a norm that scales all numbers.
+      groups: the number of groups of P positions each; a message sends equally many positions in each group.
 
     Example:
       >>> message_bits(2, MessageSpec(entries=8, places=8, value_bits=4, header_bits=32))  # 32 + 2 * 4 + 2 * 3
@@ -74,11 +73,11 @@ class MessageSpec:
 
 
 class MessageFormat(NamedTuple):
-    """How a method writes its messages.
+    """The format of a method's messages, from which their bits are counted.
 
     Attributes:
-      count: ``message, info -> MessageCount``, traced.
-      size: ``message -> MessageSpec``, from its shapes.
+      count: ``message, info -> MessageCount``, traced; ``info`` is a :class:`sps_jax.RoundInfo`.
+      size: ``message -> MessageSpec``, from the message's shapes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -87,12 +86,12 @@ class MessageFormat(NamedTuple):
       68
     """
 
-    count: Callable[[Any, Any], MessageCount]  # type: ignore[assignment]  # in place of tuple.count, which nobody needs
+    count: Callable[[Any, Any], MessageCount]  # type: ignore[assignment]  # hides tuple.count, which nobody needs
     size: Callable[[Any], MessageSpec]
 
 
 def value_bits(message: Any) -> int:
-    """Bits of a number of a message: its floats' own, those of the widest where they differ.
+    """Returns the bits per number of a message: the width of its floating-point dtype, of the widest if they differ.
 
     Example:
       >>> value_bits({"x": jnp.ones(3, jnp.float32), "mask": jnp.ones(3, bool)})
@@ -102,7 +101,7 @@ def value_bits(message: Any) -> int:
 
 
 def size_of(message: Any) -> MessageSpec:
-    """The :class:`MessageSpec` of messages whose nonzeros are sent as they are, at positions of their own.
+    """Returns the :class:`MessageSpec` of messages that send their nonzeros unquantised, with a position each.
 
     Example:
       >>> size_of(jnp.ones(3, jnp.float32))
@@ -118,12 +117,12 @@ def _nonzeros(message: Any, info: Any) -> MessageCount:
 
 
 FLOATS = MessageFormat(_nonzeros, size_of)
-"""Numbers as they are, the nonzeros at positions of their own."""
+"""Messages that send their nonzeros unquantised, with a position each."""
 
 SHARED_POSITIONS = MessageFormat(
     lambda message, info: MessageCount(tree.nonzeros(message), jnp.int32(KNOWN)), FLOATS.size
 )
-"""Numbers as they are, the nonzeros at positions that both sides know."""
+"""Messages that send their nonzeros unquantised, at positions that both sides know."""
 
 
 def _index_bits(positions: int, size: MessageSpec) -> int:
@@ -147,21 +146,21 @@ _POSITIONS: dict[str, Callable[[int, MessageSpec], int | float]] = {
 }
 ENCODINGS: dict[str, str] = {
     "dense": "Every number.",
-    "indices": "The nonzeros, and the number of each position.",
-    "bitmap": "The nonzeros, and one bit a position.",
-    "entropy": "The nonzeros, and for the positions what no code can be shorter than on average.",
+    "indices": "The nonzeros, and the index of each position.",
+    "bitmap": "The nonzeros, and one bit per position.",
+    "entropy": "The nonzeros, and for their positions the shortest average length that any code can have.",
     "cheapest": "The least of dense, indices and bitmap: the default.",
 }
-"""Name -> what is sent; the formulas are in the table above."""
+"""Name -> what is sent; the formulas are in the module's docstring."""
 
 
 def message_bits(count: MessageCount | int, size: MessageSpec | int, encoding: str = "cheapest") -> int | float:
-    """Bits of one message; an int, or a float under ``"entropy"``.
+    """Returns the bits of one message; an int, or a float under ``"entropy"``.
 
     Args:
-      count: of the message; an int v for v nonzeros at positions of their own.
-      size: of such messages; an int d for d numbers of 32 bits.
-      encoding: a name of the table above.
+      count: the message's counts; an int v stands for v nonzeros with a position each.
+      size: the message's sizes; an int d stands for d numbers of 32 bits.
+      encoding: a name in :data:`ENCODINGS`.
 
     Raises:
       ValueError: for an unknown encoding or counts out of range.
@@ -186,10 +185,10 @@ def message_bits(count: MessageCount | int, size: MessageSpec | int, encoding: s
 
 
 def total_bits(counts: MessageCount | np.ndarray, size: MessageSpec | int, encoding: str = "cheapest") -> int | float:
-    """Bits of many messages of one size, summed in Python numbers, which do not overflow.
+    """Returns the bits of many messages of one size, summed in Python numbers, which do not overflow.
 
     Args:
-      counts: integer arrays of equal shapes, a number a message; one array for nonzeros at positions of their own.
+      counts: integer arrays of equal shapes, one number per message; a single array for nonzeros with a position each.
       size, encoding: see :func:`message_bits`.
 
     Example:

@@ -1,12 +1,12 @@
-"""What entries are ranked by. A criterion is one function ``score(params, gradient) -> scores``.
+"""Criteria that score a model's weights: functions ``score(params, gradient) -> scores``.
 
-Params, gradient and scores are pytrees of one structure, shapes and dtypes; ``gradient`` is None where there is none,
-as at the server. The *magnitude* of a score counts: the largest are kept, ties in favour of the lowest index. Two
-attributes say more of a criterion, both false where it has none:
+Params, gradient and scores are pytrees with the same structure, shapes and dtypes; ``gradient`` is None if no gradient
+is available, as at the server. The scores of largest *magnitude* are kept, and ties go to the lowest index. A criterion
+may have two attributes, which are false by default:
 
-* ``wants_gradient``: it is given the client's gradient at params where there is one, which costs that gradient.
-* ``shared``: its scores depend on shapes alone, so that every client and the server keep the same positions and need
-  not tell them.
+* ``wants_gradient``: if true, it gets the client's gradient at params, at the cost of computing that gradient.
+* ``shared``: if true, its scores depend on shapes alone, so that all clients and the server keep the same positions and
+  need not send them.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Criterion = Callable[[Tree, Tree | None], Tree]
 
 
 def magnitude(params: Tree, gradient: Tree | None) -> Tree:
-    """The largest weights: TopK.
+    """Keeps the largest weights: TopK.
 
     Example:
       >>> import jax.numpy as jnp
@@ -31,12 +31,12 @@ def magnitude(params: Tree, gradient: Tree | None) -> Tree:
 
 
 def weight_gradient(params: Tree, gradient: Tree | None) -> Tree:
-    r"""The largest weight x gradient, on the batch at hand; where there is no gradient, as at the server, TopK.
+    r"""Keeps the largest weight x gradient on the current batch; TopK if no gradient is available, as at the server.
 
-    To first order what the loss changes by if w is set to zero: the connection sensitivity of SNIP (Lee et al. 2019,
-    arXiv 1810.02340), the Taylor criterion of Molchanov et al. (2017, arXiv 1611.06440). The clients rank by it when
-    they take a gradient at the pruned model and when they send, on the batch at hand; after a local step and at the
-    server there is no gradient, and the magnitude ranks.
+    To first order it is the change of the loss if the weight is set to zero: the connection sensitivity of SNIP (Lee et
+    al. 2019, arXiv 1810.02340), the Taylor criterion of Molchanov et al. (2017, arXiv 1611.06440). Clients use it when
+    they take a gradient at the pruned model and when they send. After a local step (``iterate`` of
+    :func:`sps_jax.pruned`) and at the server no gradient is available, and the magnitude ranks.
 
     Example:
       >>> import jax.numpy as jnp
@@ -50,10 +50,10 @@ weight_gradient.wants_gradient = True  # type: ignore[attr-defined]  # the check
 
 
 def random(params: Tree, gradient: Tree | None) -> Tree:
-    """The same random weights for all clients, all rounds and the server, so that no positions are sent.
+    """Keeps the same random weights at all clients, in all rounds and at the server, so that no positions are sent.
 
-    Scores are uniform numbers from a fixed key; masks of different sparsities are nested. Only nonzeros are counted as
-    sent: a kept weight that is exactly zero, such as that of a pixel that is never lit, costs nothing.
+    Scores are uniform random numbers from a fixed key; masks of different sparsities are nested. Only nonzeros count as
+    sent: a kept weight that is exactly zero, such as that of a pixel that is always black, costs nothing.
 
     Example:
       >>> import jax.numpy as jnp
@@ -69,4 +69,4 @@ def random(params: Tree, gradient: Tree | None) -> Tree:
 random.shared = True  # type: ignore[attr-defined]  # as above
 
 CRITERIA: dict[str, Criterion] = {criterion.__name__: criterion for criterion in (magnitude, weight_gradient, random)}
-"""The one table of criteria: command line, tests and README read it."""
+"""The one table of criteria, which the command line, tests and README read."""

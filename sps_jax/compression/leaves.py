@@ -1,6 +1,6 @@
-"""Which leaves of a model are pruned: its weights, as names and shapes tell them, or what the user says.
+"""Which leaves of a model are pruned: by default its weights, recognised by names and shapes, or the user's choice.
 
-:func:`chosen` is the one answer, for a model that is pruned, for the messages that are counted and for who asks.
+:func:`chosen` alone decides this, both for pruning a model and for counting the bits of its messages.
 """
 
 import re
@@ -17,25 +17,27 @@ Prunable = Callable[[tuple, jax.Array], bool] | str | tuple[str, ...] | None
 """``path, leaf -> bool``, a pattern or several of them, or None for the weights: see :func:`chosen`."""
 
 BESIDE = {"bias", "biases", "scale", "scales", "offset", "offsets", "intercept"}
-"""Words in the own name of a leaf that is no weight."""
+"""Words in the last name of a leaf's path that mark the leaf as no weight."""
 NORM = re.compile(r"(ln|bn|gn|.*norm|.*normali[sz]ation)")
-"""Such words in the own name, or in that of the layer that the leaf lies in."""
+"""Words that do so in the leaf's own name or in the name of its layer."""
 LISTED = 30
-"""Leaves that a message names, at most."""
+"""The most leaves that an error message lists."""
 
 
 def chosen(params: Tree, prunable: Prunable = None) -> list[bool]:
-    """Of each leaf of ``params``, in order, whether it is pruned; no leaf without entries is.
+    """Returns for each leaf of ``params``, in order, whether it is pruned; an empty leaf never is.
 
-    * None takes the weights: the leaves with two axes or more that are not named as a bias, scale, offset or norm, in
-      a model without any such leaf its vectors that are not; see :func:`weights`.
-    * Patterns take the leaves that one of them fits, but for those that one with a ``!`` before it fits; of the weights
-      where all have a ``!``. A pattern fits whole names of a leaf's path, joined by ``/``, that follow each other:
-      ``kernel``, ``Dense_0/kernel``, ``first``; in it ``*`` stands for anything, ``?`` for any one character.
-    * A function takes those of whose key path and leaf it says so.
+    * None chooses the weights: the leaves with at least two axes that are not named as a bias, scale, offset or norm;
+      in a model without such leaves, the vectors that are not so named. See :func:`weights`.
+    * Patterns choose the leaves that at least one of them matches, except those that a pattern with a leading ``!``
+      matches; if all have a ``!``, they choose among the weights. A pattern matches consecutive whole names of a leaf's
+      path, joined by ``/``: ``kernel``, ``Dense_0/kernel``, ``first``. ``*`` stands for anything, ``?`` for one
+      character.
+    * A function ``path, leaf -> bool`` chooses the leaves for which it returns true.
 
-    ``params`` may be shapes, or a message made of such models. There a path begins with the model's place, 0 or 1 in
-    SCAFFOLD's pair, so that a function should look at the last keys of a path, and a pattern not begin with a number.
+    ``params`` may consist of shapes, or be a message made of several such models. The paths then begin with the model's
+    index, 0 or 1 in SCAFFOLD's pair, so a function should look at a path's last keys, and a pattern should not begin
+    with a number.
 
     Example:
       >>> import jax.numpy as jnp
@@ -56,11 +58,12 @@ def chosen(params: Tree, prunable: Prunable = None) -> list[bool]:
 
 
 def weights(named: Sequence[str], leaves: Sequence[Any]) -> list[bool]:
-    """Of leaves with these names, which are weights.
+    """Returns which of the leaves with these names are weights.
 
-    Those with two axes or more are, but for the ones with a word of :data:`BESIDE` in their own name, with a word of
-    :data:`NORM` in it or in their layer's, and the ``b`` of a ``w`` beside it: biases of attention heads, biases and
-    norms of stacked layers have two axes too. In a model without such a leaf, the vectors that are not excepted.
+    Leaves with at least two axes are weights, except those with a word of :data:`BESIDE` in their own name, those with
+    a word of :data:`NORM` in their own or their layer's name, and a ``b`` next to a ``w``: biases of attention heads,
+    and biases and norms of stacked layers, have two axes too. In a model without such weights, the vectors that are not
+    excepted are.
 
     Example:
       >>> import jax.numpy as jnp
@@ -69,7 +72,7 @@ def weights(named: Sequence[str], leaves: Sequence[Any]) -> list[bool]:
       >>> weights(["w", "b"], [jnp.ones(9), jnp.ones(1)])
       [True, False]
     """
-    beside: dict[tuple[str, str], int] = defaultdict(int)  # (layer, rest of the name) -> most axes of a w there
+    beside: dict[tuple[str, str], int] = defaultdict(int)  # (layer, rest of the name) -> most axes of its w
     for name, leaf in zip(named, leaves, strict=True):
         layer, own = _split(name)
         for rest in {own[1:], ""} if own[:1].lower() == "w" else ():
@@ -88,18 +91,18 @@ def weights(named: Sequence[str], leaves: Sequence[Any]) -> list[bool]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The layer's path and the leaf's own name."""
+    """Returns the layer's path and the leaf's own name."""
     layer, _, own = name.rpartition("/")
     return layer, own
 
 
 def _words(name: str) -> list[str]:
-    """The words of ``LayerNorm_0``, ``layer_norm`` or ``ln1``, small letters."""
+    """Returns the words of a name such as ``LayerNorm_0``, ``layer_norm`` or ``ln1``, in lower case."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
 
 def names(params: Tree) -> list[str]:
-    """The leaves' paths, joined by ``/``; that of an array by itself is empty.
+    """Returns the leaves' paths, joined by ``/``; the path is empty if ``params`` is a single array.
 
     Example:
       >>> names({"Dense_0": {"kernel": 1.0}, "layers": [2.0]})
@@ -109,16 +112,16 @@ def names(params: Tree) -> list[str]:
 
 
 def _name(path: tuple) -> str:
-    if path and path[-1] == jax.tree_util.GetAttrKey("value"):  # flax's boxes of an array, as in nnx
+    if path and path[-1] == jax.tree_util.GetAttrKey("value"):  # flax, nnx for instance, boxes arrays
         path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def patterns_of(prunable: Any) -> tuple[str, ...]:
-    """One pattern, or a tuple or list of them, as a tuple; of None an empty one.
+    """Returns one pattern, or a tuple or list of patterns, as a tuple; an empty one for None.
 
     Raises:
-      ValueError: for what is no pattern, or no function where one could be.
+      ValueError: for anything else.
 
     Example:
       >>> patterns_of("kernel")
@@ -137,7 +140,7 @@ def patterns_of(prunable: Any) -> tuple[str, ...]:
 
 
 def fits(pattern: str, name: str) -> bool:
-    """Whether ``pattern`` fits whole names of the path that follow each other.
+    """Whether ``pattern`` matches consecutive whole names of the path ``name``.
 
     Example:
       >>> [fits(pattern, "params/Dense_0/kernel") for pattern in ("kernel", "Dense_*", "Dense", "params/*/kernel")]
@@ -147,7 +150,7 @@ def fits(pattern: str, name: str) -> bool:
 
 
 def refuse_strangers(params: Tree, prunable: Prunable) -> None:
-    """Raise a ``ValueError`` for a pattern that fits no leaf of ``params``.
+    """Raise a ``ValueError`` for a pattern that matches no leaf of ``params``.
 
     Example:
       >>> refuse_strangers({"kernel": 1.0}, "kernel")
@@ -155,26 +158,26 @@ def refuse_strangers(params: Tree, prunable: Prunable) -> None:
     named = names(params)
     for pattern in () if callable(prunable) else patterns_of(prunable):
         if not any(fits(pattern.removeprefix("!"), name) for name in named):
-            raise ValueError(f"the pattern {pattern!r} fits no leaf of the model: {listed(params)}")
+            raise ValueError(f"the pattern {pattern!r} matches no leaf of the model; its leaves are {listed(params)}")
 
 
 def nothing(params: Tree, prunable: Prunable) -> ValueError:
-    """The error for a model of which nothing would be pruned; raise what it returns.
+    """Returns the error for a model in which no leaf would be pruned.
 
     Example:
       >>> import jax.numpy as jnp
       >>> str(nothing({"scale": jnp.ones((2, 3))}, None)).split(";")[0]
-      'nothing of this model is pruned, its leaves are no weights but biases, scales, norms or numbers: scale (2, 3)'
+      'no leaf of this model would be pruned: all are biases, scales, norms or scalars: scale (2, 3)'
     """
-    why = "no weights but biases, scales, norms or numbers" if prunable is None else "none of those asked for"
+    why = "all are biases, scales, norms or scalars" if prunable is None else "prunable chooses none of them"
     return ValueError(
-        f"nothing of this model is pruned, its leaves are {why}: {listed(params)}; say which are to be, "
-        "Sparsifier(prunable='kernel') or --prune-leaves kernel, or take a method that does not prune"
+        f"no leaf of this model would be pruned: {why}: {listed(params)}; choose leaves, with "
+        "Sparsifier(prunable='kernel') or --prune-leaves kernel, or use a method that does not prune"
     )
 
 
 def listed(params: Tree) -> str:
-    """The leaves' names and shapes, for a message.
+    """Returns the leaves' names and shapes, for an error message.
 
     Example:
       >>> import jax.numpy as jnp
@@ -182,7 +185,7 @@ def listed(params: Tree) -> str:
       'b (3,), w (2, 3)'
     """
     each = [
-        f"{name or 'one without a name'} {leaf.shape}"
+        f"{name or 'an array without a name'} {leaf.shape}"
         for name, leaf in zip(names(params), jax.tree.leaves(params), strict=True)
     ]
     more = [f"and {len(each) - LISTED} more"] if len(each) > LISTED else []

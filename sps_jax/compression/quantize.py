@@ -1,4 +1,4 @@
-"""Stochastic quantisation: a norm, and a few bits for each number."""
+"""Stochastic quantisation: one norm per message and a few bits per number."""
 
 import dataclasses
 from typing import Any
@@ -13,20 +13,20 @@ from sps_jax.tree import Tree
 
 
 def quantize(params: Tree, key: jax.Array, bits: int) -> Tree:
-    r"""The stochastic quantiser Q_r (QSGD, Alistarh et al. 2017, arXiv 1610.02132) of all leaves as one vector x.
+    r"""Returns Q_r(x), the stochastic quantiser of QSGD (Alistarh et al. 2017, arXiv 1610.02132).
 
     .. math::
         Q_r(x)_j = \|x\| \, \mathrm{sign}(x_j) \, \frac{\xi_j}{2^r - 1}, \qquad
         \xi_j \in \{\lfloor a_j \rfloor, \lfloor a_j \rfloor + 1\}, \qquad
         a_j = (2^r - 1) \frac{|x_j|}{\|x\|}
 
-    rounded at random such that :math:`E\, Q_r(x) = x`; then
-    :math:`E \|Q_r(x) - x\|^2 \le \min(d / s^2, \sqrt d / s) \|x\|^2` with :math:`s = 2^r - 1`. There are
-    :math:`2^r - 1` steps, so that a number takes r + 1 bits, its sign among them (FedComLoc, arXiv 2403.09904, writes
-    :math:`2^r`, one too many for r bits).
+    where x is the vector of all d entries of ``params``, and each :math:`\xi_j` is drawn such that
+    :math:`E\, Q_r(x) = x`; then :math:`E \|Q_r(x) - x\|^2 \le \min(d / s^2, \sqrt d / s) \|x\|^2` with
+    :math:`s = 2^r - 1`. The s + 1 levels take r bits, so a number takes r + 1 bits with its sign. (FedComLoc,
+    arXiv 2403.09904, writes :math:`2^r` in place of s, which gives one level too many for r bits.)
 
     Args:
-      params: pytree of floating arrays.
+      params: pytree of floating-point arrays.
       key: a JAX random key.
       bits: r >= 1.
 
@@ -37,7 +37,7 @@ def quantize(params: Tree, key: jax.Array, bits: int) -> Tree:
     leaves, structure = jax.tree.flatten(params)
     largest, steps = tree.largest(leaves), 2**bits - 1
     safe = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    norm = jnp.maximum(optax.tree.norm([x / safe for x in leaves]), 1)  # squares of the numbers themselves may vanish
+    norm = jnp.maximum(optax.tree.norm([x / safe for x in leaves]), 1)  # squares of unscaled numbers may underflow
 
     def one(x: jax.Array, key: jax.Array) -> jax.Array:
         scaled = steps * (jnp.abs(x) / safe / norm)
@@ -49,7 +49,7 @@ def quantize(params: Tree, key: jax.Array, bits: int) -> Tree:
 
 
 def quantized(code: MessageFormat, bits: int | None) -> MessageFormat:
-    """``code`` with quantised numbers: r + 1 bits each, and the norm's own; unchanged where ``bits`` is None."""
+    """Returns ``code`` with ``bits`` + 1 bits per number, plus those of the norm; unchanged if ``bits`` is None."""
     if bits is None:
         return code
 

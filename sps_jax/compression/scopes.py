@@ -1,4 +1,4 @@
-"""How many entries are kept of what is pruned: of all leaves together, or of each."""
+"""How many entries are kept: of all prunable leaves together, or of each leaf."""
 
 import math
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ import numpy as np
 from jax import lax
 
 SCOPES: dict[str, str] = {
-    "global": "All that is pruned, as one vector.",
-    "layerwise": "Each leaf by itself, with the same sparsity.",
-    "erk": "Each leaf by itself, small ones with the smaller sparsity (Erdos-Renyi-Kernel, arXiv 1911.11134).",
+    "global": "All prunable leaves are ranked together, as one vector.",
+    "layerwise": "Each leaf is ranked by itself, with the same sparsity.",
+    "erk": "Each leaf is ranked by itself, small leaves with a lower sparsity (Erdos-Renyi-Kernel, arXiv 1911.11134).",
 }
-"""Among which weights the ranking is: name -> what it means."""
+"""Name of a scope -> which weights are ranked together."""
 
 
 def as_scalar(sparsity: jax.Array | float) -> jax.Array:
-    """``sparsity`` as an array: of its own dtype, or of the default one where it is a Python number.
+    """Returns ``sparsity`` as an array, of its own dtype or, for a Python number, of the default dtype.
 
     Example:
       >>> as_scalar(0.5).shape
@@ -27,7 +27,7 @@ def as_scalar(sparsity: jax.Array | float) -> jax.Array:
 
 
 def kept(sparsity: jax.Array | float, entries: int) -> jax.Array:
-    """K = max(1, round((1 - sparsity) entries)) as int32, halves to even, in the precision of ``sparsity``.
+    """Returns K = max(1, round((1 - sparsity) entries)), int32; halves round to even, in the precision of ``sparsity``.
 
     Example:
       >>> int(kept(0.99, 7840)), int(kept(0.99, 10))
@@ -37,10 +37,11 @@ def kept(sparsity: jax.Array | float, entries: int) -> jax.Array:
 
 
 def erk_densities(shapes: Sequence[tuple[int, ...]], density: jax.Array) -> jax.Array:
-    r"""(L,) densities of layers of these shapes whose weights together have ``density``: Erdos-Renyi-Kernel.
+    r"""Returns the Erdos-Renyi-Kernel densities, (L,), of L layers with these shapes and total ``density``.
 
-    Layer l keeps :math:`\min(1, \epsilon \sum_i s_{li} / \prod_i s_{li})` of its weights, :math:`s_l` its shape,
-    the scale epsilon such that the total is right (Evci et al. 2020, arXiv 1911.11134, section 3).
+    Layer l keeps the fraction :math:`\min(1, \epsilon \sum_i s_{li} / \prod_i s_{li})` of its weights, where
+    :math:`s_l` is its shape and epsilon is such that all layers together have ``density`` (Evci et al. 2020,
+    arXiv 1911.11134, section 3).
 
     Example:
       >>> dense, sparse = erk_densities([(2, 2), (64, 64)], jnp.float32(0.1)).tolist()
@@ -57,7 +58,7 @@ def erk_densities(shapes: Sequence[tuple[int, ...]], density: jax.Array) -> jax.
         return jnp.where(full, 1, raw * left / jnp.where(free > 0, free, 1))
 
     def body(_: int, full: jax.Array) -> jax.Array:
-        return full | (scaled(full) >= 1)  # each pass fills at least one layer more, or none ever again
+        return full | (scaled(full) >= 1)  # each pass fills another layer, or nothing changes any more
 
     full = lax.fori_loop(0, len(shapes), body, jnp.zeros(len(shapes), bool))
     return scaled(full)

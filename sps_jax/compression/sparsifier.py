@@ -1,4 +1,4 @@
-"""A sparsifier: what is ranked, which entries stay together, and among which of them the ranking is."""
+"""The sparsifier: a criterion, a structure, a scope and a choice of leaves."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -20,30 +20,30 @@ from sps_jax.tree import Tree
 
 @dataclass(frozen=True)
 class Sparsifier:
-    r"""Keep the blocks of entries with the largest scores, set the others to zero: ``prune(params, sparsity)``.
+    r"""A function ``prune(params, sparsity)`` that keeps the blocks with the largest scores and zeroes the others.
 
-    :math:`K = \max(1, \mathrm{round}((1 - s) d))` of the d blocks of the prunable leaves are kept, exactly, ties in
-    favour of the lowest index (leaf order of the pytree, then row-major). Equal options give equal sparsifiers, so
-    that a jitted program is found again.
+    It keeps exactly :math:`K = \max(1, \mathrm{round}((1 - s) d))` of the d blocks of the prunable leaves, s being the
+    sparsity; ties go to the lowest index (leaf order of the pytree, then row-major). Equal options give equal
+    sparsifiers, so that JAX reuses a compiled program.
 
     Attributes:
-      criterion: what ranks, a name of :data:`CRITERIA` or a function of one's own, see
+      criterion: what scores the entries: a name in :data:`CRITERIA`, or your own function, see
         :mod:`sps_jax.compression.criteria`.
-      structure: what is kept or dropped together, a name of :data:`STRUCTURES`: ``"entries"``, ``"rows"``,
+      structure: the blocks that are kept or dropped together, a name in :data:`STRUCTURES`: ``"entries"``, ``"rows"``,
         ``"filters"``, ``"blocks:4x4"``, ``"groups:4"``, ``"2:4"``; see :mod:`sps_jax.compression.structures`.
-      scope: ``"global"`` ranks the blocks of all prunable leaves together, ``"layerwise"`` those of each leaf by
-        itself, ``"erk"`` too, with the densities of :func:`erk_densities`, so that K is the sum of the leaves' own,
-        each rounded. Groups and N:M rank in each group, whatever the scope.
-      prunable: which leaves are pruned; the others pass unchanged. None for the weights: leaves of two axes or more
-        but biases, scales and norms, which are known by their names; in a model without any, vectors but these. Or
-        patterns over the leaves' paths, ``"kernel"`` or ``("!first", "!last")``, or a function of key path and leaf
-        that says so; see :func:`sps_jax.compression.leaves.chosen`.
+      scope: ``"global"`` ranks the blocks of all prunable leaves together; ``"layerwise"`` and ``"erk"`` rank those of
+        each leaf by itself, the latter with the densities of :func:`erk_densities`, so that K is the sum of the leaves'
+        own rounded numbers. Groups and N:M rank within each group, whatever the scope.
+      prunable: which leaves are pruned; the others stay unchanged. None for the weights: leaves with at least two axes
+        whose names are not those of biases, scales and norms; in a model without such leaves, vectors that are not so
+        named. Or patterns over the leaves' paths, ``"kernel"`` or ``("!first", "!last")``, or a function
+        ``path, leaf -> bool``; see :func:`sps_jax.compression.leaves.chosen`.
 
-    A leaf is a layer: layers that are stacked along a first axis, as by ``flax.linen.scan``, are ranked as one by
-    ``"layerwise"`` and ``"erk"``, and a filter of theirs is that of all layers.
+    A leaf counts as one layer. If layers are stacked along a first axis, as by ``flax.linen.scan``, ``"layerwise"`` and
+    ``"erk"`` rank them together, and a filter spans all of them.
 
     Raises:
-      ValueError: for a name of no criterion, structure or scope, what is no pattern, or ``"erk"`` with groups.
+      ValueError: for an unknown criterion, structure or scope, an invalid pattern, or ``"erk"`` with groups.
 
     >>> import jax.numpy as jnp
     >>> Sparsifier(structure="rows")(jnp.array([[1.0, -1.0], [0.0, 3.0]]), 0.5).tolist()
@@ -69,31 +69,33 @@ class Sparsifier:
 
     @property
     def _score(self) -> Criterion:
-        return cast(Criterion, self.criterion)  # no name any more
+        return cast(Criterion, self.criterion)  # __post_init__ has replaced the name
 
     @property
     def _blocks(self) -> Entries:
-        return cast(Entries, self.structure)  # no name any more
+        return cast(Entries, self.structure)  # __post_init__ has replaced the name
 
     @property
     def wants_gradient(self) -> bool:
-        """Whether the criterion uses a gradient where there is one."""
+        """Whether the criterion uses the client's gradient when it is available."""
         return getattr(self.criterion, "wants_gradient", False)
 
     @property
     def code(self) -> MessageFormat:
-        """How messages with such zeros are written, any pytrees with leaves that are pruned or not."""
+        """The format of messages made of such pruned models; a message can be any pytree of them."""
         return SHARED_POSITIONS if getattr(self.criterion, "shared", False) else self._blocks.code(self.prunable)
 
     def agree(self, sparsity: float) -> None:
-        """Raise a ``ValueError`` where N:M was spelled and another N follows from ``sparsity``."""
+        """Raise a ``ValueError`` if the structure is an N:M and ``sparsity`` implies another N."""
         self._blocks.agree(sparsity)
 
     def leaves(self, params: Tree) -> dict[str, int]:
-        """The names of the leaves of ``params``, or of their shapes, that are pruned, and how many entries each has.
+        """Returns the names of the leaves that are pruned, and the number of entries of each.
+
+        ``params`` may consist of shapes.
 
         Raises:
-          ValueError: where that is none, or a pattern fits none.
+          ValueError: if no leaf is pruned, or a pattern matches none.
 
         Example:
           >>> Sparsifier().leaves({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
@@ -110,20 +112,20 @@ class Sparsifier:
         return chosen(params, self.prunable)
 
     def __call__(self, params: Tree, sparsity: jax.Array | float, gradient: Tree | None = None) -> Tree:
-        """``params`` with zeros.
+        """Returns ``params`` with all but the kept blocks set to zero.
 
         Args:
-          params: pytree of floating arrays of ONE model.
-          sparsity: s in [0, 1), of the blocks; may be traced.
+          params: pytree of floating-point arrays of ONE model.
+          sparsity: s in [0, 1), the fraction of blocks set to zero; may be traced.
           gradient: a pytree like ``params``, or None.
 
         Returns:
           A pytree of the same structure, shapes and dtypes.
 
         Raises:
-          ValueError: for a Python number that is out of range or that N:M does not agree with; where nothing is
-            pruned of a model, or all of it is one block, unless the sparsity is known to be 0; for a pattern that fits
-            no leaf.
+          ValueError: for a Python number out of range, or one that contradicts N:M; for a model without a leaf to
+            prune or whose prunable entries are a single block, unless the sparsity is known to be 0; for a pattern that
+            matches no leaf.
         """
         if isinstance(sparsity, float | int):
             if not 0 <= sparsity < 1:
@@ -142,14 +144,14 @@ class Sparsifier:
         return jax.tree.unflatten(treedef, leaves)
 
     def _masks(self, scores: list[jax.Array], sparsity: jax.Array) -> list[jax.Array]:
-        """Of each leaf with these scores, which entries are kept."""
+        """Returns for each leaf with these scores a mask of the entries that are kept."""
         shapes = [score.shape for score in scores]
         ranked = [self._blocks.ranked(score) for score in scores]
         together = [sum(map(len, ranked))] if self.scope == "global" else list(map(len, ranked))
         if isinstance(self.structure, structures.Tiles) and max(together) == 1 and not _is_zero(sparsity):
             raise ValueError(
-                f"all that is pruned together is one block of {self.structure}, of which at least one is kept, so "
-                "nothing would be pruned; take another structure, such as entries or filters"
+                f"structure {self.structure} with scope {self.scope!r} ranks a single block, and at least one is kept, "
+                "so nothing would be pruned; use smaller blocks or another structure, such as entries or filters"
             )
         if self.scope == "global" and not isinstance(self.structure, structures.Groups):
             ends = np.cumsum([len(each) for each in ranked])
@@ -170,11 +172,11 @@ def topk(
     scope: str = "global",
     prunable: Prunable = None,
 ) -> Tree:
-    """Keep the entries of largest magnitude of ``params``, set the others to zero: the plain :class:`Sparsifier`.
+    """Returns ``params`` with all but the entries of largest magnitude set to zero: the default :class:`Sparsifier`.
 
     Args:
-      params: pytree of floating arrays of ONE model.
-      sparsity: s in [0, 1); may be traced.
+      params: pytree of floating-point arrays of ONE model.
+      sparsity: s in [0, 1), the fraction of entries set to zero; may be traced.
       scope, prunable: see :class:`Sparsifier`.
 
     Returns:
@@ -191,10 +193,10 @@ def topk(
 
 
 def _hashable(prunable: Prunable) -> Prunable:
-    """Equal for patterns that are spelled alike, as one or as a list of them."""
+    """Returns patterns as a tuple, so that one pattern and a list of one compare equal."""
     return prunable if prunable is None or callable(prunable) else patterns_of(prunable)
 
 
 def _is_zero(sparsity: jax.Array | float) -> bool:
-    """Whether it is known to be; a traced one is not."""
+    """Whether ``sparsity`` is known to be 0; a traced one is not."""
     return not isinstance(sparsity, jax.core.Tracer) and float(sparsity) == 0

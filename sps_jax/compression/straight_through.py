@@ -8,10 +8,10 @@ from sps_jax.tree import Tree
 
 
 def straight_through(prune: Callable[[Tree], Tree]) -> Callable[[Tree], Tree]:
-    r"""``prune`` forward, the identity backward (Bengio et al. 2013, arXiv 1308.3432).
+    r"""Returns ``prune`` with the identity as its backward pass (Bengio et al. 2013, arXiv 1308.3432).
 
-    For :math:`q = C` with this backward pass and any loss f, :math:`\nabla (f \circ q)(x) = (\nabla f)(q(x))`: the
-    gradient *at* the pruned point, unmasked. That identity is how the algorithms use it.
+    For the returned function q and any loss f, :math:`\nabla (f \circ q)(x) = (\nabla f)(q(x))`: the gradient *at* the
+    pruned point, unmasked. The algorithms evaluate the right-hand side directly.
 
     >>> import jax, jax.numpy as jnp
     >>> first = straight_through(lambda x: x * jnp.array([1.0, 0.0]))

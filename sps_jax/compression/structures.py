@@ -1,9 +1,9 @@
-"""Which entries of a leaf are kept or dropped together, and how a message with such zeros is written.
+"""Which entries of a leaf are kept or dropped together, and the format of a message with such zeros.
 
-A structure is seen by :class:`sps_jax.Sparsifier` as three functions of one leaf: ``ranked`` makes one score per block
-of the entries' scores, ``choose`` keeps some of them, ``spread`` makes of that a mask of entries. A leaf is taken as a
-matrix, its last axis against all others, row-major: a convolution kernel (h, w, c, features) as (h w c, features), a
-vector as one row.
+:class:`sps_jax.Sparsifier` uses three functions of a structure, each for one leaf: ``ranked`` turns the entries' scores
+into one score per block, ``choose`` selects blocks, ``spread`` turns the selection into a mask of entries. A leaf is
+reshaped, row-major, to a matrix whose columns are its last axis: a convolution kernel (h, w, c, features) to
+(h w c, features), a vector to one row.
 """
 
 import math
@@ -24,12 +24,12 @@ from sps_jax.compression.threshold import magnitude_bits, topk_mask
 from sps_jax.errors import unknown
 
 COMPARED = 32
-"""Entries of a group, at most, that are ranked by comparing all pairs: M comparisons an entry. A search takes more
-passes than that, each over all groups."""
+"""The largest group that is ranked by comparing all pairs, M comparisons per entry; below it a threshold search takes
+more passes than that."""
 
 
 def parted(message: Any, prunable: Prunable) -> tuple[list[jax.Array], list[jax.Array]]:
-    """The leaves of any pytree, those that are pruned and the others."""
+    """Returns the leaves of any pytree that are pruned, and the others."""
     pruned: list[jax.Array] = []
     others: list[jax.Array] = []
     for leaf, yes in zip(jax.tree.leaves(message), chosen(message, prunable), strict=True):
@@ -39,40 +39,41 @@ def parted(message: Any, prunable: Prunable) -> tuple[list[jax.Array], list[jax.
 
 @dataclass(frozen=True)
 class Entries:
-    """No structure: every entry by itself, the nonzeros of a message at positions of their own."""
+    """No structure: every entry is a block, and a message sends a position per nonzero."""
 
     def check(self, scope: str) -> None:
-        """Raise a ``ValueError`` for a scope that does not go with this structure."""
+        """Raise a ``ValueError`` for a scope that this structure does not support."""
 
     def agree(self, sparsity: float) -> None:
         """Raise a ``ValueError`` for a sparsity that contradicts this structure."""
 
     def ranked(self, scores: jax.Array) -> jax.Array:
-        """(blocks,) scores whose magnitude ranks the blocks of a leaf with these ``scores``."""
+        """Returns (blocks,) scores whose magnitude ranks the blocks of a leaf with these ``scores``."""
         return scores.ravel()
 
     def choose(self, ranked: jax.Array, sparsity: jax.Array) -> jax.Array:
-        """(blocks,) booleans: the ``kept(sparsity, blocks)`` largest."""
+        """Returns (blocks,) booleans that are true for the ``kept(sparsity, blocks)`` largest."""
         return topk_mask(ranked, kept(sparsity, ranked.size))
 
     def spread(self, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """The mask of the entries of a leaf of this ``shape``."""
+        """Returns the mask of the entries of a leaf of this ``shape``."""
         return mask.reshape(shape)
 
     def code(self, prunable: Prunable) -> MessageFormat:
-        """How messages are written whose ``prunable`` leaves have such zeros."""
+        """Returns the format of messages whose ``prunable`` leaves have such zeros."""
         return FLOATS
 
 
 @dataclass(frozen=True)
 class Tiles(Entries):
-    """Tiles of ``rows`` x ``columns`` of the matrix, None for all there are; smaller ones where it does not divide.
+    """Tiles of ``rows`` x ``columns`` of the matrix, None for all; the last tiles may be smaller.
 
-    A tile's score is the mean magnitude of its entries' scores, so that tiles of different size compare fairly; by
-    magnitude the l1 norm that Li et al. (2017, arXiv 1608.08710) rank filters by. The sparsity is that of tiles.
+    A tile's score is the mean magnitude of its entries' scores, so that tiles of different sizes compare fairly; among
+    tiles of one size the criterion ``magnitude`` gives the l1 norm by which Li et al. (2017, arXiv 1608.08710) rank
+    filters. The sparsity is the fraction of tiles that are dropped.
 
-    A message sends every number of the tiles that have a nonzero, at one position a tile; entries of leaves that are
-    not pruned at positions of their own, where they are not zero.
+    A message sends every number of each tile with a nonzero, and one position per tile; of leaves that are not pruned
+    it sends the nonzeros, with a position each.
     """
 
     rows: int | None
@@ -105,20 +106,20 @@ class Tiles(Entries):
         return MessageFormat(count, size)
 
     def _grid(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """The matrix of a leaf of this shape, how many tiles there are along its axes, and one tile."""
+        """Returns the shapes of the matrix of such a leaf, of the grid of its tiles, and of one tile."""
         width = shape[-1] if shape else 1
         height = math.prod(shape) // width
         tile = self.rows or height, self.columns or width
         return (height, width), (-(-height // tile[0]), -(-width // tile[1])), tile
 
     def _tiled(self, x: jax.Array) -> jax.Array:
-        """(rows of tiles, r, columns of tiles, c), zeros where the matrix has ended."""
+        """Returns x as (rows of tiles, r, columns of tiles, c), padded with zeros."""
         (height, width), (rows, columns), (r, c) = self._grid(x.shape)
         padding = (0, rows * r - height), (0, columns * c - width)
         return jnp.pad(x.reshape(height, width), padding).reshape(rows, r, columns, c)
 
     def _sizes(self, shape: tuple[int, ...]) -> np.ndarray:
-        """(rows of tiles, columns of tiles) numbers of entries, int32."""
+        """Returns the number of entries per tile, (rows of tiles, columns of tiles) int32."""
         matrix, tiles, tile = self._grid(shape)
         down, across = (np.minimum(t, m - t * np.arange(n)) for m, n, t in zip(matrix, tiles, tile, strict=True))
         return np.outer(down, across).astype(np.int32)
@@ -126,15 +127,15 @@ class Tiles(Entries):
 
 @dataclass(frozen=True)
 class Groups(Entries):
-    """N:M (Zhou et al. 2021, arXiv 2102.04010): of every ``size`` consecutive entries the same number is kept.
+    """N:M (Zhou et al. 2021, arXiv 2102.04010): every group of ``size`` consecutive entries keeps the same number.
 
-    N = kept(sparsity, M) largest of each M = ``size``, ties to the lowest index, of a last group with fewer entries
-    all up to N. So the sparsity decides, and may be traced; ``keep`` is the N that was spelled, or None, and what a
-    sparsity has to :meth:`agree` with.
+    Each group of M = ``size`` entries keeps the N = kept(sparsity, M) largest; ties go to the lowest index, and a
+    smaller last group keeps up to N. So the sparsity, which may be traced, decides N; ``keep`` is the N of a structure
+    given as N:M, which the sparsity has to :meth:`agree` with, or None.
 
     A message sends as many positions in each group as its fullest group has nonzeros, ceil(log2 M) bits each; a group
-    with fewer tells its last one again, one without any sends a zero. Leaves that are not pruned are sent whole. Under
-    ``entropy`` the positions cost too little where groups differ, as in the mean of clients' different masks.
+    with fewer repeats its last position, and an empty group sends a zero. Leaves that are not pruned are sent whole.
+    The encoding ``entropy`` undercounts if groups differ, as in the mean of clients with different masks.
     """
 
     size: int
@@ -143,7 +144,8 @@ class Groups(Entries):
     def check(self, scope: str) -> None:
         if scope == "erk":
             raise ValueError(
-                f"groups of {self.size} keep equally many in every layer: scope 'global' or 'layerwise', not 'erk'"
+                f"groups of {self.size} have the same sparsity in every layer, so scope must be 'global' or "
+                "'layerwise', not 'erk'"
             )
 
     def agree(self, sparsity: float) -> None:
@@ -167,7 +169,7 @@ class Groups(Entries):
         def count(message: Any, info: Any) -> MessageCount:
             pruned, others = parted(message, prunable)
             held = [jnp.sum(self._grouped(leaf.ravel(), 0) != 0, axis=1, dtype=jnp.int32) for leaf in pruned]
-            all_held = jnp.concatenate([*held, jnp.zeros(1, jnp.int32)])  # the last is nobody's
+            all_held = jnp.concatenate([*held, jnp.zeros(1, jnp.int32)])  # the last is no group: so it is never empty
             fullest = jnp.max(all_held)
             values = jnp.sum(jnp.clip(all_held[:-1], jnp.minimum(1, fullest)), dtype=jnp.int32)
             return MessageCount(values + tree.size(others), fullest * (all_held.size - 1))
@@ -179,37 +181,37 @@ class Groups(Entries):
         return MessageFormat(count, size)
 
     def _grouped(self, vector: jax.Array, padding: int) -> jax.Array:
-        """(groups, size), ``padding`` behind the end."""
+        """Returns the vector as (groups, size), padded at the end with ``padding``."""
         return jnp.pad(vector, (0, -vector.size % self.size), constant_values=padding).reshape(-1, self.size)
 
 
 def entries() -> Entries:
-    """Every weight by itself; a position a weight is sent."""
+    """Each weight by itself; one position per weight is sent."""
     return Entries()
 
 
 def rows() -> Tiles:
-    """Rows of the matrix, such as all weights of an output of a linear model; a position a row."""
+    """Rows of the matrix, for example all weights of one output of a linear model; one position per row."""
     return Tiles(1, None)
 
 
 def filters() -> Tiles:
-    """Columns: output channels of a convolution, inputs of a linear model; a position a column."""
+    """Columns: output channels of a convolution, inputs of a linear model; one position per column."""
     return Tiles(None, 1)
 
 
 def blocks(height: int, width: int) -> Tiles:
-    """Blocks of R x C weights, as in blocks:4x4, the last ones smaller; a position a block."""
+    """Blocks of R x C weights, for example blocks:4x4, the last ones may be smaller; one position per block."""
     return Tiles(height, width)
 
 
 def groups(size: int) -> Groups:
-    """Of each M consecutive weights the same number is kept; a position of ceil(log2 M) bits a weight."""
+    """Groups of M consecutive weights, each keeping the same number; one position of ceil(log2 M) bits per weight."""
     return Groups(size)
 
 
 def n_of_m(keep: int, size: int) -> Groups:
-    """N of each M consecutive weights, as in 2:4; the sparsity must be 1 - N/M."""
+    """N of each M consecutive weights are kept, for example 2:4; the sparsity must be 1 - N/M."""
     return Groups(size, keep)
 
 
@@ -221,14 +223,14 @@ STRUCTURES: dict[str, Callable[..., Entries]] = {
     "groups:M": groups,
     "N:M": n_of_m,
 }
-"""The one table of structures; a capital letter stands for a number."""
+"""The one table of structures; R, C, N and M stand for numbers."""
 
 
 def structure(spelled: str) -> Entries:
-    """The structure that is spelled ``"rows"``, ``"blocks:4x4"``, ``"2:4"``, ...
+    """Returns the structure of that name: ``"rows"``, ``"blocks:4x4"``, ``"2:4"``, ...
 
     Raises:
-      ValueError: for a name of no structure, or numbers that make none.
+      ValueError: for an unknown name, a number below 1, or N > M.
 
     >>> structure("blocks:2x8"), structure("2:4")
     (Tiles(rows=2, columns=8), Groups(size=4, keep=2))
@@ -238,5 +240,5 @@ def structure(spelled: str) -> Entries:
         raise unknown("structure", spelled, STRUCTURES)
     made = make(*map(int, re.findall(r"\d+", spelled)))
     if re.search(r"(?<!\d)0+(?!\d)", spelled) or (isinstance(made, Groups) and (made.keep or 1) > made.size):
-        raise ValueError(f"structure {spelled!r} needs numbers of at least 1, and N:M an N of at most M")
+        raise ValueError(f"the numbers of structure {spelled!r} must be at least 1, and in N:M N at most M")
     return made

@@ -1,14 +1,14 @@
-"""TopK by magnitude: exact, with a number of kept entries that may be traced, and no sort.
+"""TopK by magnitude: exact, without a sort, and with a traced number k of kept entries.
 
-The mask is ``|x| > t`` for a threshold t that exactly k entries exceed. It is searched for on the bit patterns of |x|,
-between bounds that k or more and fewer than k entries exceed: a pass over x counts the entries above three trial
-thresholds at once, and the bounds move to those next to k.
+The mask is ``|x| > t`` for a threshold t that exactly k of the d entries of x exceed. The search for t runs on the bit
+patterns of |x|, between two bounds, exceeded by at least k and by fewer than k entries. Each pass over x counts the
+entries above three trial thresholds at once, and the bounds move to the trials next to k.
 
-The first trials are quantiles of a sorted sample of max(64, sqrt(d)) entries; the next ones interpolate on the counts,
-which of n entries in between leaves about sqrt(n). So n falls from d to some d / sqrt(sample), and then to its root
-each pass: 4 or 5 passes for 50,000 entries of a smooth distribution, 5 or 6 for ten million. One trial a pass is the
-middle, which halves the interval whatever the data: about 32 passes at most in float32, 64 in float64. Where the k-th
-entry is one of many equal ones, a second search of the same kind tells them apart by their index.
+The first trials are quantiles of a sorted sample of max(64, sqrt(d)) entries. Later trials interpolate the counts,
+which reduces n entries between the bounds to about sqrt(n). So n falls from d to about d / sqrt(sample size), and then
+to its square root per pass: 4 or 5 passes for 50,000 entries of a smooth distribution, 5 or 6 for ten million. One
+trial per pass is the middle, which halves the interval whatever the data: at most about 32 passes in float32, 64 in
+float64. If several entries equal the k-th largest, a second search of the same kind separates them by index.
 """
 
 import math
@@ -22,16 +22,16 @@ from jax import lax
 
 
 def magnitude_bits(x: jax.Array) -> jax.Array:
-    """``|x|`` as integers of the same width in the same order: IEEE floats without their sign sort like integers.
+    """Returns ``|x|`` as integers of the same width and order: IEEE floats without their sign sort like integers.
 
-    No arithmetic is done on the floats, so denormals count, -0 equals 0, and NaN comes out above infinity.
+    There is no floating-point arithmetic, so denormals keep their order, -0 equals 0, and NaN ranks above infinity.
     """
     word = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
     return lax.bitcast_convert_type(x, word) & jnp.iinfo(word).max
 
 
 class Bounds(NamedTuple):
-    """Thresholds low < high and the number of keys above each: at least k above low, fewer than k above high."""
+    """Thresholds low < high and the numbers of keys above them: at least k above low, fewer than k above high."""
 
     low: jax.Array
     high: jax.Array
@@ -40,11 +40,11 @@ class Bounds(NamedTuple):
 
 
 def count_above(keys: jax.Array, thresholds: jax.Array) -> jax.Array:
-    """For each of the ``thresholds`` (m,) the number of ``keys`` (d,) that exceed it, all counted in one pass.
+    """Returns the number of ``keys`` (d,) that exceed each of the ``thresholds`` (m,), counted in one pass.
 
-    One variadic reduction reads ``keys`` once; XLA:CPU would write the array out for a plain sum of comparisons.
+    One variadic reduction reads ``keys`` once; for a plain sum of comparisons XLA:CPU would materialise the array.
     """
-    rows = 1 if keys.size < 2**18 else max(r for r in range(1, 65) if keys.size % r == 0)  # for several cores
+    rows = 1 if keys.size < 2**18 else max(r for r in range(1, 65) if keys.size % r == 0)  # uses several cores
     keys, zeros = keys.reshape(rows, -1), (jnp.int32(0),) * thresholds.size
     counts = tuple((keys > t).astype(jnp.int32) for t in thresholds)
     for axis in (1, 0):
@@ -53,15 +53,16 @@ def count_above(keys: jax.Array, thresholds: jax.Array) -> jax.Array:
 
 
 def sampled(x: jax.Array, k: jax.Array) -> jax.Array:
-    """Thresholds to try first for the k-th largest magnitude of ``x`` (d,): zero, and three quantiles of a sample.
+    """Returns the first trial thresholds for the k-th largest magnitude of ``x`` (d,): zero and three sample quantiles.
 
-    Among n sampled entries its rank deviates by sqrt(n p (1 - p)), p = k / d, from n p; 2.5 deviations each way. Where
-    the lower quantile is one of many zeros, 1/64 of the upper one stands in, to begin where the others are.
+    Among n sampled entries its rank is n p, p = k / d, with standard deviation sqrt(n p (1 - p)); the outer quantiles
+    are 2.5 deviations away. If the lower quantile is one of many zeros, 1/64 of the upper one replaces it, so that the
+    search starts among the nonzeros.
     """
     n, octave = min(x.size, max(64, math.isqrt(x.size))), 1 << jnp.finfo(x.dtype).nmant
-    places = np.arange(n) * ((math.sqrt(5) - 1) / 2) % 1 * x.size  # even, and in step with no period of a matrix
+    places = np.arange(n) * ((math.sqrt(5) - 1) / 2) % 1 * x.size  # evenly spread, and aligned with no matrix row
     sample = jnp.sort(magnitude_bits(x.at[places.astype(np.int32)].get(mode="promise_in_bounds")))
-    sample = jnp.append(sample, sample[-1:] + octave)  # twice the largest: for the few above the whole sample
+    sample = jnp.append(sample, sample[-1:] + octave)  # twice the largest, as few entries exceed the whole sample
     p = 1 - k.astype(jnp.float32) / x.size
     deviation = 2.5 * jnp.sqrt(jnp.maximum(p * (1 - p), 1 / n) / n)
     ranks = (n * (p + deviation * np.array([-1, 0, 1], np.float32))).astype(jnp.int32)
@@ -70,11 +71,12 @@ def sampled(x: jax.Array, k: jax.Array) -> jax.Array:
 
 
 def interpolated(bounds: Bounds, k: jax.Array) -> jax.Array:
-    """Three thresholds: the middle of the bounds, and one on each side of where k keys should lie above.
+    """Returns three thresholds: the middle of the bounds, and one on each side of the estimate that k keys exceed.
 
-    The logarithm of the count is taken as linear in the threshold: exact for a power law, since bit patterns grow like
-    logarithms, and locally for any density. With n keys in between, the place u in (0, 1) is uncertain by about
-    sqrt(u (1 - u) / n); 0.65 of it each way leaves few keys, often enough. The halves keep logarithms finite.
+    The logarithm of the count is interpolated linearly in the threshold: exact for a power law, since bit patterns grow
+    like logarithms, and locally for any density. With n keys between the bounds, the estimate at the fraction u of the
+    interval has a standard deviation of about sqrt(u (1 - u) / n); 0.65 deviations each way enclose it often enough and
+    leave few keys. Adding 0.5 to the counts keeps the logarithms finite.
     """
     low, high, above_low, above_high = bounds
     surplus, inside = ((above_low - c).astype(jnp.float32) + 0.5 for c in (k, above_high))
@@ -86,7 +88,7 @@ def interpolated(bounds: Bounds, k: jax.Array) -> jax.Array:
 
 
 def moved(bounds: Bounds, count: Callable, k: jax.Array, trials: jax.Array) -> Bounds:
-    """``bounds`` after a pass that counts the keys above each of the ``trials``, moved in between: so any trials do."""
+    """Returns ``bounds`` after a pass that counts the keys above each of the ``trials``, clipped to the bounds."""
     low, high, above_low, above_high = bounds
     trials = jnp.clip(trials, low + 1, high - 1)
     counts = count(trials)
@@ -100,7 +102,7 @@ def moved(bounds: Bounds, count: Callable, k: jax.Array, trials: jax.Array) -> B
 
 
 def narrowed(bounds: Bounds, count: Callable, k: jax.Array) -> Bounds:
-    """``bounds`` moved until exactly k keys lie above ``low``, or ``high`` is the next integer."""
+    """Returns ``bounds`` moved until exactly k keys lie above ``low``, or ``high`` is the next integer."""
     return lax.while_loop(
         lambda bounds: (bounds.above_low > k) & (bounds.high - bounds.low > 1),
         lambda bounds: moved(bounds, count, k, interpolated(bounds, k)),
@@ -109,10 +111,10 @@ def narrowed(bounds: Bounds, count: Callable, k: jax.Array) -> Bounds:
 
 
 def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
-    """True at exactly the ``k`` entries of ``x`` (d,) of largest magnitude; ties go to the lowest index.
+    """Returns a mask (d,) of exactly the ``k`` entries of ``x`` (d,) of largest magnitude; ties go to the lowest index.
 
-    The same choice as the first ``k`` of a stable descending argsort of ``|x|``. NaN ranks above infinity, so a NaN
-    is never pruned away unseen. ``k`` may be traced, 1 <= k <= d < 2**30.
+    The choice is that of the first ``k`` of a stable descending argsort of ``|x|``. NaN ranks above infinity, so that
+    pruning does not hide a NaN. ``k`` may be traced, 1 <= k <= d < 2**30.
 
     Example:
       >>> topk_mask(jnp.array([1.0, -3.0, 3.0, 2.0]), 2).tolist()
@@ -123,18 +125,18 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
     word = bits.dtype.type
 
     def by_magnitude(thresholds: jax.Array) -> jax.Array:
-        held, _ = lax.optimization_barrier((x, thresholds))  # else its bits are written out once, before the loop
+        held, _ = lax.optimization_barrier((x, thresholds))  # or XLA would materialise the bits before the loop
         return count_above(magnitude_bits(held), thresholds)
 
     def by_index(thresholds: jax.Array) -> jax.Array:
-        held, last, _ = lax.optimization_barrier((x, d, thresholds))  # as above, and so are the indices
+        held, last, _ = lax.optimization_barrier((x, d, thresholds))  # as above, for the indices too
         earliest_highest = jnp.where(magnitude_bits(held) == found.high, last - lax.iota(jnp.int32, x.size), 0)
         return many + count_above(earliest_highest, thresholds)
 
     everything = Bounds(word(-1), word(jnp.iinfo(word).max), d, zero)
     found = narrowed(moved(everything, by_magnitude, k, sampled(x, k)), by_magnitude, k)
-    # If still more than k lie above low, those at high are tied: the earliest are wanted. Else this takes no pass.
-    many = jnp.int32(2**30)  # on top of all counts, their logarithm is linear: ties are as likely here as there
+    # If more than k still lie above low, those at high are tied, and the earliest are kept. Else this takes no pass.
+    many = jnp.int32(2**30)  # added to all counts makes their logarithm linear, as ties lie evenly among the indices
     ties = Bounds(zero, d, many + found.above_low - found.above_high, many)
     dropped = narrowed(ties, by_index, many + k - found.above_high).low
     return bits > found.low + (lax.iota(jnp.int32, x.size) >= d - dropped).astype(word)

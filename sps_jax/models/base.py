@@ -1,4 +1,4 @@
-"""What a network is to the rest of the package, and the precisions it has."""
+"""The interface of a network, and the dtypes of its parameters and outputs."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ class Model(NamedTuple):
 
 
 def storage(dtype: str) -> str:
-    """What parameters and outputs are held in where a network computes in ``dtype``: never in bfloat16."""
+    """Returns the dtype of parameters and outputs of a network that computes in ``dtype``: float32 for bfloat16."""
     return "float32" if dtype == "bfloat16" else dtype
 
 
 def norm_options(dtype: str) -> dict[str, Any]:
-    """How flax's normalisations are to be made: they compute in what parameters are held in, bfloat16 is too coarse."""
+    """Returns options for flax's normalisations: they compute in the parameters' dtype, as bfloat16 is too coarse."""
     return {"dtype": storage(dtype), "param_dtype": storage(dtype), "force_float32_reductions": False}

@@ -1,4 +1,4 @@
-"""Convolution that is fast where every client has its own kernel."""
+"""A convolution that is fast under ``vmap`` over clients, each with its own kernel."""
 
 import math
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from jax import lax
 class Conv(nn.Module):
     """``flax.linen.Conv`` for NHWC images and SAME padding: same parameters, same result up to rounding.
 
-    On a CPU it is computed by :func:`winograd_conv` where that pays and else by :func:`patches_conv`, elsewhere by
-    :func:`native_conv`: see :func:`fastest`.
+    On a CPU it uses :func:`winograd_conv` where that is faster and otherwise :func:`patches_conv`; on other backends it
+    uses :func:`native_conv`. See :func:`fastest`.
 
     Attributes:
-      features: outputs a pixel.
+      features: number of output features per pixel.
       kernel_size: (height, width).
       strides: (down, right).
       use_bias: whether a bias is added.
-      dtype: to compute in, None for the parameters'.
-      param_dtype: of the parameters.
-      kernel_init, bias_init: their initialisers.
+      dtype: the dtype to compute in; None for that of the parameters.
+      param_dtype: the dtype of the parameters.
+      kernel_init, bias_init: initialisers of kernel and bias.
     """
 
     features: int
@@ -47,24 +47,24 @@ class Conv(nn.Module):
 
 
 def fastest(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> Callable:
-    """The convolution of this module to choose for such arguments on this backend, by ``benchmarks/conv.py``."""
+    """Returns this module's fastest convolution for such arguments on this backend, by ``benchmarks/conv.py``."""
     if jax.default_backend() != "cpu":
         return native_conv
     (_, height, width, c), size = x.shape, kernel.shape[:2]
     possible = size == (3, 3) and strides == (1, 1) and height % 2 == width % 2 == 0
-    return winograd_conv if possible and c >= 16 else patches_conv  # c is the inner axis of its products
+    return winograd_conv if possible and c >= 16 else patches_conv  # c is the inner axis of its matrix products
 
 
 def native_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
-    """XLA's convolution of ``x`` (b, H, W, c) with ``kernel`` (kh, kw, c, features), SAME padding.
+    """Returns XLA's convolution of ``x`` (b, H, W, c) with ``kernel`` (kh, kw, c, features), SAME padding.
 
-    Slow on a CPU inside a loop (jax issue 12868), and a grouped one under ``vmap`` over kernels.
+    It is slow on a CPU inside a loop (jax issue 12868), and becomes a grouped convolution under ``vmap`` over kernels.
     """
     return lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def patches_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
-    """The same as one matrix product: the pixels under the kernel side by side, times the kernel."""
+    """Returns the same by one matrix product: the concatenated pixels under the kernel, times the kernel."""
     (b, height, width, c), (kh, kw, _, features) = x.shape, kernel.shape
     (top, bottom, rows), (left, right, columns) = map(_same, (height, width), (kh, kw), strides)
     down, across = strides
@@ -80,11 +80,12 @@ def patches_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> j
 
 
 def winograd_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1)) -> jax.Array:
-    r"""The same for 3 x 3 kernels, stride 1, even H and W: Winograd's :math:`F(2 \times 2, 3 \times 3)`.
+    r"""Returns the same for 3 x 3 kernels, stride 1, even H and W, by Winograd's :math:`F(2 \times 2, 3 \times 3)`.
 
-    For each 2 x 2 block of outputs :math:`Y = A^\top [\, (G k G^\top) \odot (B^\top d B) \,] A` with the 4 x 4 pixels d
-    around it (Lavin and Gray 2016, arXiv 1509.09308, section 4.1): over all blocks, 16 products of matrices with the
-    inputs as the inner axis, 4 multiplications an output instead of 9, and 4 copies of x instead of 9.
+    Each 2 x 2 block of outputs is :math:`Y = A^\top [\, (G k G^\top) \odot (B^\top d B) \,] A`, where k is the kernel,
+    d the 4 x 4 pixels around the block, and A, B and G are the fixed matrices of Lavin and Gray (2016, arXiv
+    1509.09308, section 4.1). Over all blocks these are 16 matrix products whose inner axis is the input features: 4
+    multiplications per output instead of 9, and 4 copies of x instead of 9.
     """
     (b, height, width, c), features = x.shape, kernel.shape[3]
     kernels = [_kernel_transform(list(row)) for row in _kernel_transform(list(kernel))]  # kernels[p][q]: (c, features)
@@ -100,9 +101,9 @@ def winograd_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1
 
 
 def _overlapping(x: jax.Array, axis: int) -> list[jax.Array]:
-    """Every second row (or column) from the first, second, third and fourth of an even number of them on.
+    """Returns every second row (or column), starting at the first, second, third and fourth; their number is even.
 
-    By reshaping: strided slices would be transposed, in the gradient, into padding between entries, which is slow.
+    It reshapes, because the gradient of a strided slice pads between entries, which is slow.
     """
     half = x.shape[axis] // 2
     pairs = x.reshape(*x.shape[:axis], half, 2, *x.shape[axis + 1 :])
@@ -111,23 +112,23 @@ def _overlapping(x: jax.Array, axis: int) -> list[jax.Array]:
 
 
 def _kernel_transform(k: list[jax.Array]) -> list[jax.Array]:
-    """G k along one axis."""
+    """Returns G k along one axis."""
     mean = (k[0] + k[2]) / 2
     return [k[0], mean + k[1] / 2, mean - k[1] / 2, k[2]]
 
 
 def _input_transform(d: list[jax.Array]) -> list[jax.Array]:
-    """B' d along one axis."""
+    """Returns B' d, B' being the transpose of B, along one axis."""
     return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
 
 
 def _output_transform(m: list[jax.Array]) -> list[jax.Array]:
-    """A' m along one axis."""
+    """Returns A' m, A' being the transpose of A, along one axis."""
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
-    """SAME padding of an axis: zeros before, behind, and the outputs there will be."""
+    """Returns the SAME padding of an axis: the number of zeros before and after it, and of outputs."""
     outputs = math.ceil(size / stride)
     total = max((outputs - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2, outputs

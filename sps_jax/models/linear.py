@@ -1,4 +1,4 @@
-"""A linear layer."""
+"""A linear model."""
 
 from functools import cache
 
@@ -10,9 +10,9 @@ from sps_jax.models.base import Model, storage
 
 
 class Linear(nn.Module):
-    """``x @ kernel.T + bias``, from zero.
+    """``x @ kernel.T + bias``, initialised with zeros.
 
-    The kernel is (outputs, inputs), the transpose of ``nn.Dense``'s: outputs are few, inputs are many, and XLA:CPU
+    The kernel is (outputs, inputs), the transpose of ``nn.Dense``'s: there are more inputs than outputs, and XLA:CPU
     vectorises the last axis, which makes small steps several times faster.
     """
 
@@ -31,10 +31,11 @@ class Linear(nn.Module):
 
 @cache
 def linear(inputs: int, outputs: int, *, bias: bool = True, dtype: str = "float32") -> Model:
-    """A linear model from zero: params ``{"params": {"kernel": (outputs, inputs), "bias": (outputs,)}}``.
+    """Returns a linear model that starts from zero.
 
-    With ``dtype`` ``"bfloat16"`` the product is computed in it, parameters and outputs stay float32. Equal arguments
-    give the same object, so a jitted program is found again.
+    Its params are ``{"params": {"kernel": (outputs, inputs), "bias": (outputs,)}}``. With ``dtype`` ``"bfloat16"`` the
+    product is computed in bfloat16; parameters and outputs stay float32. Equal arguments give the same object, so that
+    JAX reuses a compiled program.
     """
     layer = Linear(outputs, bias, dtype)
     return Model(

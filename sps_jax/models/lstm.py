@@ -15,9 +15,11 @@ class LSTM(nn.Module):
 
     Attributes:
       vocabulary: number of symbols.
-      embedding: numbers a symbol.
-      width: numbers in a layer's state, and in its output.
-      depth: layers.
+      embedding: size of a symbol's embedding.
+      width: size of a layer's state and of its output.
+      depth: number of layers.
+      dtype: the dtype to compute in.
+      param_dtype: the dtype of the parameters.
     """
 
     vocabulary: int
@@ -29,7 +31,7 @@ class LSTM(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        """(b, L) int32 -> (b, L, vocabulary), the logits of the symbol after each."""
+        """(b, L) int32 -> (b, L, vocabulary), the logits of each next symbol."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = nn.Embed(self.vocabulary, self.embedding, name="first", **types)(tokens)
         rest = jnp.zeros((len(tokens), self.width), self.dtype)
@@ -41,16 +43,16 @@ class LSTM(nn.Module):
 
 @cache
 def lstm(vocabulary: int, *, embedding: int = 8, width: int = 256, depth: int = 2, dtype: str = "float32") -> Model:
-    """The network of McMahan et al. 2017 (arXiv 1602.05629) for next-character prediction, its sizes the defaults.
+    """Returns the next-character network of McMahan et al. 2017 (arXiv 1602.05629), with its sizes as defaults.
 
     LSTM: Hochreiter and Schmidhuber 1997; the cell is flax's. Equal arguments give the same object.
 
     Args:
       vocabulary: number of symbols.
-      embedding: numbers a symbol.
-      width: numbers in a layer's state.
-      depth: layers.
-      dtype: to compute in; ``"bfloat16"`` keeps parameters and logits in float32.
+      embedding: size of a symbol's embedding.
+      width: size of a layer's state.
+      depth: number of layers.
+      dtype: the dtype to compute in; ``"bfloat16"`` keeps parameters and logits in float32.
     """
     held = storage(dtype)
     network = LSTM(vocabulary, embedding, width, depth, dtype, held)

@@ -17,7 +17,7 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et 
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions beside the input, or its ``shortcut`` where shapes differ (He et al. 2016, figure 5 left).
+    """Two 3 x 3 convolutions plus the input, or plus its ``shortcut`` if shapes differ (He et al. 2016, figure 5 left).
 
     ``shortcut``: (this block, (b, H, W, c)) -> (b, H / strides, W / strides, features).
     """
@@ -40,26 +40,29 @@ class Block(nn.Module):
 
 
 def projection(block: Block, x: jax.Array) -> jax.Array:
-    """The shortcut by a 1 x 1 convolution, option B of He et al. 2016, section 3.3."""
+    """Returns the shortcut by a 1 x 1 convolution, option B of He et al. 2016, section 3.3."""
     return block.norm(block.features)(block.conv(block.features, (1, 1), (block.strides, block.strides))(x))
 
 
 def padded(block: Block, x: jax.Array) -> jax.Array:
-    """The shortcut without parameters, option A: every ``strides``-th pixel, zeros for the features x has not."""
+    """Returns the shortcut without parameters, option A: every ``strides``-th pixel, and zeros as further features."""
     kept = x[:, :: block.strides, :: block.strides]
     return jnp.pad(kept, ((0, 0), (0, 0), (0, 0), (0, block.features - x.shape[3])))
 
 
 class ResNet(nn.Module):
-    """A 3 x 3 stem without pooling, stages that halve the image and double the features, their mean, a linear head.
+    """A 3 x 3 stem without pooling, stages of blocks, the mean over pixels, a linear head.
+
+    Each stage after the first halves the image's sides and doubles the features.
 
     Attributes:
-      classes: outputs.
-      width: features of the first stage.
-      blocks: of each stage.
+      classes: number of outputs.
       conv: (features, kernel size, strides) -> a convolution without bias.
       norm: features -> a function that normalises.
-      shortcut: of blocks whose input has another shape than their output, see :class:`Block`.
+      dtype, param_dtype: the dtypes of the head's computation and parameters.
+      width: number of features in the first stage.
+      blocks: number of blocks per stage.
+      shortcut: for blocks whose input and output shapes differ, see :class:`Block`.
     """
 
     classes: int
@@ -84,11 +87,11 @@ class ResNet(nn.Module):
 
 
 IMAGE = (32, 32, 3)
-"""Of which the parameters are made; they are the same for images of other sizes."""
+"""The image shape used to initialise parameters; their shapes do not depend on the image's size."""
 
 
 def resnet18(classes: int = 10, **options: Any) -> Model:
-    """:func:`resnet` with two blocks in each of four stages: 11,173,962 parameters with 10 classes and width 64."""
+    """Returns :func:`resnet` with four stages of two blocks: 11,173,962 parameters with 10 classes and width 64."""
     return resnet((2, 2, 2, 2), classes, **options)
 
 
@@ -103,22 +106,22 @@ def resnet(
     conv: Callable[..., nn.Module] = Conv,
     dtype: str = "float32",
 ) -> Model:
-    """Residual blocks (He et al. 2016, arXiv 1512.03385) with group normalisation (Wu and He 2018, arXiv 1803.08494).
+    """Returns a residual network (He et al. 2016, arXiv 1512.03385) with group normalisation.
 
-    Batch statistics would be a second state to average between clients, so there are none. Equal arguments give the
-    same object.
+    Group normalisation (Wu and He 2018, arXiv 1803.08494) needs no batch statistics, which would be further state to
+    average over clients. Equal arguments give the same object.
 
     Args:
-      blocks: of each stage.
-      classes: outputs.
-      width: features of the first stage.
-      groups: that the features are normalised in, or as many as there are features if that is less.
+      blocks: number of blocks per stage.
+      classes: number of outputs.
+      width: number of features in the first stage.
+      groups: number of groups of the normalisation, capped at the number of features.
       shortcut: :func:`projection` or :func:`padded`.
       conv: the convolution, :class:`sps_jax.models.conv.Conv` or ``flax.linen.Conv``.
-      dtype: to compute in; ``"bfloat16"`` keeps parameters and outputs in float32.
+      dtype: the dtype to compute in; ``"bfloat16"`` keeps parameters and outputs in float32.
 
     Raises:
-      ValueError: where the groups do not divide the features of a stage.
+      ValueError: if the number of groups does not divide the number of features of a stage.
     """
     features = [width * 2**stage for stage in range(len(blocks))]
     if any(some % min(groups, some) for some in features):

@@ -9,35 +9,36 @@ GROUPS = 8
 
 
 def resnet20(classes: int = 10, **options: Any) -> Model:
-    """:func:`resnet_cifar` with n = 3: 269,722 parameters with 10 classes and width 16."""
+    """Returns :func:`resnet_cifar` with n = 3: 269,722 parameters with 10 classes and width 16."""
     return resnet_cifar(3, classes, **options)
 
 
 def resnet32(classes: int = 10, **options: Any) -> Model:
-    """:func:`resnet_cifar` with n = 5: 464,154 parameters."""
+    """Returns :func:`resnet_cifar` with n = 5: 464,154 parameters."""
     return resnet_cifar(5, classes, **options)
 
 
 def resnet44(classes: int = 10, **options: Any) -> Model:
-    """:func:`resnet_cifar` with n = 7: 658,586 parameters."""
+    """Returns :func:`resnet_cifar` with n = 7: 658,586 parameters."""
     return resnet_cifar(7, classes, **options)
 
 
 def resnet56(classes: int = 10, **options: Any) -> Model:
-    """:func:`resnet_cifar` with n = 9: 853,018 parameters."""
+    """Returns :func:`resnet_cifar` with n = 9: 853,018 parameters."""
     return resnet_cifar(9, classes, **options)
 
 
 def resnet_cifar(n: int, classes: int, *, width: int = 16, groups: int = GROUPS, **options: Any) -> Model:
-    """The network of 6n + 2 layers: three stages of n blocks with 1, 2 and 4 times ``width`` features.
+    """Returns the network of 6n + 2 layers: three stages of n blocks with 1, 2 and 4 times ``width`` features.
 
-    Shortcuts have no parameters (option A of the paper). Group normalisation in place of the paper's batch
-    normalisation, for the reason that :func:`sps_jax.models.resnet.resnet` has, which takes the other ``options``.
+    Shortcuts have no parameters (option A of the paper). Group normalisation replaces the paper's batch normalisation,
+    for the reason given in :func:`sps_jax.models.resnet.resnet`, which takes the other ``options``.
 
     Args:
-      n: blocks of a stage.
-      classes: outputs.
-      width: features of the first stage.
-      groups: of the normalisation. With ResNet18's 32 each of the 16 features would be one: instance normalisation.
+      n: number of blocks per stage.
+      classes: number of outputs.
+      width: number of features in the first stage.
+      groups: number of groups of the normalisation. ResNet18's 32 would make each of the 16 features a group, which is
+        instance normalisation.
     """
     return resnet((n, n, n), classes, width=width, groups=groups, shortcut=padded, **options)

@@ -12,7 +12,10 @@ from sps_jax.models.base import Model, norm_options, storage
 
 
 class Attention(nn.Module):
-    r"""Causal self-attention, :math:`\mathrm{softmax}(q k^\top / \sqrt{d}) v` a head, no position looking ahead."""
+    r"""Causal self-attention, :math:`\mathrm{softmax}(q k^\top / \sqrt{d}) v` per head of d = width / heads features.
+
+    q, k and v are linear in the input; a mask keeps each position from attending to later ones.
+    """
 
     heads: int
     dtype: Any
@@ -20,7 +23,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """(b, L, width) -> the same."""
+        """(b, L, width) -> (b, L, width)."""
         b, length, width = x.shape
         dense = {"use_bias": False, "dtype": self.dtype, "param_dtype": self.param_dtype}
         joint = nn.Dense(3 * width, name="query_key_value", **dense)(x)
@@ -37,10 +40,12 @@ class Transformer(nn.Module):
 
     Attributes:
       vocabulary: number of symbols.
-      length: most positions.
-      width: numbers a position.
-      depth: blocks.
-      heads: of an attention.
+      length: the most positions an example may have.
+      width: number of features per position.
+      depth: number of blocks.
+      heads: number of attention heads.
+      dtype: the dtype to compute in.
+      param_dtype: the dtype of the parameters.
     """
 
     vocabulary: int
@@ -53,9 +58,9 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        """(b, L) int32, L <= length -> (b, L, vocabulary), the logits of the symbol after each."""
+        """(b, L) int32, L <= length -> (b, L, vocabulary), the logits of each next symbol."""
         if tokens.shape[1] > self.length:
-            raise ValueError(f"examples may have {self.length} positions, not {tokens.shape[1]}")
+            raise ValueError(f"examples may have at most length={self.length} positions, not {tokens.shape[1]}")
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         places = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
         x = nn.Embed(self.vocabulary, self.width, name="first", **types)(tokens)
@@ -72,23 +77,23 @@ class Transformer(nn.Module):
 def transformer(
     vocabulary: int, *, length: int = 80, width: int = 64, depth: int = 2, heads: int = 4, dtype: str = "float32"
 ) -> Model:
-    """A decoder (Vaswani et al. 2017, arXiv 1706.03762) with pre-norm blocks (Xiong et al. 2020, arXiv 2002.04745).
+    """Returns a decoder (Vaswani et al. 2017, arXiv 1706.03762) with pre-norm blocks (Xiong et al. 2020, 2002.04745).
 
     Equal arguments give the same object.
 
     Args:
       vocabulary: number of symbols.
-      length: most positions of an example.
-      width: numbers a position, a multiple of ``heads``.
-      depth: blocks.
-      heads: of an attention.
-      dtype: to compute in; ``"bfloat16"`` keeps parameters and logits in float32.
+      length: the most positions an example may have.
+      width: number of features per position, a multiple of ``heads``.
+      depth: number of blocks.
+      heads: number of attention heads.
+      dtype: the dtype to compute in; ``"bfloat16"`` keeps parameters and logits in float32.
 
     Raises:
-      ValueError: for a width that is no multiple of ``heads``, and from ``apply`` for more than ``length`` positions.
+      ValueError: if width is not a multiple of ``heads``, and from ``apply`` for more than ``length`` positions.
     """
     if width % heads:
-        raise ValueError(f"width must be a multiple of the {heads} heads, not {width}")
+        raise ValueError(f"width must be a multiple of heads={heads}, not {width}")
     held = storage(dtype)
     network = Transformer(vocabulary, length, width, depth, heads, dtype, held)
     return Model(

@@ -1,8 +1,8 @@
-"""Data set + model + loss, by name. ``PROBLEMS`` is the one table, which ``sps-jax list problems`` prints.
+"""Problems by name, each a data set, a model and a loss. ``sps-jax list problems`` prints the table ``PROBLEMS``.
 
-``digits``, ``synthetic_logistic`` and ``quadratic`` need no download. The data of the others are downloaded and
-prepared once, into TFDS's data folder; offline, put the files into a folder and name it with ``--manual-dir DIR``
-(``manual_dir=`` in Python). ``sps-jax data`` says which data sets there are and where.
+``digits``, ``synthetic_logistic`` and ``quadratic`` need no download. The other problems download and prepare their
+data once, in TFDS's data folder; offline, put the files into a folder and name it with ``--manual-dir DIR``
+(``manual_dir=`` in Python). ``sps-jax data`` lists the data sets and their folders.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
-"""Anyone's arrays as a problem: examples, and whose each of them is."""
+"""Your own arrays as a problem: examples, and the client that each belongs to."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -36,11 +37,11 @@ def from_arrays(
     seed: int = 0,
     precision: str = "float32",
 ) -> Problem:
-    """A problem of one's own N examples.
+    """Returns a problem made from your own N examples.
 
-    Clients are numbered in the order in which their ids appear. By default a linear model of the examples as vectors,
-    from zero; where its loss has a name the problem knows its ``smoothness``, and ``1 / smoothness.max()`` is a safe
-    step size.
+    Clients are numbered in the order in which their ids appear. The default model is linear in the flattened examples
+    and starts from zero; with a named loss the problem then knows its ``smoothness``, and ``1 / smoothness.max()`` is a
+    safe step size.
 
     >>> x, y = np.eye(4), np.array([0, 1, 1, 0])
     >>> problem = from_arrays(x, y, ["ann", "bob", "bob", "bob"])
@@ -48,28 +49,28 @@ def from_arrays(
     (2, [1, 3], (2,))
 
     Args:
-      x: (N, ...) numbers. Floats are held in the precision; integers stay integers for a model of one's own.
+      x: (N, ...) numbers. Floats are cast to the precision; for your own model integers stay integers.
       y: (N, ...) numbers: classes 0, 1, ... for ``"softmax"``, labels 0 and 1 for ``"logistic"``.
-      client_ids: (N,) whose each example is: numbers, strings, anything hashable.
-      model: functions ``(init, apply)``, ``key -> params`` and ``params, x -> outputs`` of b examples at once, or a
-        flax.linen module that has parameters alone; None for a linear model. The same objects find their compiled
-        programs again.
+      client_ids: (N,) the client of each example: numbers, strings, anything hashable.
+      model: functions ``(init, apply)``, ``key -> params`` and ``params, x -> outputs`` for b examples at once, or a
+        flax.linen module with parameters only; None for a linear model. With the same object JAX reuses compiled
+        programs.
       loss: ``"softmax"``, ``"logistic"``, ``"squares"`` (half the squared error) or a function ``outputs, y -> (b,)``,
-        the losses of b examples. By default ``"squares"`` where y are floats, else ``"softmax"``.
-      outputs: of the linear model; by default the largest class plus one for ``"softmax"``, else 1.
-      bias: whether the linear model has one.
+        the losses of b examples. By default ``"squares"`` if y holds floats, else ``"softmax"``.
+      outputs: number of outputs of the linear model; by default the largest class plus one for ``"softmax"``, else 1.
+      bias: whether the linear model has a bias.
       ridge: rho of :class:`Problem`.
-      batch_size: examples of a local gradient, None for all.
-      weights: of the clients, ``"equal"`` or ``"size"``, in proportion to their numbers of examples.
-      test: x and y of examples that no client has; or a fraction in (0, 1) of each client's, rounded down, to hold
-        out; or None.
-      validation: a fraction in [0, 1) of what is left of each client's, to keep apart for choosing hyperparameters.
-      seed: of what is held out and kept apart.
-      precision: float32, float64 (with JAX's ``jax_enable_x64``), or bfloat16 for the linear model to compute in.
+      batch_size: number of examples per local gradient, None for all.
+      weights: the clients' weights: ``"equal"``, or ``"size"``, proportional to their numbers of examples.
+      test: x and y of examples that no client has; or the fraction in (0, 1) of each client's examples to hold out,
+        rounded down; or None.
+      validation: fraction in [0, 1) of each client's remaining examples to set aside for choosing hyperparameters.
+      seed: seed of the draw of test and validation examples.
+      precision: float32, float64 (with JAX's ``jax_enable_x64``), or bfloat16, for the linear model's computation.
 
     Raises:
-      ValueError: for lengths that differ, numbers that are not finite, missing ids, labels out of range, a model or a
-        loss of another shape or precision, and choices out of their ranges.
+      ValueError: for different lengths, numbers that are not finite, missing ids, labels out of range, a model or a
+        loss with a wrong shape or precision, and options out of range.
     """
     held, parts = held_in(precision), by_client(client_ids)
     pairs = [examples("", x, y, held)]
@@ -115,10 +116,10 @@ def from_arrays(
 
 
 def by_client(client_ids: Iterable[Hashable]) -> Parts:
-    """The rows of each client, clients in the order in which their ids appear.
+    """Returns the rows of each client, clients in the order in which their ids appear.
 
     Raises:
-      ValueError: for no ids, ids that are not hashable, or missing (None, NaN).
+      ValueError: for an empty list, or ids that are not hashable or missing (None, NaN).
     """
     ids = as_list("client_ids", client_ids)
     seen: dict[Hashable, int] = {}
@@ -136,74 +137,84 @@ def by_client(client_ids: Iterable[Hashable]) -> Parts:
 def examples(
     prefix: str, x: ArrayLike, y: ArrayLike, held: str, like: tuple[np.ndarray, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """x and y as arrays of numbers, equally many, of the same shapes an example as those of ``like``."""
+    """Returns x and y as arrays of equal length whose examples have the shapes and dtypes of those of ``like``."""
     x, y = as_numbers(f"{prefix}x", x, held), as_numbers(f"{prefix}y", y, held)
     if len(x) != len(y):
         raise ValueError(f"{prefix}x has {len(x)} examples and {prefix}y {len(y)}")
     for name, a, other in zip("xy", (x, y), like or (x, y), strict=True):
         if (a.shape[1:], a.dtype) != (other.shape[1:], other.dtype):
             raise ValueError(
-                f"{prefix}{name} has examples of shape {a.shape[1:]}, {a.dtype}; "
-                f"those of {name} have {other.shape[1:]}, {other.dtype}"
+                f"{prefix}{name} has examples of shape {a.shape[1:]} and dtype {a.dtype}; "
+                f"they must be as in {name}, {other.shape[1:]} and {other.dtype}"
             )
     return x, y
 
 
 def network_of(model: Any, shape: tuple[int, ...], dtype: str) -> Model:
-    """``model`` as a pair of functions; a module is initialised with an example of that shape and dtype.
+    """Returns ``model`` as a pair of functions; a module is initialised with an example of this shape and dtype.
+
+    Equal modules give the same object, so that JAX reuses a compiled program.
 
     Raises:
-      ValueError: for what is neither a pair of functions nor an instance of a flax.linen module.
+      ValueError: for anything but a pair of functions or an instance of a flax.linen module.
     """
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         return Model(*model)
     if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("init", "apply")):
         raise ValueError(f"model must be functions (init, apply) or an instance of a flax.linen module, not {model!r}")
-    return _network_of_module(model, shape, dtype)
+    with suppress(TypeError):  # flax hashes a module by its fields, and a list among them cannot be hashed
+        model = _first_equal(model)
+    return _network_of_methods(model.init, model.apply, shape, dtype)
 
 
 @cache
-def _network_of_module(module: Any, shape: tuple[int, ...], dtype: str) -> Model:
-    """Equal arguments give the same object, so that a compiled program is found again."""
-    return Model(lambda key: module.init(key, jnp.zeros((1, *shape), dtype)), module.apply)
+def _first_equal(module: Any) -> Any:
+    """Returns the first module seen that equals this one; a ``TypeError`` if it cannot be hashed."""
+    return module
+
+
+@cache  # bound methods compare by the identity of their module, hashable or not
+def _network_of_methods(init: Callable, apply: Callable, shape: tuple[int, ...], dtype: str) -> Model:
+    return Model(lambda key: init(key, jnp.zeros((1, *shape), dtype)), apply)
 
 
 def outputs_of(network: Model, x: np.ndarray, held: str) -> jax.ShapeDtypeStruct:
-    """What the network makes of two examples.
+    """Returns the shape and dtype of the network's outputs for two examples.
 
     Raises:
-      ValueError: where its parameters are not of the dtype ``held``, or it keeps more than parameters.
+      ValueError: if its parameters are not of the dtype ``held``, or it has state beside its parameters.
     """
     params = jax.eval_shape(network.init, jax.random.key(0))
     if isinstance(params, Mapping) and "params" in params and len(params) > 1:
         more = ", ".join(sorted(set(params) - {"params"}))
         raise ValueError(
-            f"the model keeps {more} beside its parameters: normalise without such state, by GroupNorm say"
+            f"the model keeps {more} beside its parameters; use layers without state, such as GroupNorm for BatchNorm"
         )
     others = {leaf.dtype.name for leaf in jax.tree.leaves(params)} - {held}
     if others:
-        raise ValueError(f"the model's parameters are {', '.join(sorted(others))}, the precision is {held}")
+        raise ValueError(f"the model's parameters are {', '.join(sorted(others))}, but precision needs {held}")
     return jax.eval_shape(network.apply, params, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype))
 
 
 def targets(y: np.ndarray, loss: Any, answers: jax.ShapeDtypeStruct, held: str) -> np.ndarray:
-    """y as the loss takes it: classes as int32, labels and targets of the dtype ``held``.
+    """Returns y as the loss takes it: classes as int32, labels and targets with the dtype ``held``.
 
     Raises:
-      ValueError: for classes that are no whole numbers of 0 to the model's outputs less one, or labels beside 0 and 1.
+      ValueError: for classes that are not integers from 0 to the number of outputs minus 1, or labels but 0 and 1.
     """
     if loss == "softmax":
         wrong = y[(y != np.rint(y)) | (y < 0) | (y >= answers.shape[-1])]
         if wrong.size:
-            raise ValueError(f"softmax of {answers.shape[-1]} outputs takes y of 0 to that less one, not {wrong[0]}")
+            most = answers.shape[-1] - 1
+            raise ValueError(f"y must be classes 0 to {most} for softmax of {most + 1} outputs, not {wrong[0]}")
         return y.astype(np.int32)
     if loss == "logistic" and not np.isin(y, (0, 1)).all():
-        raise ValueError(f"logistic takes y of 0 and 1, not {y[~np.isin(y, (0, 1))][0]}")
+        raise ValueError(f"y must be 0 or 1 for logistic, not {y[~np.isin(y, (0, 1))][0]}")
     return y.astype(held) if isinstance(loss, str) else y
 
 
 def refuse_other_losses(loss: Any, answers: jax.ShapeDtypeStruct, y: np.ndarray) -> None:
-    """Raise a ``ValueError`` unless the loss of two examples is two numbers."""
+    """Raise a ``ValueError`` unless the loss of two examples has shape (2,)."""
     of = loss_named(loss).of
     if loss == "softmax" and answers.shape[:-1] != (2, *y.shape[1:]):
         raise ValueError(f"softmax takes outputs (*y.shape, classes), not {answers.shape} for y {(2, *y.shape[1:])}")
@@ -211,4 +222,4 @@ def refuse_other_losses(loss: Any, answers: jax.ShapeDtypeStruct, y: np.ndarray)
         raise ValueError(f"{loss} takes outputs (b, 1) and y (b,), not {answers.shape} and {(2, *y.shape[1:])}")
     found = jax.eval_shape(of, answers, jax.ShapeDtypeStruct((2, *y.shape[1:]), y.dtype))
     if getattr(found, "shape", None) != (2,):
-        raise ValueError(f"loss must return one number an example, (2,) for two of them, not {found}")
+        raise ValueError(f"loss must return one number per example, (2,) for two examples, not {found}")

@@ -1,4 +1,4 @@
-"""BlogFeedback: how many comments a blog post will get."""
+"""BlogFeedback: predicting the number of comments on a blog post."""
 
 from typing import Unpack
 
@@ -18,15 +18,15 @@ CLIP = 10
 def blog_feedback(*, ridge: float = 1e-3, **split: Unpack[SplitOfFile]) -> Problem:
     """Linear regression on UCI BlogFeedback: half the squared error of log(1 + comments), centred.
 
-    Features are standardised by the training part and clipped at 10; constant columns are dropped. The test part is
-    the archive's own.
+    Features are standardised with the training set's means and deviations and clipped at 10; constant columns are
+    dropped. The test set is the archive's own.
 
     Args:
-      clients: n; the 554 blogs are dealt to them whole, by size.
+      clients: n; by default the 554 blogs are dealt to them whole, by size.
       partition: by_size, natural (the first n blogs), iid, dirichlet or by_label (of the rounded target).
       ridge: weight of the ridge term.
-      data_seed: of the partition.
-      manual_dir: folder with BlogFeedback.zip, put there by hand.
+      data_seed: seed of the partition.
+      manual_dir: folder into which you have put BlogFeedback.zip.
     """
     raw = datasets.blog_feedback(manual_dir=split["manual_dir"], data_dir=split["data_dir"])
     mean, scale = raw.train_x.mean(0, dtype=np.float64), raw.train_x.std(0, dtype=np.float64)

@@ -31,16 +31,16 @@ def cifar10(
 ) -> Problem:
     """Image classification on CIFAR-10 (Krizhevsky 2009), 50,000 training and 10,000 test images of 10 classes.
 
-    Images stay bytes; a local step standardises its batch channel by channel, after a random crop (4 black pixels
-    around) and a random horizontal flip of every image.
+    Images are stored as bytes. A local step crops each image of its batch at random (after padding with 4 black
+    pixels), flips it horizontally at random, and standardises it per channel.
 
     Args:
       model: resnet18, or the thinner resnet20, resnet32, resnet44 or resnet56.
-      width: features of the network's first stage; default is 64 for resnet18 and 16 for the others.
+      width: number of features in the network's first stage; default is 64 for resnet18 and 16 for the others.
       augment: whether batches are cropped and flipped.
-      evaluate_examples: of each client, the first so many, that the training loss is evaluated on; None for all.
-      data_seed: of the partition.
-      manual_dir: folder with cifar-10-binary.tar.gz, put there by hand.
+      evaluate_examples: number of each client's first examples that the training loss is evaluated on; None for all.
+      data_seed: seed of the partition.
+      manual_dir: folder into which you have put cifar-10-binary.tar.gz.
     """
     if model not in MODELS:
         raise unknown("model", model, MODELS)
@@ -65,18 +65,18 @@ def cifar10(
 
 @cache
 def _on_bytes(model: Model, dtype: str) -> Model:
-    """``model`` behind :func:`standardised`."""
+    """Returns ``model`` with :func:`standardised` applied to its inputs."""
     return Model(model.init, lambda params, images: model.apply(params, standardised(images, dtype)))
 
 
 def standardised(images: jax.Array, dtype: str) -> jax.Array:
-    """(b, 32, 32, 3) uint8 -> the same in ``dtype``, each channel of mean 0 and variance 1 over the training images."""
+    """Returns (b, 32, 32, 3) uint8 images in ``dtype``; channels have mean 0 and variance 1 over the training set."""
     mean, deviation = (np.asarray(a, dtype)[None, None, None] for a in (MEAN, DEVIATION))
     return (images.astype(dtype) / 255 - mean) / deviation
 
 
 def crop_and_flip(key: jax.Array, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Each image shifted by up to 4 pixels each way, black where it ends, and mirrored with probability 1/2."""
+    """Returns each image shifted by up to 4 pixels each way, filled with black, and mirrored with probability 1/2."""
     b, height, width, c = images.shape
     shift, mirror = jax.random.split(key)
     corners = jax.random.randint(shift, (b, 2), 0, 2 * MARGIN + 1)

@@ -1,4 +1,4 @@
-"""Which example is whose: rows dealt to clients, held out as test data, kept apart as validation data."""
+"""Splits a data set's rows: dealt to clients, held out as test data, set apart as validation data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Parts = Sequence[np.ndarray]
 
 
 def fifth_held_out(examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows to train on, in random order, and a fifth of all, rounded down, that is held out."""
+    """Returns the training rows, in random order, and a fifth of all rows, rounded down, to hold out."""
     order = np.random.default_rng(seed).permutation(examples)
     return order[examples // 5 :], order[: examples // 5]
 
@@ -23,16 +23,16 @@ def fifth_held_out(examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def hold_out_and_deal(
     split: Split, labels: np.ndarray, own: Parts, called: str
 ) -> tuple[np.ndarray, np.ndarray, Parts, np.ndarray | None]:
-    """A tenth of the rows of each natural client, drawn with ``data_seed``, held out, and the others dealt.
+    """Holds out a tenth of each natural client's rows, drawn with ``data_seed``, and deals the others.
 
     Args:
-      split: as for :func:`deal`; ``"natural"`` takes the first ``clients`` of the natural ones.
-      labels: of all rows.
-      own: for each natural client its rows.
-      called: what natural clients are, for the message.
+      split: as for :func:`deal`; ``"natural"`` takes the first ``clients`` natural clients.
+      labels: (N,) labels of all rows.
+      own: the rows of each natural client.
+      called: what a natural client is, for the error message.
 
     Returns:
-      The rows to train on, the rows held out, and of the former what :func:`deal` returns.
+      The training rows, the held-out rows, and what :func:`deal` returns for the training rows.
 
     Raises:
       ValueError: as :func:`deal`.
@@ -45,7 +45,7 @@ def hold_out_and_deal(
 
 
 def consecutive(sizes: Sequence[int]) -> Parts:
-    """The rows of clients that have so many each, one after another.
+    """Returns consecutive rows for clients with these numbers of rows.
 
     >>> [part.tolist() for part in consecutive([2, 1])]
     [[0, 1], [2]]
@@ -54,20 +54,20 @@ def consecutive(sizes: Sequence[int]) -> Parts:
 
 
 def deal(split: Split, labels: np.ndarray, own: Parts | None = None) -> tuple[Parts, np.ndarray | None]:
-    """Rows dealt to ``clients`` by the ``partition``, see :mod:`sps_jax.datasets.partition`.
+    """Deals rows to ``clients`` by the ``partition``, see :mod:`sps_jax.datasets.partition`.
 
     Args:
       split: all options of :class:`Split`; ``validation`` is the fraction of each client's rows, drawn with
-        ``data_seed``, that is then kept apart.
-      labels: (N,) of the rows.
-      own: for each natural client its rows; None where there is none.
+        ``data_seed``, that is then set apart.
+      labels: (N,) labels of the rows.
+      own: the rows of each natural client; None if the data have no natural clients.
 
     Returns:
-      The rows of each client, and those that are kept apart, None where that is nothing.
+      The rows of each client, and the rows that are set apart, or None if there are none.
 
     Raises:
-      ValueError: for an unknown partition, one that the data cannot have, more clients than there are, or a fraction
-        out of [0, 1) or less than one row of every client.
+      ValueError: for an unknown partition, one that the data do not support, more clients than natural clients, or a
+        ``validation`` outside [0, 1) or too small for one row of any client.
     """
     parts = _parts(split, labels, own)
     if split["validation"] == 0:
@@ -76,10 +76,10 @@ def deal(split: Split, labels: np.ndarray, own: Parts | None = None) -> tuple[Pa
 
 
 def set_apart(name: str, parts: Parts, fraction: Any, seed: int) -> tuple[Parts, np.ndarray]:
-    """The rows of each client that it keeps, and those of all clients that are set apart.
+    """Returns the rows that each client keeps, and the rows of all clients that are set apart.
 
     Raises:
-      ValueError: for a fraction outside (0, 1), or one that is less than an example of every client.
+      ValueError: for a fraction outside (0, 1), or one that is less than one example of every client.
     """
     share = real(fraction)
     if share is None or not 0 < share < 1:
@@ -87,7 +87,7 @@ def set_apart(name: str, parts: Parts, fraction: Any, seed: int) -> tuple[Parts,
     kept, apart = partition.split(parts, share, seed)
     rows = np.concatenate(apart)
     if not len(rows):
-        raise ValueError(f"a {name} part of {share:g} is less than one example of every client")
+        raise ValueError(f"{name} {share:g} is less than one example of every client; give a larger fraction")
     return kept, rows
 
 

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: data that come with a dependency."""
+"""scikit-learn's handwritten digits, which need no download."""
 
 from typing import Unpack
 
@@ -12,12 +12,12 @@ from sps_jax.problems.supervised import linear_problem, objective
 def digits(*, ridge: float = 1e-3, **split: Unpack[Split]) -> Problem:
     """Softmax regression on scikit-learn's 1,797 digits, 8 x 8 pixels scaled to [0, 1], 10 classes.
 
-    A fifth of the examples, drawn with ``data_seed``, is the test part.
+    A fifth of the examples, drawn with ``data_seed``, is the test set.
 
     Args:
       ridge: weight of the ridge term.
     """
-    from sklearn.datasets import load_digits  # heavy, and only this problem needs it
+    from sklearn.datasets import load_digits  # slow to import, and only this problem needs it
 
     x, y = load_digits(return_X_y=True)
     train, test = fifth_held_out(len(y), split["data_seed"])

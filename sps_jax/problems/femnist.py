@@ -1,4 +1,4 @@
-"""FEMNIST, handwriting by writer."""
+"""FEMNIST: handwritten characters, with writers as clients."""
 
 from typing import Unpack
 
@@ -20,15 +20,15 @@ MIN_IMAGES = 10
 def femnist(*, classes: str = "digits", ridge: float = 0.0, **split: Unpack[SplitOfFile]) -> Problem:
     """Softmax regression on FEMNIST (LEAF, arXiv 1812.01097), 28 x 28 pixels scaled to [0, 1] with ink = 1.
 
-    The writers with at least 10 images of the classes, in the file's order, the first ``clients`` of them; a tenth of
-    each writer's images, drawn with ``data_seed``, is test data.
+    By default the clients are the first ``clients`` writers, in the file's order, with at least 10 images of the
+    classes. A tenth of each writer's images, drawn with ``data_seed``, is test data.
 
     Args:
       classes: digits (10) or all (62).
-      clients: n, writers, or clients that their images are dealt to.
+      clients: n; with the natural partition the first n writers, otherwise all writers' images are dealt to n clients.
       partition: natural (a client is a writer), iid, dirichlet, by_label, or by_size (whole writers).
       ridge: weight of the ridge term.
-      manual_dir: folder with the parquet file of flwrlabs/femnist, put there by hand.
+      manual_dir: folder into which you have put the parquet file of flwrlabs/femnist.
     """
     if classes not in CLASSES:
         raise unknown("classes", classes, CLASSES)
@@ -51,6 +51,6 @@ def femnist(*, classes: str = "digits", ridge: float = 0.0, **split: Unpack[Spli
 
 
 def by_writer(labels: np.ndarray, writers: np.ndarray, classes: int) -> list[np.ndarray]:
-    """For each writer with at least ``MIN_IMAGES`` images of the first ``classes`` the rows of these images."""
+    """Returns the rows of the images of the first ``classes``, per writer with at least ``MIN_IMAGES`` of them."""
     chosen = np.flatnonzero(labels < classes)
     return [chosen[part] for part in natural(writers[chosen]) if len(part) >= MIN_IMAGES]

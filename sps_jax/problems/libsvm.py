@@ -15,12 +15,12 @@ from sps_jax.problems.supervised import linear_problem, objective, smoothness
 def libsvm(*, dataset: str = "mushrooms", kappa: float = 1000.0, **split: Unpack[SplitOfFile]) -> Problem:
     """Binary logistic regression with a ridge term that makes L/mu of the worst client equal kappa.
 
-    A fifth of the examples, drawn with ``data_seed``, is the test part.
+    A fifth of the examples, drawn with ``data_seed``, is the test set.
 
     Args:
       dataset: mushrooms or a9a.
       kappa: condition number, above 1.
-      manual_dir: folder with the LIBSVM file, put there by hand.
+      manual_dir: folder into which you have put the LIBSVM file.
     """
     if not 1 < kappa < np.inf:
         raise ValueError(f"kappa must be finite and above 1, not {kappa:g}")

@@ -1,7 +1,4 @@
-"""Losses of a model's outputs, by name, computed in float32 or better whatever the outputs are in.
-
-``LOSSES`` is the one table.
-"""
+"""Losses of a model's outputs, by name in ``LOSSES``, computed in float32 or wider whatever the outputs' dtype."""
 
 from collections.abc import Callable
 from functools import cache
@@ -22,8 +19,8 @@ class Loss(NamedTuple):
 
     Attributes:
       of: (outputs, y) -> (b,), the losses of b examples.
-      metrics: (outputs, y) -> {name: (b,)}, what else is told of test examples.
-      curvature: the largest second derivative of the loss in the model's outputs.
+      metrics: (outputs, y) -> {name: (b,)}, further metrics of test examples.
+      curvature: the largest eigenvalue that the loss's Hessian in the model's outputs can have.
     """
 
     of: Callable[[jax.Array, jax.Array], jax.Array]
@@ -70,10 +67,10 @@ LOSSES = {
 
 
 def loss_named(loss: str | Callable[[jax.Array, jax.Array], jax.Array]) -> Loss:
-    """The :class:`Loss` of that name, or one of a function ``outputs, y -> (b,)``, which tells nothing else.
+    """Returns the :class:`Loss` of that name, or of a function ``outputs, y -> (b,)``, without further metrics.
 
     Raises:
-      ValueError: for a name that is in no table, or what is neither.
+      ValueError: for an unknown name.
     """
     if callable(loss):
         return Loss(loss, lambda outputs, y: {}, np.inf)
@@ -84,14 +81,14 @@ def loss_named(loss: str | Callable[[jax.Array, jax.Array], jax.Array]) -> Loss:
 
 @cache
 def loss_of(model: Model, loss: str | Callable) -> Callable[..., jax.Array]:
-    """(params, x, y) -> (b,), the losses of b examples."""
+    """Returns a function (params, x, y) -> (b,), the losses of b examples."""
     of = loss_named(loss).of
     return lambda params, x, y: of(model.apply(params, x), y)
 
 
 @cache
 def metrics_of(model: Model, loss: str | Callable) -> Callable[..., dict[str, jax.Array]]:
-    """(params, x, y) -> {name: (b,)}, the loss among them, with the model applied once."""
+    """Returns a function (params, x, y) -> {name: (b,)}, loss included, that applies the model once."""
     named = loss_named(loss)
 
     def metrics(params: Tree, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
@@ -103,12 +100,12 @@ def metrics_of(model: Model, loss: str | Callable) -> Callable[..., dict[str, ja
 
 @cache
 def of_moments(model: Model) -> Callable[..., jax.Array]:
-    """f_i without ridge from its moments: one "example" a client."""
+    """Returns the least-squares loss f_i without ridge, computed from its moments: one "example" per client."""
 
     def loss(params: Tree, gram: jax.Array, cross: jax.Array, square: jax.Array) -> jax.Array:
         kernel = jax.tree.leaves(params)[0].T  # (d, 1)
         curved = jax.lax.stop_gradient(jnp.matmul(gram, kernel, precision="highest"))  # (b, d, 1)
-        # The value k.Gk with the gradient 2 Gk, G being symmetric: one product, where differentiation would make three
+        # The value k.Gk with the gradient 2 Gk, G being symmetric: one product instead of differentiation's three
         form = jnp.sum((2 * kernel - jax.lax.stop_gradient(kernel))[None] * curved, axis=(1, 2))
         return (form - 2 * jnp.sum(cross * kernel[:, 0][None], axis=1) + square) / 2
 

@@ -1,4 +1,4 @@
-"""The quadratic on which ProxSkip's rate is exact."""
+"""A quadratic problem for which ProxSkip's rate is known exactly."""
 
 from collections.abc import Callable
 
@@ -16,14 +16,14 @@ def quadratic(
 ) -> Problem:
     r"""f_i(x) = mu/2 ||x - a_i||^2 with a_i ~ N(0, I); every L_i is mu, and x* is the mean of the a_i.
 
-    With :math:`p^2 = 1 - (1 - \gamma\mu)^2` the expected Lyapunov function of ProxSkip falls by exactly
-    :math:`(1 - \gamma\mu)^2` an iteration. It starts from x = 0.
+    With step size :math:`\gamma` and :math:`p^2 = 1 - (1 - \gamma\mu)^2`, each iteration multiplies ProxSkip's expected
+    Lyapunov function by exactly :math:`(1 - \gamma\mu)^2`. The initial x is 0.
 
     Args:
       clients: n.
-      dimension: of x.
+      dimension: number of entries of x.
       mu: curvature, positive.
-      data_seed: of the a_i.
+      data_seed: seed of the a_i.
       precision: float32 or float64.
     """
     for name, value in (("clients", clients), ("dimension", dimension)):
@@ -53,5 +53,5 @@ def _zero(dimension: int, precision: str) -> Callable[[jax.Array], dict[str, jax
 
 
 def _half_square(params: Tree, target: jax.Array, root: jax.Array) -> jax.Array:
-    # ||root x - target||^2 / 2, root = sqrt(mu) and target = sqrt(mu) a_i, so that mu is data and not program
+    # ||root x - target||^2 / 2 with root = sqrt(mu), target = sqrt(mu) a_i: a new mu does not recompile
     return jnp.sum((root[:, None, None] * params["x"][None] - target) ** 2, axis=(1, 2)) / 2

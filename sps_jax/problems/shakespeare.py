@@ -26,19 +26,19 @@ def shakespeare(
     length: int = 80,
     **split: Unpack[SplitOfFile],
 ) -> Problem:
-    """Next-character prediction on tiny Shakespeare, the roles with at least 1,000 characters, 65 symbols.
+    """Next-character prediction on tiny Shakespeare: roles with at least 1,000 characters, 65 symbols.
 
-    An example is ``length`` characters and the ones that follow them, cut without overlap; a tenth of each role's
-    examples, drawn with ``data_seed``, is test data. Loss and accuracy are means over the positions.
+    An example is ``length`` characters and, for each, the character that follows; examples do not overlap. A tenth of
+    each role's examples, drawn with ``data_seed``, is test data. Loss and accuracy are means over the positions.
 
     Args:
       model: lstm or transformer.
-      width: of the network; None for the model's own.
-      depth: its number of layers; None for the model's own.
-      length: characters of an example.
-      clients: n, the first so many roles, or clients that their examples are dealt to.
+      width: width of the network; None for the model's default.
+      depth: number of layers; None for the model's default.
+      length: number of characters per example.
+      clients: n; with the natural partition the first n roles, otherwise all roles' examples are dealt to n clients.
       partition: natural (a client is a role), iid, by_size (whole roles), dirichlet or by_label (by first character).
-      manual_dir: folder with input.txt, put there by hand.
+      manual_dir: folder into which you have put input.txt.
     """
     if model not in MODELS:
         raise unknown("model", model, MODELS)

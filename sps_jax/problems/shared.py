@@ -1,4 +1,4 @@
-"""The options that problems share: type, default and words of each, declared once."""
+"""The options that problems share: type, default and description of each, declared once."""
 
 import inspect
 import textwrap
@@ -12,48 +12,48 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Drawn(TypedDict, total=False):
-    """What a problem with data of clients has; an option is ``Annotated[type, default, words]``."""
+    """The options of every problem with client data; each is ``Annotated[type, default, description]``."""
 
-    clients: Annotated[int, 10, "n."]
-    batch_size: Annotated[int | None, None, "examples of a local gradient, None for all."]
-    data_seed: Annotated[int, 0, "of the test part and of the partition."]
+    clients: Annotated[int, 10, "n, the number of clients."]
+    batch_size: Annotated[int | None, None, "number of examples per local gradient, None for all."]
+    data_seed: Annotated[int, 0, "seed of the test set and of the partition."]
     precision: Annotated[str, "float32", "float32, float64, or bfloat16 to compute in it with float32 parameters."]
 
 
 class Split(Drawn, total=False):
-    """What a problem has whose examples are dealt to clients, see :func:`sps_jax.problems.dealing.deal`."""
+    """The options of a problem whose examples are dealt to clients, see :func:`sps_jax.problems.dealing.deal`."""
 
     partition: Annotated[str, "dirichlet", "dirichlet, iid or by_label."]
-    dirichlet_alpha: Annotated[float, 0.3, "of the dirichlet partition; small is heterogeneous."]
+    dirichlet_alpha: Annotated[float, 0.3, "alpha of the dirichlet partition; a small alpha makes clients differ more."]
     weights: Annotated[
         str,
         "equal",
-        "of the clients in the objective and in the server's mean: equal (the paper's f), or size, in proportion to "
-        "their numbers of examples.",
+        "the clients' weights in the objective and in the server's mean: equal (the paper's f), or size, proportional "
+        "to their numbers of examples.",
     ]
     validation: Annotated[
-        float, 0.0, "fraction of each client's training examples that is kept apart, for choosing hyperparameters."
+        float, 0.0, "fraction of each client's training examples to set apart for choosing hyperparameters."
     ]
 
 
 class SplitOfFile(Split, total=False):
-    """What a problem has whose examples lie in a file."""
+    """The options of a problem whose examples come from a file."""
 
-    manual_dir: Annotated[str | None, None, "folder with the file, put there by hand."]
-    data_dir: Annotated[str | None, None, "where prepared data are kept."]
+    manual_dir: Annotated[str | None, None, "folder into which you have put the file."]
+    data_dir: Annotated[str | None, None, "folder for prepared data."]
 
 
 def with_shared(**defaults: Unpack[SplitOfFile]) -> Callable[[Function], Function]:
-    """Spell out the options that a function takes as ``**options: Unpack[...]`` of a class such as :class:`Split`.
+    """Spells out the options that a function takes as ``**options: Unpack[...]`` of a class such as :class:`Split`.
 
-    The function is given all of them. Its signature names them, and its docstring says of each what the class says,
-    unless it has words of its own.
+    The function receives all of them. Its signature names each, and its docstring describes each in the class's words
+    unless it has its own.
 
     Args:
-      defaults: in place of those of the class.
+      defaults: values that replace the class's defaults.
 
     Returns:
-      A decorator. What it makes raises a ``TypeError`` for an option that it has not, with the nearest that it has.
+      A decorator. The decorated function raises a ``TypeError`` for an unknown option and suggests the nearest one.
 
     Example:
       >>> class Shared(TypedDict, total=False):
@@ -94,7 +94,7 @@ def with_shared(**defaults: Unpack[SplitOfFile]) -> Callable[[Function], Functio
 
 
 def documented(doc: str, words: dict[str, str]) -> str:
-    """``doc`` with a line for each option that its last section but ``Raises`` does not tell yet."""
+    """Returns ``doc`` with a line added, before any ``Raises``, for each option that it does not describe yet."""
     head, raises, rest = inspect.cleandoc(doc).partition("\n\nRaises:")
     lines = [
         textwrap.fill(f"{name}: {text}", 118, initial_indent="  ", subsequent_indent="    ")

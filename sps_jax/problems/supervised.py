@@ -1,4 +1,4 @@
-"""From arrays and a partition to a :class:`Problem`: any network, and linear models with the constants of theory."""
+"""A :class:`Problem` from arrays and a partition: any network, and linear models with the constants of theory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,17 +21,17 @@ PRECISIONS = ("float32", "float64", "bfloat16")
 
 
 class Objective(TypedDict, total=False):
-    """What f is besides a loss of examples, and what it is computed on and in; see :func:`with_shared`."""
+    """The options of an objective f beside the loss of its examples; see :func:`with_shared`."""
 
     ridge: Annotated[float, 0.0, "rho of :class:`Problem`."]
-    batch_size: Annotated[int | None, None, "examples of a local gradient, None for all."]
-    weights: Annotated[str, "equal", "of the clients, equal or size, in proportion to their numbers of examples."]
+    batch_size: Annotated[int | None, None, "number of examples per local gradient, None for all."]
+    weights: Annotated[str, "equal", "the clients' weights: equal, or size, proportional to their numbers of examples."]
     validation: Annotated[np.ndarray | None, None, "rows of ``train``, of no client, for choosing hyperparameters."]
-    precision: Annotated[str, "float32", "of ``PRECISIONS``."]
+    precision: Annotated[str, "float32", "one of ``PRECISIONS``."]
 
 
 class Evaluated(Objective, total=False):
-    """And how batches are drawn and the whole is evaluated."""
+    """The same, and options for drawing batches and for evaluation."""
 
     in_order: Annotated[bool, False, "see :class:`Problem`."]
     augment: Annotated[Callable[..., tuple[jax.Array, ...]] | None, None, "see :class:`Problem`."]
@@ -40,7 +40,7 @@ class Evaluated(Objective, total=False):
 
 
 def objective(split: Split, apart: np.ndarray | None, ridge: float = 0.0) -> Objective:
-    """The objective of a problem's options, and the rows that :func:`sps_jax.problems.dealing.deal` keeps apart."""
+    """Returns the objective's options, with the rows that :func:`sps_jax.problems.dealing.deal` sets apart."""
     return Objective(
         ridge=ridge,
         batch_size=split["batch_size"],
@@ -51,7 +51,11 @@ def objective(split: Split, apart: np.ndarray | None, ridge: float = 0.0) -> Obj
 
 
 def smoothness(x: np.ndarray, parts: Sequence[np.ndarray], curvature: float, ridge: float, bias: bool) -> np.ndarray:
-    r"""(n,) the constants :math:`L_i = c\, \lambda_{\max}(A_i^\top A_i / m_i) + \rho` of clients with linear models."""
+    r"""Returns the smoothness :math:`L_i = c\, \lambda_{\max}(A_i^\top A_i / m_i) + \rho` of linear models, (n,).
+
+    c is the loss's ``curvature``, rho the ``ridge``, and :math:`A_i` the (:math:`m_i`, d) examples of client i, with a
+    column of ones if ``bias``.
+    """
 
     def largest(a: np.ndarray) -> float:
         a = np.hstack([a, np.ones((len(a), 1))]) if bias else a
@@ -62,9 +66,10 @@ def smoothness(x: np.ndarray, parts: Sequence[np.ndarray], curvature: float, rid
 
 
 def moments(x: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray], precision: str) -> tuple[np.ndarray, ...]:
-    r"""Least squares of a client in d^2 numbers: :math:`A^\top A/m,\; A^\top y/m,\; \|y\|^2/m` as its one example.
+    r"""Returns each client's least-squares moments :math:`A^\top A/m,\; A^\top y/m,\; \|y\|^2/m` as its one example.
 
-    Full gradients from these cost d^2 instead of m d, and no padding of small clients to the largest.
+    A is the (m, d) matrix of a client's m examples and y its targets. A full gradient from the moments costs d^2
+    instead of m d operations, and small clients need no padding to the largest.
 
     Returns:
       ``data`` of shapes (n, 1, d, d), (n, 1, d), (n, 1), computed in float64.
@@ -86,20 +91,20 @@ def linear_problem(
     bias: bool = True,
     **options: Unpack[Objective],
 ) -> Problem:
-    """A linear model on data dealt to clients, with the constants theory asks for.
+    """Returns the problem of a linear model on data dealt to clients, with smoothness and convexity constants.
 
     Args:
       loss: ``"softmax"`` (integer labels), ``"logistic"`` (labels 0 and 1), ``"squares"`` (half the squared error).
       train: x (N, d) and y (N,).
-      test: the same of examples no client has, or None.
-      parts: for each client the rows of ``train`` that are its own.
-      outputs: of the model; the number of classes for ``"softmax"``.
-      bias: whether the model has one.
-      ridge: rho of :class:`Problem`, its mu too.
+      test: the same for examples that no client has, or None.
+      parts: the rows of ``train`` of each client.
+      outputs: number of the model's outputs; the number of classes for ``"softmax"``.
+      bias: whether the model has a bias.
+      ridge: rho of :class:`Problem`, and the strong convexity mu.
 
     Raises:
       ValueError: for a batch size below one, a negative ridge, an unknown loss, weights or precision, no feature,
-        numbers that are not finite, or labels that are none of the classes.
+        numbers that are not finite, or labels out of range.
     """
     precision, ridge = options["precision"], options["ridge"]
     dtype, named = held_in(precision), loss_named(loss)
@@ -110,7 +115,7 @@ def linear_problem(
     labels = np.int32 if loss == "softmax" else dtype
     cast = lambda x, y: (x.astype(dtype), y.astype(labels))  # noqa: E731
     model = linear(train[0].shape[1], outputs, bias=bias, dtype=precision)
-    few = train[0].shape[1] <= max(map(len, parts), default=0)  # numbers an example, so that moments are the smaller
+    few = train[0].shape[1] <= max(map(len, parts), default=0)  # then the moments are smaller than the examples
     summed = loss == "squares" and not bias and options["batch_size"] is None and precision != "bfloat16" and few
     problem = network_problem(
         loss,
@@ -130,12 +135,12 @@ def linear_problem(
 
 
 def _check_examples(loss: str, x: np.ndarray, y: np.ndarray, outputs: int) -> None:
-    """Raise a ``ValueError`` for numbers that are not finite, and labels that are none of the classes."""
+    """Raise a ``ValueError`` for numbers that are not finite, and labels out of range."""
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("examples and targets must be finite: there are infinities or NaN among them")
+        raise ValueError("examples and targets must be finite, but some are infinite or NaN")
     classes = {"softmax": outputs, "logistic": 2}.get(loss)
     if classes and len(y) and not ((y >= 0) & (y < classes) & (y == np.floor(y))).all():
-        raise ValueError(f"labels must be 0 to {classes - 1}, whole; there are some from {y.min()} to {y.max()}")
+        raise ValueError(f"labels must be integers from 0 to {classes - 1}; they range from {y.min()} to {y.max()}")
 
 
 @with_shared()
@@ -149,15 +154,15 @@ def network_problem(
     stacked: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, ...]] | None = None,
     **options: Unpack[Evaluated],
 ) -> Problem:
-    """Any network on data dealt to clients; nothing is known of its smoothness.
+    """Returns the problem of any network on data dealt to clients; its smoothness is unknown.
 
     Args:
-      loss: a name of ``LOSSES``, or a function ``outputs, y -> (b,)``.
+      loss: a name in ``LOSSES``, or a function ``outputs, y -> (b,)``.
       model: the network.
-      train: x (N, ...) and y (N, ...); for ``"softmax"`` y are classes, one an example or one a position.
-      test: the same of examples no client has, or None.
-      parts: for each client the rows of ``train`` that are its own.
-      stacked: parts of some clients -> their ``data``, one example each, where that is other than these rows.
+      train: x (N, ...) and y (N, ...); for ``"softmax"`` y holds classes, one per example or one per position.
+      test: the same for examples that no client has, or None.
+      parts: the rows of ``train`` of each client.
+      stacked: a function from some clients' parts to their ``data``, one example each, to use instead of these rows.
 
     Raises:
       ValueError: for a batch size below one, a negative ridge, an unknown loss, weights or precision.
@@ -193,10 +198,10 @@ def network_problem(
 
 
 def held_in(precision: str) -> str:
-    """The dtype of parameters, control variates and data where a network computes in ``precision``.
+    """Returns the dtype of parameters, control variates and data of a network that computes in ``precision``.
 
     Raises:
-      ValueError: for one that is not in ``PRECISIONS``, or float64 where JAX has none.
+      ValueError: for a precision not in ``PRECISIONS``, or float64 without ``jax_enable_x64``.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)

@@ -1,4 +1,4 @@
-"""Logistic regression on made-up clients, as many as one likes."""
+"""Logistic regression on any number of synthetic clients."""
 
 from typing import Unpack
 
@@ -13,7 +13,7 @@ from sps_jax.problems.shared import Drawn, with_shared
 from sps_jax.problems.supervised import held_in
 
 BLOCK = 10_000
-"""Clients that are drawn at once, from a seed of their own."""
+"""The number of clients that are drawn together, from one seed."""
 
 
 @with_shared(clients=100)
@@ -26,20 +26,21 @@ def synthetic_logistic(
     ridge: float = 1e-3,
     **shared: Unpack[Drawn],
 ) -> Problem:
-    r"""Binary logistic regression on made-up clients, up to millions.
+    r"""Binary logistic regression on synthetic clients, up to millions.
 
-    Client i draws :math:`a \sim N(\delta v_i, I)`, scaled to norm one, and :math:`y = 1` with the probability
-    :math:`\sigma(10 \langle w + \delta u_i, a \rangle)`; :math:`u_i, v_i, w \sim N(0, I)`, w with few nonzeros. The
-    first clients are the same however many there are; 10,000 test examples come from clients of their own. The
-    smoothness it tells is a bound: :math:`L_i \le 1/4 + \rho`.
+    An example of client i is a draw :math:`a \sim N(\delta v_i, I)`, scaled to norm one, with :math:`y = 1` with
+    probability :math:`\sigma(10 \langle w + \delta u_i, a \rangle)`, sigma being the logistic function, and else 0. The
+    :math:`u_i`, :math:`v_i` and the nonzeros of w are drawn from :math:`N(0, I)`. More clients leave the first ones
+    unchanged. Up to 10,000 test examples come from other clients. The problem's smoothness is a bound:
+    :math:`L_i \le 1/4 + \rho`.
 
     Args:
-      examples: of each client.
+      examples: number of examples per client.
       features: d.
-      heterogeneity: delta >= 0; 0 makes all clients alike.
+      heterogeneity: delta >= 0; with 0 all clients have the same distribution.
       informative: fraction of the features on which w is not zero, in (0, 1].
       ridge: rho >= 0.
-      data_seed: of all that is drawn.
+      data_seed: seed of everything drawn.
     """
     clients, batch_size = shared["clients"], shared["batch_size"]
     data_seed, precision = shared["data_seed"], shared["precision"]
@@ -84,7 +85,7 @@ def synthetic_logistic(
 
 
 def _block(w: np.ndarray, examples: int, heterogeneity: float, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Examples of clients, (BLOCK, m, d) and (BLOCK, m)."""
+    """Returns the examples of BLOCK clients, (BLOCK, m, d) and (BLOCK, m)."""
     draw = np.random.default_rng(seed)
     u, v = (heterogeneity * draw.standard_normal((BLOCK, len(w)), np.float32) for _ in range(2))
     x = draw.standard_normal((BLOCK, examples, len(w)), np.float32) + v[:, None]

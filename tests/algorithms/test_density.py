@@ -188,7 +188,7 @@ def test_a_structure_that_says_another_sparsity_is_refused(rounds):
 
 
 def test_groups_have_no_erk_densities():
-    with pytest.raises(ValueError, match="groups of 4 keep equally many in every layer"):
+    with pytest.raises(ValueError, match="groups of 4 have the same sparsity in every layer"):
         Sparsifier("magnitude", "groups:4", "erk")
 
 

@@ -89,7 +89,7 @@ def test_what_is_no_optimiser_is_followed(name):
 @pytest.mark.parametrize("name", TURNING)
 def test_an_optimiser_is_refused(name):
     """Whatever part of the parameters it turns round, and if it is only after a while."""
-    with pytest.raises(ValueError, match=r"turns the local direction round.*give what comes before the step size"):
+    with pytest.raises(ValueError, match=r"reverses the sign of the local direction.*give only what precedes"):
         begin(TURNING[name]())
 
 
@@ -104,7 +104,7 @@ def test_every_way_to_run_refuses_an_optimiser(on):
             sweep(ALGORITHMS["fedavg"], problem, [values | {"local_steps": run.pop("local_steps")}], rounds=1, **run)
         ),
     ):
-        with pytest.raises(ValueError, match="turns the local direction round"):
+        with pytest.raises(ValueError, match="reverses the sign of the local direction"):
             started()
 
 
@@ -120,7 +120,7 @@ def test_every_way_to_run_refuses_an_optimiser(on):
 )
 def test_what_wants_more_than_there_is(make):
     """The loss, say, which a local step does not have: one sentence, with what optax says of it."""
-    with pytest.raises(ValueError, match=r"cannot be applied to a local direction, beside which .*: .+") as error:
+    with pytest.raises(ValueError, match=r"cannot be applied to a local direction, as .*: .+") as error:
         begin(make())
     assert "\n" not in str(error.value)
 
@@ -146,7 +146,7 @@ def test_a_place_that_does_not_exist():
 
 @pytest.mark.parametrize("make", [lambda: optax.trace(0.9), optax.scale_by_adam, optax.zero_nans])
 def test_a_state_has_no_place_on_the_gradient(make):
-    with pytest.raises(ValueError, match="must have no state; put this one on the direction"):
+    with pytest.raises(ValueError, match="must be stateless; use on='direction' for this one"):
         begin(make(), "gradient")
     begin(make())
 

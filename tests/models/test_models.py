@@ -150,13 +150,13 @@ def test_transformer_is_its_formula(x64):
 
 
 def test_a_width_that_the_heads_do_not_divide_is_refused():
-    with pytest.raises(ValueError, match="width must be a multiple of the 4 heads, not 10"):
+    with pytest.raises(ValueError, match="width must be a multiple of heads=4, not 10"):
         transformer(SYMBOLS, width=10)
 
 
 def test_more_positions_than_there_are_embeddings_are_refused():
     model = TEXT["transformer"]("float32")
-    with pytest.raises(ValueError, match="examples may have 9 positions, not 10"):
+    with pytest.raises(ValueError, match="examples may have at most length=9 positions, not 10"):
         jax.eval_shape(model.apply, jax.eval_shape(model.init, jax.random.key(0)), tokens(length=10))
 
 
