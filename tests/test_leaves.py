@@ -325,7 +325,7 @@ def test_what_is_no_pattern_is_refused(wrong):
 
 def test_many_leaves_are_not_all_named():
     params = {f"scale{i:03}": jnp.ones(2) for i in range(100)}
-    with pytest.raises(ValueError, match=r"scale029 \(2,\), and 70 more; say which are"):
+    with pytest.raises(ValueError, match=r"scale029 \(2,\), and 70 more"):
         Sparsifier().leaves(params)
 
 
