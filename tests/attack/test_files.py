@@ -193,7 +193,7 @@ def test_parquet_damaged_at_random(tmp_path):
 def test_parquet_of_absurd_size(name, monkeypatch):
     content = parquet([png(np.zeros((28, 28), np.uint8))] * 3)
     monkeypatch.setattr(femnist, name, 2)
-    with pytest.raises(ValueError, match="no parquet file of FEMNIST's size"):
+    with pytest.raises(ValueError, match="not a parquet file of FEMNIST's size"):
         femnist._columns(content, Path("train-0.parquet"))
 
 
