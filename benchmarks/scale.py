@@ -120,7 +120,7 @@ def table(records: list[Record]) -> str:
                     "uplink": results.human(runs[0]["uplink_bits"][-1]),
                 }
             rows.append(row)
-    return results.table(rows)
+    return results.aligned(rows)
 
 
 def accuracy_picture(records: list[Record], path: Path) -> None:

@@ -23,10 +23,10 @@ from sps_jax.cli.from_options import build_problem, pruned_leaves, use_devices
 from sps_jax.cli.job import configuration, keep_compiled, lay_out_run, prepare_algorithm
 from sps_jax.cli.option_checks import check, refuse_strangers
 from sps_jax.cli.options import Run, command_type
+from sps_jax.layout import random_key
 from sps_jax.results import files, tables
 from sps_jax.runs.blocks import run_blocks
 from sps_jax.runs.drivers import on_devices
-from sps_jax.simulation.schedule import random_key
 
 
 def compile_rounds(options: Run, name: str, problem, devices: int | None, test: bool) -> Callable:

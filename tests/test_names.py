@@ -1,8 +1,13 @@
 """``import sps_jax`` is quick, and the rest is found from it."""
 
+import ast
+import importlib
 import json
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,3 +50,35 @@ def test_pictures_are_figures_or_files(tmp_path):
     figure = sps.plots.heat_map(cells, ("p", [0.1]), ("stepsize", [1.0, 2.0]), "A title")
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.1", "diverged"]
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+REPOSITORY = Path(sps.__file__).parents[1]
+SCRIPTS = sorted((REPOSITORY / "benchmarks").rglob("*.py"))
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+def code(path):
+    """The Python of a script, or of the cells of a notebook that are no commands of the shell."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        return text
+    cells = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    return "\n".join(re.sub(r"^( *)[%!].*", r"\1pass", cell, flags=re.MULTILINE) for cell in cells)
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS, *NOTEBOOKS], ids=lambda path: path.name)
+def test_scripts_and_notebooks_use_names_that_the_package_has(path):
+    """What they import from the package, and what they ask of its modules; nothing of them is run."""
+    tree, modules, lost = ast.parse(code(path)), {"sps": sps}, []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sps_jax":
+            for alias in node.names:
+                module, full = importlib.import_module(node.module), f"{node.module}.{alias.name}"
+                if hasattr(module, "__path__") and find_spec(full):
+                    modules[alias.asname or alias.name] = importlib.import_module(full)
+                elif not hasattr(module, alias.name):
+                    lost.append(full)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            lost += [] if hasattr(modules[node.value.id], node.attr) else [f"{node.value.id}.{node.attr}"]
+    assert lost == []

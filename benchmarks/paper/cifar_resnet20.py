@@ -125,7 +125,7 @@ def gather(plan: Layout, out: Path) -> None:
         scores = pilots(plan, out, name, level)
         cells = {f"{s:g}": f"{scores[s]:.4f}" if s in scores else "-" for s in plan.stepsizes}
         rows.append({"method": name, "sparsity": f"{level:g}" if sparse(name) else "dense"} | cells)
-    files.write_text(out / "pilots.txt", results.table(rows) + "\n")
+    files.write_text(out / "pilots.txt", results.aligned(rows) + "\n")
     for level in plan.sparsities:
         compare(plan, out, level)
 

@@ -7,7 +7,7 @@ import numpy as np
 from common import Record, end, rows
 
 from sps_jax.results.files import write_text
-from sps_jax.results.reading import bits_to_target, human, table
+from sps_jax.results.reading import aligned, bits_to_target, human
 
 
 def described(values: Sequence[float], digits: int = 4) -> str:
@@ -39,6 +39,6 @@ def method_rows(chosen: Mapping[str, Sequence[Record]], metric: str, target: flo
 
 def show(lines: Iterable[dict[str, str]], path: Path, text: str = "") -> None:
     """A table, printed and written, under a line of text."""
-    shown = (f"{text}\n\n" if text else "") + table(list(lines)) + "\n"
+    shown = (f"{text}\n\n" if text else "") + aligned(list(lines)) + "\n"
     write_text(path, shown)
     print(f"\n{path.name}: {shown}", flush=True)

@@ -106,7 +106,10 @@ WRONG = {
     "NaN target": (partial(problem, y=np.full(12, np.nan), loss="squares", outputs=1), "must be finite"),
     "label": (partial(problem, y=Y + 1), "labels must be integers from 0 to 1"),
     "negative label": (partial(problem, y=Y - 1), "labels must be integers from 0 to 1"),
-    "logistic label": (partial(problem, y=2 * Y - 1, loss="logistic", outputs=1), "labels must be integers from 0 to 1"),
+    "logistic label": (
+        partial(problem, y=2 * Y - 1, loss="logistic", outputs=1),
+        "labels must be integers from 0 to 1",
+    ),
     "half a label": (partial(problem, y=Y + 0.5), "labels must be integers from 0 to 1"),
     "no feature": (partial(problem, np.zeros((12, 0))), "at least one feature"),
     "no client": (partial(problem, parts=[]), "every client needs"),
