@@ -112,7 +112,7 @@ def tables(records: list[dict]) -> str:
         {"model": name, "d": f"{d:,}"} | {f"k = {k}": f"{100 * estimate(d, k):.2g} %" for k in (1, 10, 100)}
         for name, d in SIZES.items()
     ]
-    return f"{results.aligned(measured)}\n\n{head}\n\n{results.table(estimated)}"
+    return f"{results.aligned(measured)}\n\n{head}\n\n{results.aligned(estimated)}"
 
 
 def main() -> None:
