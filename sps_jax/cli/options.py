@@ -109,16 +109,20 @@ class Run:
 def own_options(makers: tuple[Callable, ...]) -> dict[str, tuple[Any, str]]:
     """Return the options of problems or algorithms that :class:`Run` lacks, as name -> (type, help)."""
     common = {field.name for field in dataclasses.fields(Run)} | {"prune"}
-    found: dict[str, tuple[Any, list[str]]] = {}
+    kinds: dict[str, Any] = {}
+    texts: dict[str, dict[str, list[str]]] = {}  # option -> its words -> those who say them
     for make in makers:
         words = {p.arg_name: p.description for p in docstring_parser.parse(make.__doc__ or "").params}
         for name, p in inspect.signature(make).parameters.items():
             if name in common:
                 continue
-            kind = type(p.default) if p.annotation in (p.empty, Scalar) else p.annotation
-            text = f"{make.__name__}: {' '.join((words.get(name) or '').split())} [{p.default}]"
-            found.setdefault(name, (kind, []))[1].append(text)
-    return {name: (kind, "; ".join(texts)) for name, (kind, texts) in found.items()}
+            kinds.setdefault(name, type(p.default) if p.annotation in (p.empty, Scalar) else p.annotation)
+            text = f"{' '.join((words.get(name) or '').split())} [{p.default}]"
+            texts.setdefault(name, {}).setdefault(text, []).append(make.__name__)
+    return {
+        name: (kind, "; ".join(f"{', '.join(who)}: {text}" for text, who in texts[name].items()))
+        for name, kind in kinds.items()
+    }
 
 
 def command_type() -> type:
