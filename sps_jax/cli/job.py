@@ -14,7 +14,7 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -25,6 +25,7 @@ from sps_jax.cli.options import Run, number
 from sps_jax.layout import Layout
 from sps_jax.problem import Problem
 from sps_jax.runs import console, processes
+from sps_jax.runs.job import Job
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose, describe, footprint, shapes
@@ -37,32 +38,18 @@ MANY = 10_000_000
 """Local steps per client from which a run warns that it may take long."""
 
 
-class Job(NamedTuple):
-    """A run that is ready to begin.
+def get_ready(options: Run) -> tuple[Job, dict[str, Any]]:
+    """Check the options, join the other processes, load and lay out.
 
-    Attributes:
-      options: the options that the user gave.
-      problem: the problem to simulate.
-      pruned: the pruned part of the model, from :func:`sps_jax.cli.from_options.pruned_leaves`.
-      methods: name -> prepared algorithm, from :func:`prepare_algorithm`.
-      layouts: name -> layout of that algorithm.
+    Returns:
+      The job, and what of the model is pruned, from :func:`sps_jax.cli.from_options.pruned_leaves`.
     """
-
-    options: Run
-    problem: Problem
-    pruned: dict[str, Any]
-    methods: dict[str, Method]
-    layouts: dict[str, Layout]
-
-
-def get_ready(options: Run) -> Job:
-    """Return the run, ready to begin: checked, joined with the other processes, loaded and laid out."""
     devices = join(options)
-    job = processes.agree(lambda: load(options, devices))
+    job, pruned = processes.agree(lambda: load(options, devices))
     own = ("process_id", "coordinator", "out", "manual_dir", "data_dir", *TALK)
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in own}
-    processes.refuse_others(settings | {"layout": layout_in_words(job)})
-    return job
+    processes.refuse_others(settings | {"layout": job.layouts_in_words()})
+    return job, pruned
 
 
 def join(options: Run) -> int | None:
@@ -74,8 +61,8 @@ def join(options: Run) -> int | None:
     return use_devices(options)
 
 
-def load(options: Run, devices: int | None) -> Job:
-    """Load the problem, prepare the algorithms and lay them out."""
+def load(options: Run, devices: int | None) -> tuple[Job, dict[str, Any]]:
+    """Load the problem, prepare the algorithms and lay them out, see :func:`get_ready`."""
     console.doing(f"loading {options.problem}")
     problem = build_problem(options)
     pruned = pruned_leaves(options, problem)
@@ -84,12 +71,9 @@ def load(options: Run, devices: int | None) -> Job:
     if not options.stream:  # all layouts have the same devices, so one copy of the data serves all
         problem = jax.block_until_ready(shard_problem(next(iter(layouts.values())), problem))
     gc.collect()  # JAX holds the NumPy copy of its inputs until a collection
-    return Job(options, problem, pruned, methods, layouts)
-
-
-def layout_in_words(job: Job) -> dict[str, str]:
-    """Return name -> the algorithm's layout in words."""
-    return {name: f"{layout.devices} devices, chunk {layout.chunk or 'all'}" for name, layout in job.layouts.items()}
+    seeds = range(options.seed, options.seed + options.seeds)
+    how = (options.rounds, options.evaluate_every, options.checkpoint_every, options.encoding, options.stream)
+    return Job(options.problem, problem, methods, layouts, seeds, *how), pruned
 
 
 def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:

@@ -8,9 +8,9 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from sps_jax.cli.job import TALK, configuration, get_ready, layout_in_words
+from sps_jax.cli.job import TALK, configuration, get_ready
 from sps_jax.cli.options import Run, command_type
-from sps_jax.cli.run import complete_with_checkpoints, conclude
+from sps_jax.cli.run import complete_with_checkpoints, conclude, reported
 from sps_jax.runs import console, journal, processes
 
 
@@ -51,11 +51,11 @@ def resume(options: Resume) -> int:
             raise ValueError(f"{out / 'metrics.jsonl'} is damaged: its length changed after the run finished")
         console.say(f"sps-jax: all {len(ended)} runs in {out} are finished; redoing the table and plot")
         with journal.alone(out):
-            return conclude(settings, ended, out)
-    job = get_ready(settings)
+            return conclude(reported(settings), ended, out)
+    job, _ = get_ready(settings)
     if processes.first():
-        warn(begun, configuration(settings) | {"layout": layout_in_words(job)})
-    return complete_with_checkpoints(job, out, begun, ended)
+        warn(begun, configuration(settings) | {"layout": job.layouts_in_words()})
+    return complete_with_checkpoints(job, reported(settings), out, begun, ended)
 
 
 def machine(options: Resume, before: Mapping[str, Any]) -> dict[str, Any]:
