@@ -33,7 +33,7 @@ from sps_jax import results
 from sps_jax.layout import Layout
 from sps_jax.problems import synthetic_logistic
 from sps_jax.results import files
-from sps_jax.simulation.placement import footprint
+from sps_jax.simulation.footprint import footprint
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -25,8 +25,8 @@ from speed import roofline
 from sps_jax import Layout, Problem, prepare, proxskip, shard_problem
 from sps_jax.models import linear
 from sps_jax.problems.losses import loss_of
+from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import Method
-from sps_jax.simulation.placement import footprint, shapes
 from sps_jax.simulation.simulate import run_rounds, start_rounds
 
 matplotlib.use("Agg")

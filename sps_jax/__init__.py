@@ -51,12 +51,14 @@ from sps_jax.layout import Layout, clients_mesh
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.contract import check_algorithm
+from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.method import Method, prepare
-from sps_jax.simulation.placement import choose, shapes
-from sps_jax.simulation.round import State, StepState, begin, step
+from sps_jax.simulation.placement import choose
+from sps_jax.simulation.round import State
 from sps_jax.simulation.schedule import Schedule
-from sps_jax.simulation.simulate import iterate, shard_problem, simulate
+from sps_jax.simulation.simulate import shard_problem, simulate
 from sps_jax.simulation.stacking import stack_clients
+from sps_jax.simulation.step import StepState, begin, iterate, step
 from sps_jax.simulation.stream import stream
 from sps_jax.simulation.sweep import grid, sweep
 

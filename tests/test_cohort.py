@@ -21,9 +21,9 @@ from sps_jax.runs import blocks, checkpoint, drivers
 from sps_jax.simulation import stream as streaming
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.participation import taking_part
-from sps_jax.simulation.round import begin
 from sps_jax.simulation.schedule import split_key
-from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.simulate import simulate
+from sps_jax.simulation.step import begin, iterate
 from sps_jax.simulation.stream import stream
 
 KEY, N, C = jax.random.key(4), 4, 2
@@ -268,8 +268,8 @@ def test_data_may_be_memory_mapped_and_only_the_cohort_is_loaded(tmp_path):
 
 def test_memory_may_be_memory_mapped_and_no_cohort_is_loaded_in_vain(tmp_path, monkeypatch):
     """4 rounds of 2 of 4 clients and one evaluation of all: 6 loads."""
-    loads, load = [], streaming._load
-    monkeypatch.setattr(streaming, "_load", lambda *a: loads.append(None) or load(*a))
+    loads, load = [], streaming.load
+    monkeypatch.setattr(streaming, "load", lambda *a: loads.append(None) or load(*a))
     problem = least_squares(dtype=np.float32).problem
     run = {"rounds": 4, "local_steps": 2, "cohort": C, "evaluate_every": 4}
     args = (ALGORITHMS["proxskip"], problem, {"stepsize": 0.01}, KEY)

@@ -16,8 +16,8 @@ from sps_jax.layout import Layout
 from sps_jax.models import lstm, resnet, transformer
 from sps_jax.problems.cifar10 import crop_and_flip
 from sps_jax.problems.supervised import network_problem
+from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import prepare
-from sps_jax.simulation.placement import footprint, shapes
 from sps_jax.simulation.schedule import split_key
 from sps_jax.simulation.simulate import run_rounds, simulate, start_rounds
 

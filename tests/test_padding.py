@@ -11,9 +11,11 @@ from sps_jax.algorithms import ALGORITHMS
 from sps_jax.layout import Layout, clients_mesh, over_clients
 from sps_jax.problems.arrays import from_arrays
 from sps_jax.problems.supervised import linear_problem
-from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.host import on_host
+from sps_jax.simulation.simulate import simulate
 from sps_jax.simulation.stacking import foreign_padding, repeat_first, stack_clients
-from sps_jax.simulation.stream import on_host, stream
+from sps_jax.simulation.step import iterate
+from sps_jax.simulation.stream import stream
 from sps_jax.simulation.sweep import sweep
 
 KEY, FEATURES = jax.random.key(1), 3

@@ -10,8 +10,9 @@ import pytest
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.layout import VMAP, Layout
 from sps_jax.problems import digits
+from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import prepare
-from sps_jax.simulation.placement import choose, describe, footprint, shapes
+from sps_jax.simulation.placement import choose, describe
 from sps_jax.simulation.simulate import run_rounds, start_rounds
 
 
@@ -112,7 +113,7 @@ import gc, sys, threading, time
 import jax, psutil
 import sps_jax as sps
 from sps_jax.layout import Layout
-from sps_jax.simulation.placement import footprint
+from sps_jax.simulation.footprint import footprint
 from sps_jax.problems import synthetic_logistic
 
 clients, cohort = int(sys.argv[1]), int(sys.argv[2]) or None

@@ -13,11 +13,13 @@ from sps_jax.models import resnet
 from sps_jax.problems import digits
 from sps_jax.problems.arrays import from_arrays
 from sps_jax.simulation import simulate as simulation
+from sps_jax.simulation import step as stepping
 from sps_jax.simulation import stream as streaming
 from sps_jax.simulation.method import MATMUL_PRECISIONS, prepare
 from sps_jax.simulation.participation import Participants, taking_part
 from sps_jax.simulation.schedule import split_key
-from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.simulate import simulate
+from sps_jax.simulation.step import iterate
 from sps_jax.simulation.sweep import sweep
 
 KEY = jax.random.key(0)
@@ -55,7 +57,7 @@ def test_float32_is_the_default_everywhere():
     state = simulation.start_rounds(method, part.problem, KEY)
     run = jax.jit(lambda *args: streaming._round(method, VMAP, 4, *args))
     assert precisions(run, Participants(*part), state, KEY) == {"HIGHEST"}
-    steps = jax.jit(lambda *args: simulation._scan_steps(method, *args, None, 1))
+    steps = jax.jit(lambda *args: stepping._scan_steps(method, *args, None, 1))
     assert precisions(steps, problem, KEY) == {"HIGHEST"}
     images, model = np.ones((4, 8, 8, 3), np.float32), resnet((1,), 2, width=2)
     deep = from_arrays(images, [0, 1, 0, 1], [0, 0, 1, 1], model=model)

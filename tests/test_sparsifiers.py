@@ -24,7 +24,8 @@ from sps_jax.compression.structures import Groups, Tiles, structure
 from sps_jax.problems import digits
 from sps_jax.results.files import read_jsonl
 from sps_jax.simulation.method import prepare
-from sps_jax.simulation.simulate import iterate, run_rounds, simulate
+from sps_jax.simulation.simulate import run_rounds, simulate
+from sps_jax.simulation.step import iterate
 from sps_jax.simulation.sweep import grid, sweep
 
 KEY = jax.random.key(3)

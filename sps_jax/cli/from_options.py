@@ -17,7 +17,7 @@ from sps_jax.compression.leaves import names
 from sps_jax.problem import Problem
 from sps_jax.problems import PROBLEMS
 from sps_jax.runs import processes
-from sps_jax.simulation.stream import on_host
+from sps_jax.simulation.host import on_host
 
 HUNDRED_DAYS = 100 * 24 * 3600
 """In seconds."""

@@ -27,8 +27,9 @@ from sps_jax.problem import Problem
 from sps_jax.runs import console, processes
 from sps_jax.runs.job import Job
 from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import Method, prepare
-from sps_jax.simulation.placement import choose, describe, footprint, shapes
+from sps_jax.simulation.placement import choose, describe
 from sps_jax.simulation.simulate import shard_problem
 from sps_jax.simulation.stream import cohort_plan
 

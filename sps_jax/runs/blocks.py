@@ -10,9 +10,10 @@ import numpy as np
 
 from sps_jax.results.reading import records
 from sps_jax.runs.drivers import Driver
+from sps_jax.simulation.footprint import footprint
 from sps_jax.simulation.history import Past, asked_rounds, diverged_at, tabulate
 from sps_jax.simulation.method import Method
-from sps_jax.simulation.placement import footprint, summary
+from sps_jax.simulation.placement import summary
 from sps_jax.simulation.round import State
 
 Row = dict[str, Any]

@@ -15,11 +15,12 @@ from sps_jax.algorithms.base import Algorithm
 from sps_jax.compression.bits import MessageFormat, MessageSpec
 from sps_jax.layout import VMAP, Layout
 from sps_jax.problem import Problem
+from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.method import Method, prepare
-from sps_jax.simulation.placement import shapes
-from sps_jax.simulation.round import State, StepState, begin, one_round, start, step
+from sps_jax.simulation.round import State, one_round, start
 from sps_jax.simulation.schedule import Schedule
 from sps_jax.simulation.stacking import stack_clients
+from sps_jax.simulation.step import StepState, begin, step
 from sps_jax.tree import Tree
 
 DEFAULTS = {"stepsize": 0.1, "prob": 0.4, "sparsity": 0.7}

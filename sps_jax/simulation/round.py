@@ -2,8 +2,8 @@
 
 The same mathematics comes in two forms, which use the same keys and compute the same numbers:
 
-* :func:`step` is one iteration as a paper writes it: a local step of every client, one common coin, communication
-  under ``lax.cond``. It is pure; drive it with ``lax.scan``.
+* :func:`sps_jax.step` is one iteration as a paper writes it: a local step of every client, one common coin,
+  communication under ``lax.cond``. It is pure; drive it with ``lax.scan``.
 * :func:`one_round` runs all iterations up to and including a communication; :func:`sps_jax.simulate` scans it. The
   gaps between the coin's heads are the numbers of local steps, so each client runs its whole round independently, and
   steps without communication cost nothing extra.
@@ -23,7 +23,7 @@ from sps_jax.layout import VMAP, Layout, over_clients
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.participation import SERVER, Member, Participants, memory_of, remember, taking_part
-from sps_jax.simulation.schedule import Keys, Schedule, coin, round_length, split_key
+from sps_jax.simulation.schedule import Keys, Schedule, round_length, split_key
 from sps_jax.tree import Tree
 
 
@@ -46,31 +46,6 @@ class State(NamedTuple):
     server: Any
     memory: Any
     t: jax.Array
-
-
-class StepState(NamedTuple):
-    """The complete simulation state between any two iterations.
-
-    Attributes:
-      x: (C, ...), the iterates of the cohort, in its order; (n, ...) without a cohort.
-      server: the server's state.
-      memory: (n, ...), the state that each client keeps between rounds.
-      t: int32, the number of iterations done.
-      steps: int32, the number of iterations since the last communication.
-
-    Example:
-      >>> import sps_jax as sps
-      >>> from sps_jax.problems import quadratic
-      >>> state = begin(sps.proxskip(stepsize=0.5, prob=0.5), quadratic(clients=3, dimension=2), jax.random.key(0))
-      >>> state.x["x"].shape, int(state.t), int(state.steps)
-      ((3, 2, 1), 0, 0)
-    """
-
-    x: Any
-    server: Any
-    memory: Any
-    t: jax.Array
-    steps: jax.Array
 
 
 class Client(NamedTuple):
@@ -214,89 +189,6 @@ class Round(NamedTuple):
 
 
 # --- one iteration -----------------------------------------------------------------------------------------------
-
-
-def step(
-    algorithm: Algorithm,
-    problem: Problem,
-    schedule: Schedule,
-    state: StepState,
-    key: jax.Array,
-    heads: jax.Array | None = None,
-    cohort: Cohort | None = None,
-) -> tuple[StepState, jax.Array]:
-    """Run one iteration: a local step of every participant, one common coin, communication under ``lax.cond``. Pure.
-
-    Args:
-      algorithm, problem, schedule: what to simulate.
-      state: from :func:`begin` or the previous step.
-      key: the key of the simulation, the same at every iteration; ``state.t`` makes the iterations differ.
-      heads: a boolean scalar that replaces the coin.
-      cohort: how to sample the clients of a round; None for all clients.
-
-    Returns:
-      The next state, and a boolean scalar: whether the clients communicated.
-
-    Example:
-      >>> import sps_jax as sps
-      >>> from sps_jax.problems import quadratic
-      >>> algorithm, problem, key = sps.gd(stepsize=1.0), quadratic(clients=2, dimension=1), jax.random.key(0)
-      >>> one = partial(step, algorithm, problem, Schedule(jnp.float32(1), jnp.int32(1)))
-      >>> state, heads = lax.scan(lambda state, _: one(state, key), begin(algorithm, problem, key), length=2)
-      >>> heads.tolist(), bool(jnp.allclose(state.server["x"], problem.data[0].mean(axis=(0, 1))))
-      ([True, True], True)
-    """
-    keys, b = split_key(key), algorithm.broadcast(state.server)
-    heads = coin(schedule, keys.coin, state.t) if heads is None else heads
-    part = taking_part(problem, cohort, keys, state.t - state.steps)
-    this, memory = Round(algorithm, part, problem.clients, keys), memory_of(part.who, cohort, state.memory)
-    x = jax.vmap(partial(this.local_step, state.t, b))(state.x, memory, this.members)
-    t, steps = state.t + 1, state.steps + 1
-
-    def communicate() -> StepState:
-        info = this.round_info(t, steps)
-
-        def send(b: Tree, h: Tree, client: Client, x: Tree) -> tuple[Tree, Tree]:
-            message = this.send(info, t, b, x, h, client)
-            return message, (x, message)
-
-        mean, sent = this.average(VMAP, send, this.idle(info, t), state.server, memory, x)
-        server, after, _ = this.answer(VMAP, info, state.server, mean, memory, sent)
-        return _begun(algorithm, problem, cohort, keys, server, remember(part.who, cohort, state.memory, after), t)
-
-    def go_on() -> StepState:
-        return StepState(x, state.server, state.memory, t, steps)
-
-    return lax.cond(heads, communicate, go_on), heads
-
-
-def begin(
-    algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None, cohort: Cohort | None = None
-) -> StepState:
-    """Return the state before the first :func:`step`; ``params`` replaces the problem's starting point.
-
-    Example:
-      >>> import sps_jax as sps
-      >>> from sps_jax.problems import quadratic
-      >>> problem, start_at = quadratic(clients=3, dimension=2), {"x": jnp.ones((2, 1))}
-      >>> state = begin(sps.gd(stepsize=1.0), problem, jax.random.key(0), start_at)
-      >>> state.x["x"].ravel().tolist()
-      [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
-    """
-    return _begun(algorithm, problem, cohort, split_key(key), *start(algorithm, problem, key, params))
-
-
-def _begun(
-    algorithm: Algorithm, problem: Problem, cohort: Cohort | None, keys: Keys, server: Tree, memory: Tree, t: jax.Array
-) -> StepState:
-    """Begin a round: sample the participants, and start each from the broadcast."""
-    who = taking_part(problem, cohort, keys, t).who
-    own, b = memory_of(who, cohort, memory), algorithm.broadcast(server)
-    x = jax.vmap(algorithm.start, in_axes=(None, 0), axis_size=len(who.ids))(b, own)
-    return StepState(x, server, memory, t, jnp.int32(0))
-
-
-# --- rounds ------------------------------------------------------------------------------------------------------
 
 
 def refuse_weights(algorithm: Algorithm, problem: Problem) -> None:

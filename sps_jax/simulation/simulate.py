@@ -18,10 +18,11 @@ from sps_jax.layout import VMAP, Layout, constrain, place, replicate
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.evaluation import observe
+from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.history import asked_rounds, tabulate
 from sps_jax.simulation.method import Method, in_its_precision, prepare
-from sps_jax.simulation.placement import choose, shapes
-from sps_jax.simulation.round import State, StepState, begin, one_round, start, step
+from sps_jax.simulation.placement import choose
+from sps_jax.simulation.round import State, one_round, start
 from sps_jax.simulation.schedule import split_key
 from sps_jax.simulation.stacking import foreign_padding, repeat_first
 from sps_jax.tree import Tree
@@ -215,65 +216,3 @@ def simulate(
     state = start_rounds(method, problem, key, params, layout)
     state, metrics = run_rounds(method, layout, problem, state, key, jnp.asarray(evaluated))
     return state, tabulate(metrics, evaluated, specs, encoding)
-
-
-def iterate(
-    make: Callable[..., Algorithm],
-    problem: Problem,
-    hyper: Mapping[str, Any],
-    key: jax.Array,
-    *,
-    iterations: int,
-    local_steps: int | None = None,
-    transform: optax.GradientTransformation | None = None,
-    transform_on: str = "direction",
-    cohort: int | Cohort | None = None,
-    params: Tree | None = None,
-    matmul_precision: str | None = None,
-) -> tuple[StepState, jax.Array]:
-    """Run an algorithm for a number of iterations, one :func:`sps_jax.step` each, under one ``lax.scan``.
-
-    It computes the same numbers as :func:`simulate`; use it to get the state between communications.
-
-    Args:
-      iterations: the number of local steps of every client; all other arguments as in :func:`simulate`.
-
-    Returns:
-      The final state, and (iterations,) booleans: whether the clients communicated after each iteration.
-
-    Raises:
-      ValueError: as :func:`simulate`, and if ``iterations`` is negative.
-
-    Example:
-      >>> import sps_jax as sps
-      >>> from sps_jax.problems import quadratic
-      >>> problem, key = quadratic(clients=2, dimension=1), jax.random.key(0)
-      >>> state, heads = iterate(sps.proxskip, problem, {"stepsize": 0.5}, key, iterations=4, local_steps=2)
-      >>> heads.tolist()
-      [False, True, False, True]
-    """
-    if iterations < 0:
-        raise ValueError(f"iterations must be at least 0, not {iterations}")
-    dtype = problem.ridge.dtype
-    method = prepare(
-        make,
-        hyper,
-        dtype,
-        local_steps=local_steps,
-        transform=transform,
-        transform_on=transform_on,
-        cohort=cohort,
-        matmul_precision=matmul_precision,
-    )
-    return _scan_steps(method, own_padding(problem), key, params, iterations)
-
-
-@partial(jax.jit, static_argnames="iterations")
-@in_its_precision
-def _scan_steps(
-    method: Method, problem: Problem, key: jax.Array, params: Tree | None, iterations: int
-) -> tuple[StepState, jax.Array]:
-    algorithm = method.algorithm()
-    one = partial(step, algorithm, problem, method.schedule, cohort=method.cohort)
-    first = begin(algorithm, problem, key, params, method.cohort)
-    return lax.scan(lambda state, _: one(state, key), first, length=iterations)

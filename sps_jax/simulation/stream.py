@@ -7,7 +7,7 @@ order.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -21,13 +21,14 @@ from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import Layout, place
 from sps_jax.problem import Problem
-from sps_jax.results.files import at_home
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.evaluation import client_means, control_sum, observe_server
+from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.history import asked_rounds, healthy_history
+from sps_jax.simulation.host import columns, empty, load, parts, put, rows_of
 from sps_jax.simulation.method import Method, in_its_precision, prepare
 from sps_jax.simulation.participation import Member, Participants, Shares, drawn
-from sps_jax.simulation.placement import choose, shapes
+from sps_jax.simulation.placement import choose
 from sps_jax.simulation.round import Round, State, init_clients
 from sps_jax.simulation.schedule import round_length, split_key
 from sps_jax.tree import Tree
@@ -104,17 +105,6 @@ def cohort_plan(method: Method, problem: Problem, **choices: Any) -> Layout:
     return layout._replace(chunk=layout.chunk or size // layout.devices)
 
 
-def columns(metrics: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Stack the metrics of R rounds into arrays (R, ...), with zeros in rounds that were not evaluated."""
-    examples = {"train_loss": np.zeros(())} | {name: value for one in metrics for name, value in one.items()}
-    return {name: np.stack([one.get(name, np.zeros_like(like)) for one in metrics]) for name, like in examples.items()}
-
-
-def on_host(problem: Problem) -> Problem:
-    """Return ``problem`` with the clients' data in NumPy arrays; data on a CPU device are not copied."""
-    return replace(problem, data=tuple(np.asarray(a) for a in problem.data))  # type: ignore[misc]  # one or the other
-
-
 def start_streaming(
     method: Method,
     problem: Problem,
@@ -127,20 +117,11 @@ def start_streaming(
     params = jax.jit(problem.init)(split_key(key).init) if params is None else params
     server, some = _enrolled(method, params, jnp.arange(1, dtype=jnp.int32), n)
     leaves, structure = jax.tree.flatten(some)
-    empty = [_empty(folder, i, (n, *a.shape[1:]), a.dtype) for i, a in enumerate(leaves)]
-    memory = jax.tree.unflatten(structure, empty)
-    for who, _ in _parts(n, cohort_of(method).size):
-        _put(memory, who, _enrolled(method, params, jnp.asarray(who.ids), n)[1])
+    rooms = [empty(folder, i, (n, *a.shape[1:]), a.dtype) for i, a in enumerate(leaves)]
+    memory = jax.tree.unflatten(structure, rooms)
+    for who, _ in parts(n, cohort_of(method).size):
+        put(memory, who, _enrolled(method, params, jnp.asarray(who.ids), n)[1])
     return State(server, memory, jnp.int32(0))
-
-
-def _empty(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Allocate an array in host memory, or as the memory-mapped file ``memory-NUMBER.npy`` in ``folder``."""
-    if folder is None or 0 in shape:  # an empty file cannot be memory-mapped
-        return np.empty(shape, dtype)
-    folder = at_home(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(folder / f"memory-{number}.npy", "w+", dtype, shape)
 
 
 def stream_rounds(
@@ -158,21 +139,21 @@ def stream_rounds(
     memory = jax.tree.map(lambda a: np.require(a, requirements="W"), memory)
     precise = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # JAX defines its options at import
 
-    def load(who: Member, shares: Shares) -> Participants:
+    def taking_part(who: Member, shares: Shares) -> Participants:
         with jax.enable_x64(precise):  # this setting is per thread
-            return Participants(who, _load(layout, problem, who, shares.weights), shares)
+            return Participants(who, load(layout, problem, who, shares.weights), shares)
 
     with ThreadPoolExecutor(1) as loader:
         who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
-        ahead = loader.submit(load, who, shares)
+        ahead = loader.submit(taking_part, who, shares)
         for number, evaluate in enumerate(evaluated, start=1):
-            part, begun = ahead.result(), State(server, place(layout, _rows(memory, who)), t)
+            part, begun = ahead.result(), State(server, place(layout, rows_of(memory, who)), t)
             t = end
             if number < len(evaluated):
                 who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
-                ahead = loader.submit(load, who, shares)
+                ahead = loader.submit(taking_part, who, shares)
             (server, own, _), metrics = _round(method, layout, n, part, begun, key)
-            _put(memory, part.who, own)
+            put(memory, part.who, own)
             state = State(server, memory, t)
             metrics |= {"iteration": t, "finite": tree.finite(server)}
             if evaluate:
@@ -222,57 +203,17 @@ def _enrolled(method: Method, params: Tree, ids: jax.Array, clients: int) -> tup
     return server, init_clients(algorithm, h, ids, clients)
 
 
-def _rows(stacked: Tree, who: Member) -> Tree:
-    ids = np.asarray(who.ids)
-    return jax.tree.map(lambda a: a[ids], stacked)
-
-
-def _put(memory: Tree, who: Member, own: Tree) -> None:
-    ids = np.asarray(who.ids)
-    for a, new in zip(jax.tree.leaves(memory), jax.tree.leaves(own), strict=True):
-        a[ids] = np.asarray(new)
-
-
-def _load(layout: Layout, problem: Problem, who: Member, weights: Any) -> Problem:
-    """Return the problem of the members, with these weights, on the device."""
-    held = replace(problem, data=(), weights=None, test=None, validation=None, smoothness=None, convexity=None)
-    data, counts, sizes = _rows((problem.data, np.asarray(problem.counts), problem.sizes), who)
-    data = _own_padding(data, counts)
-    data, counts, sizes, weights = place(layout, jax.tree.map(jnp.asarray, (data, counts, sizes, weights)))
-    return replace(held, data=data, counts=counts, sizes=sizes, weights=weights)
-
-
-def _own_padding(data: tuple[np.ndarray, ...], counts: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Pad each client's rows with its first example, in the cohort's own copy of the data; see :class:`Problem`."""
-    padding = np.arange(data[0].shape[1]) >= counts[:, None]
-    client, _ = np.nonzero(padding)
-    if not len(client):
-        return data
-    data = tuple(np.require(a, requirements="W") for a in data)
-    for a in data:
-        a[padding] = a[client, 0]
-    return data
-
-
-def _parts(n: int, size: int) -> Iterator[tuple[Member, np.ndarray]]:
-    """Yield all n clients, ``size`` at a time, and which are real: the last part repeats client n - 1 to fill up."""
-    for first in range(0, n, size):
-        ids = np.arange(first, first + size, dtype=np.int32)
-        members = np.minimum(ids, n - 1), np.arange(size, dtype=np.int32)
-        yield Member(*members), ids < n  # type: ignore[arg-type]  # NumPy: they index NumPy arrays
-
-
 def _evaluate(method: Method, layout: Layout, problem: Problem, state: State) -> dict[str, Any]:
     """Evaluate like :func:`sps_jax.simulation.evaluation.observe`, one cohort's number of clients at a time."""
     n, dtype = problem.clients, problem.ridge.dtype
     own = np.full(n, 1 / n) if problem.weights is None else np.asarray(problem.weights)
     total: Any = None
     largest = 0.0
-    for who, real in _parts(n, cohort_of(method).size):
+    for who, real in parts(n, cohort_of(method).size):
         weights = np.where(real, own[who.ids], 0)
         share = weights.sum()
-        some = _load(layout, problem, who, (weights / share).astype(dtype))
-        part = state._replace(memory=place(layout, _rows(state.memory, who)))
+        some = load(layout, problem, who, (weights / share).astype(dtype))
+        part = state._replace(memory=place(layout, rows_of(state.memory, who)))
         *means, each = _means(method, layout, some, part)
         here = jax.tree.map(lambda a, share=share: share * np.asarray(a), means)
         total = here if total is None else jax.tree.map(np.add, total, here)

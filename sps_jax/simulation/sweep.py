@@ -21,9 +21,10 @@ from sps_jax.errors import described, whole
 from sps_jax.layout import Layout, random_key
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.footprint import Shapes, at_work, footprint, free_memory, shapes
 from sps_jax.simulation.history import asked_rounds, healthy_history
 from sps_jax.simulation.method import Method, prepare
-from sps_jax.simulation.placement import CACHE, Shapes, at_work, choose, footprint, free_memory, shapes
+from sps_jax.simulation.placement import CACHE, choose
 from sps_jax.simulation.simulate import own_padding, run_points
 
 

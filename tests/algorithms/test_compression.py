@@ -14,7 +14,8 @@ from problems import communicate, keys_of_all_ranks, least_squares, matrix
 from sps_jax.algorithms import compressed_scaffnew, fedcomloc_com, fedcomloc_global, fedcomloc_local, tamuna
 from sps_jax.compression.quantize import quantize
 from sps_jax.simulation.method import prepare
-from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.simulate import simulate
+from sps_jax.simulation.step import iterate
 
 KEY = jax.random.key(0)
 N = 4

@@ -19,7 +19,8 @@ from sps_jax.layout import VMAP
 from sps_jax.simulation.contract import check_algorithm
 from sps_jax.simulation.method import prepare
 from sps_jax.simulation.round import State, start
-from sps_jax.simulation.simulate import iterate, run_rounds, simulate
+from sps_jax.simulation.simulate import run_rounds, simulate
+from sps_jax.simulation.step import iterate
 
 KEY = jax.random.key(5)
 each_method = pytest.mark.parametrize(("name", "options"), METHODS, ids=IDS)

@@ -8,7 +8,8 @@ from problems import IDS, METHODS, PRUNED, hyper, least_squares, matrix
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.simulation.schedule import split_key
-from sps_jax.simulation.simulate import iterate, prepare
+from sps_jax.simulation.simulate import prepare
+from sps_jax.simulation.step import iterate
 
 pytestmark = pytest.mark.usefixtures("x64")
 ITERATIONS, KEEP = 200, 4

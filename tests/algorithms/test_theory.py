@@ -19,10 +19,11 @@ from sps_jax.algorithms import ALGORITHMS, gd, proxskip, randprox_l1, randprox_s
 from sps_jax.datasets.partition import by_label
 from sps_jax.problem import Problem
 from sps_jax.simulation.method import prepare
-from sps_jax.simulation.round import begin, one_round, start, step
+from sps_jax.simulation.round import one_round, start
 from sps_jax.simulation.schedule import Schedule
-from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.simulate import simulate
 from sps_jax.simulation.stacking import stack_clients
+from sps_jax.simulation.step import begin, iterate, step
 
 KEY = jax.random.key(0)
 x64 = pytest.mark.usefixtures("x64")

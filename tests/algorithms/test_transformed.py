@@ -11,7 +11,8 @@ from problems import hyper, least_squares, matrix
 
 from sps_jax.algorithms import ALGORITHMS, Algorithm, Follow, descend, transformed
 from sps_jax.simulation.method import prepare
-from sps_jax.simulation.simulate import iterate, simulate
+from sps_jax.simulation.simulate import simulate
+from sps_jax.simulation.step import iterate
 from sps_jax.simulation.sweep import sweep
 
 KEY = jax.random.key(0)
