@@ -257,7 +257,7 @@ def test_what_does_not_fit_is_refused_by_name_and_left_as_it_is(case, copy, comm
 
 
 def test_a_folder_is_for_one_process_at_a_time(copy):
-    with journal.alone(copy):
+    with journal.locked(copy):
         status, _, error = Process(copy.parent, "resume", copy).end()
     assert status == 2 and f"another process is at work in {copy}" in error
 

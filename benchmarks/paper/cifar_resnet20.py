@@ -172,7 +172,7 @@ def alone(plan: Layout, out: Path) -> Iterator[None]:
         files.write_json(path, now)
     if (before := files.read_json(path)) != now:
         raise ValueError(f"{out} was begun with {before}, now it is {now}; give another --out")
-    with files.alone(out, path):
+    with files.locked(out, path):
         yield
 
 

@@ -42,7 +42,7 @@ def sparse_proxskip(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: 
 
     Example:
       >>> import jax.numpy as jnp
-      
+
       >>> method = sparse_proxskip(stepsize=0.5, prob=0.5, sparsity=0.5)
       >>> x, h = jnp.array([[4.0, 2.0]]), jnp.array([[1.0, 1.0]])
       >>> method.direction(x, h, x, lambda x: x, None).tolist()  # C(x) - h: the gradient is taken at C(x)

@@ -46,7 +46,7 @@ def get_ready(options: Run) -> tuple[Job, dict[str, Any]]:
       The job, and what of the model is pruned, from :func:`sps_jax.cli.from_options.pruned_leaves`.
     """
     devices = join(options)
-    job, pruned = processes.agree(lambda: load(options, devices))
+    job, pruned = processes.all_or_none(lambda: load(options, devices))
     own = ("process_id", "coordinator", "out", "manual_dir", "data_dir", *TALK)
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in own}
     processes.refuse_others(settings | {"layout": job.layouts_in_words()})

@@ -50,7 +50,7 @@ def resume(options: Resume) -> int:
         if (out / "metrics.jsonl").stat().st_size != length:
             raise ValueError(f"{out / 'metrics.jsonl'} is damaged: its length changed after the run finished")
         console.say(f"sps-jax: all {len(ended)} runs in {out} are finished; redoing the table and plot")
-        with journal.alone(out):
+        with journal.locked(out):
             return conclude(reported(settings), ended, out)
     job, _ = get_ready(settings)
     if processes.first():

@@ -15,18 +15,18 @@ from sps_jax.cli.options import Run
 from sps_jax.results import files, tables
 from sps_jax.runs import console, journal, processes
 from sps_jax.runs.job import Job, run_all
-from sps_jax.runs.shared_journal import Agreed, SharedJournal
-from sps_jax.runs.signals import Stopped, Wish, wishes
+from sps_jax.runs.shared_journal import SharedJournal, SharedStopRequest
+from sps_jax.runs.signals import Stopped, StopRequest, stop_requests
 
 
 def run(options: Run) -> int:
     """Run every algorithm with every seed; return the exit status."""
     job, pruned = get_ready(options)
     config, out, report = configuration(options) | {"pruned": pruned}, folder_named(options), reported(options)
-    processes.agree(lambda: begin(job, out, config) if processes.first() else None)
+    processes.all_or_none(lambda: begin(job, out, config) if processes.first() else None)
     if job.checkpoint_every is not None:
         return complete_with_checkpoints(job, report, out, journal.begun(out) if processes.first() else config)
-    return conclude(report, run_all(job, journal.Whole(out) if processes.first() else journal.Nothing()), out)
+    return conclude(report, run_all(job, journal.RunWriter(out) if processes.first() else journal.NullWriter()), out)
 
 
 class Report(NamedTuple):
@@ -63,13 +63,13 @@ def complete_with_checkpoints(
     first = "sps-jax: finishing the round and saving; Ctrl-C again stops at once"
     try:
         with contextlib.ExitStack() as stack:
-            processes.agree(lambda: stack.enter_context(journal.alone(out)) if processes.first() else None)
-            wish = stack.enter_context(wishes(first, f"sps-jax: stopped at once; {how}"))
-            with keeper_of(job, out, begun, wish, ended) as keeper:
+            processes.all_or_none(lambda: stack.enter_context(journal.locked(out)) if processes.first() else None)
+            stop = stack.enter_context(stop_requests(first, f"sps-jax: stopped at once; {how}"))
+            with keeper_of(job, out, begun, stop, ended) as keeper:
                 summaries = run_all(job, keeper)
             return conclude(report, summaries, out)
     except Stopped as stopped:
-        processes.part()
+        processes.shutdown()
         print(f"sps-jax: stopped by {stopped}, all is saved; {how}", file=sys.stderr)
         return stopped.status
     except OSError as error:
@@ -78,13 +78,13 @@ def complete_with_checkpoints(
 
 
 def keeper_of(
-    job: Job, out: Path, begun: Mapping[str, Any], wish: Wish, ended: list | None
+    job: Job, out: Path, begun: Mapping[str, Any], stop: StopRequest, ended: list | None
 ) -> journal.Journal | SharedJournal:
     """Return the journal of a run with checkpoints; several processes share one (:func:`complete_with_checkpoints`)."""
     again = ended is not None
     if not processes.several():
-        return journal.Journal(out, begun, wish, again)
-    agreed = Agreed(wish)
+        return journal.Journal(out, begun, stop, again)
+    agreed = SharedStopRequest(stop)
     own = journal.Journal(out, begun, agreed, again) if processes.first() else None
     every = cast(int, job.checkpoint_every)  # given: only runs with checkpoints have a journal
     return SharedJournal(own, ended or [], job.rounds, every, agreed)
@@ -92,7 +92,7 @@ def keeper_of(
 
 def conclude(report: Report, summaries: list[tables.Record], out: Path) -> int:
     """Part from the other processes; process 0 compares the runs recorded in ``out``. Return the exit status."""
-    processes.part()
+    processes.shutdown()
     if processes.first():
         compare(report, summaries, out)
     return 3 if tables.divergences(summaries) else 0

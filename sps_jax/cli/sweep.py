@@ -88,7 +88,7 @@ def sweep(options: Any) -> int:
 
 
 def _alone(out: Path) -> contextlib.AbstractContextManager[None]:
-    return files.alone(out, out / "config.json")
+    return files.locked(out, out / "config.json")
 
 
 def _names(number_of: int, run: tuple[str, Run], point: Seeded) -> dict[str, Any]:

@@ -221,7 +221,7 @@ def new_folder(path: Path, first: str = "config.json") -> Path:
 
 
 @contextlib.contextmanager
-def alone(out: Path, file: Path) -> Iterator[None]:
+def locked(out: Path, file: Path) -> Iterator[None]:
     """Lock the folder ``out`` against other processes inside the ``with`` block, by a lock on its ``file``.
 
     Raises:
@@ -231,7 +231,7 @@ def alone(out: Path, file: Path) -> Iterator[None]:
       >>> folder = tempfile.TemporaryDirectory()
       >>> file = Path(folder.name) / "config.json"
       >>> write_json(file, {})
-      >>> with alone(Path(folder.name), file):
+      >>> with locked(Path(folder.name), file):
       ...     write_text(Path(folder.name) / "mine", "")
       >>> folder.cleanup()
     """

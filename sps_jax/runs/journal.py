@@ -11,7 +11,7 @@ from sps_jax.results import files
 from sps_jax.runs import console
 from sps_jax.runs.blocks import Standing
 from sps_jax.runs.checkpoint import Checkpoints, Unreadable
-from sps_jax.runs.signals import Wish
+from sps_jax.runs.signals import StopRequest
 from sps_jax.simulation.history import Past
 
 FORMAT = 1
@@ -23,7 +23,7 @@ FREE = ("out", "manual_dir", "data_dir", "target", "chunk", "devices", "coordina
 Record = dict[str, Any]
 
 
-class Whole:
+class RunWriter:
     """A journal without checkpoints: it writes the records of each run to ``metrics.jsonl``, atomically, at its end."""
 
     def __init__(self, out: Path) -> None:
@@ -45,7 +45,7 @@ class Whole:
         self.finished.append(summary)
 
 
-class Nothing(Whole):
+class NullWriter(RunWriter):
     """The journal of every process but process 0: it writes nothing."""
 
     def __init__(self) -> None:
@@ -70,12 +70,12 @@ class Journal:
     Args:
       out: the folder of results.
       begun: what :func:`begin` wrote.
-      wish: the request to stop; honoured when a run begins and, with a checkpoint, after each block.
+      stop: the request to stop; honoured when a run begins and, with a checkpoint, after each block.
       again: whether the run is resumed, and prints from where.
     """
 
-    def __init__(self, out: Path, begun: Mapping[str, Any], wish: Wish, again: bool) -> None:
-        self.out, self.begun, self.wish, self._again = out, begun, wish, again
+    def __init__(self, out: Path, begun: Mapping[str, Any], stop: StopRequest, again: bool) -> None:
+        self.out, self.begun, self.stop, self._again = out, begun, stop, again
         self.rounds, self.every = begun["settings"]["rounds"], begun["settings"]["checkpoint_every"]
         self.metrics, self._ended = out / "metrics.jsonl", folder(out) / "finished.jsonl"
         files.cut_torn(self._ended)
@@ -95,7 +95,7 @@ class Journal:
         Raises:
           Stopped: if a stop was requested.
         """
-        self.wish.check()
+        self.stop.check()
         index, at = len(self.finished), start
         for step in reversed(self._checkpoints.steps()):
             if step // self.rounds < index:
@@ -123,11 +123,11 @@ class Journal:
         files.append_jsonl(self.metrics, rows)
         if at.past.rounds == self.rounds or at.diverged is not None:
             return  # the run has ended
-        if at.past.rounds % self.every == 0 or self.wish.signal is not None:
+        if at.past.rounds % self.every == 0 or self.stop.signal is not None:
             self._save(names, at)
-        if self.wish.signal is not None:
+        if self.stop.signal is not None:
             self._checkpoints.wait()
-            self.wish.check()
+            self.stop.check()
 
     def finish(self, summary: Record) -> None:
         """Record that the run has ended, by its summary."""
@@ -234,6 +234,6 @@ def refuse_format(about: Mapping[str, Any], where: Path) -> None:
         )
 
 
-def alone(out: Path) -> contextlib.AbstractContextManager[None]:
-    """Lock the folder against other processes; see :func:`sps_jax.results.files.alone`."""
-    return files.alone(out, folder(out) / "begun.json")
+def locked(out: Path) -> contextlib.AbstractContextManager[None]:
+    """Lock the folder against other processes; see :func:`sps_jax.results.files.locked`."""
+    return files.locked(out, folder(out) / "begun.json")

@@ -64,7 +64,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=20)
     counts = Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
-        part()
+        shutdown()
         raise ValueError(f"all processes must have equally many --devices, not {', '.join(map(str, counts.values()))}")
     return True
 
@@ -100,7 +100,7 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
-def part() -> None:
+def shutdown() -> None:
     """Wait until all processes call this, then disconnect: from then on each may end on its own."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
@@ -116,7 +116,7 @@ def leave(status: int) -> int:
     return status
 
 
-def agree(work: Callable[[], T]) -> T:
+def all_or_none(work: Callable[[], T]) -> T:
     """Run ``work`` in every process and return its result; if any process raises, all shut down and raise.
 
     Raises:
@@ -133,7 +133,7 @@ def agree(work: Callable[[], T]) -> T:
     well = multihost_utils.process_allgather(np.array(failure is None))
     if well.all():
         return cast(T, done)  # no exception was raised, so done is set
-    part()
+    shutdown()
     raise failure or ValueError(f"process {int(well.argmin())} of this run failed: see its error")
 
 
@@ -145,7 +145,7 @@ def refuse_others(what: Mapping[str, Any]) -> None:
     gathered = multihost_utils.process_allgather(sums)
     same = (gathered == gathered[0]).all(axis=0)
     if not same.all():
-        part()
+        shutdown()
         odd = [f"{name} {value!r}" for (name, value), one in zip(what.items(), same, strict=True) if not one]
         raise ValueError(f"all processes of a run need the same options, but these differ; here: {', '.join(odd)}")
 

@@ -8,18 +8,18 @@ import numpy as np
 from sps_jax.runs import processes
 from sps_jax.runs.blocks import Standing
 from sps_jax.runs.journal import Journal, Record
-from sps_jax.runs.signals import Wish
+from sps_jax.runs.signals import StopRequest
 from sps_jax.simulation.history import Past
 
 
-class Agreed(Wish):
+class SharedStopRequest(StopRequest):
     """A request to stop that all processes see at the same round, whichever process received the signal.
 
     Args:
       own: this process's own request.
     """
 
-    def __init__(self, own: Wish) -> None:
+    def __init__(self, own: StopRequest) -> None:
         self._own = own
 
     def hear(self) -> None:
@@ -33,16 +33,18 @@ class SharedJournal:
     It gathers the state in process 0 when a checkpoint is due, and broadcasts the restored state to all processes.
 
     Args:
-      own: the journal of process 0, whose wish is ``wish``; None in the other processes.
+      own: the journal of process 0, whose stop is ``stop``; None in the other processes.
       finished: the summaries of the runs that have ended.
       rounds: the number of rounds of a run.
       every: the number of rounds between checkpoints.
-      wish: the shared request to stop.
+      stop: the shared request to stop.
     """
 
-    def __init__(self, own: Journal | None, finished: Sequence[Record], rounds: int, every: int, wish: Agreed) -> None:
+    def __init__(
+        self, own: Journal | None, finished: Sequence[Record], rounds: int, every: int, stop: SharedStopRequest
+    ) -> None:
         self.finished = list(finished)
-        self._own, self._rounds, self._every, self._wish = own, rounds, every, wish
+        self._own, self._rounds, self._every, self._stop = own, rounds, every, stop
 
     def __enter__(self) -> "SharedJournal":
         return self
@@ -53,8 +55,8 @@ class SharedJournal:
 
     def standing(self, names: Record, start: Standing) -> Standing:
         """Return the progress to resume from; raises as :meth:`sps_jax.runs.journal.Journal.standing`."""
-        self._wish.hear()
-        self._wish.check()
+        self._stop.hear()
+        self._stop.check()
         at = self._own.standing(names, start) if self._own else start
         rounds, iterations = processes.from_first(np.array([at.past.rounds, at.iterations], np.int32)).tolist()
         if rounds == 0:
@@ -65,13 +67,13 @@ class SharedJournal:
     def add(self, names: Record, rows: list[Record], at: Standing) -> None:
         """Add records of a run; raises as :meth:`sps_jax.runs.journal.Journal.add`."""
         ended = at.past.rounds == self._rounds or at.diverged is not None
-        self._wish.hear()
-        if not ended and (at.past.rounds % self._every == 0 or self._wish.signal is not None):
+        self._stop.hear()
+        if not ended and (at.past.rounds % self._every == 0 or self._stop.signal is not None):
             at = at._replace(state=processes.whole(at.state))
         if self._own:
             self._own.add(names, rows, at)
         if not ended:
-            self._wish.check()
+            self._stop.check()
 
     def finish(self, summary: Record) -> None:
         """Record that the run has ended."""

@@ -23,7 +23,7 @@ class Stopped(Exception):
         self.status = 128 + number
 
 
-class Wish:
+class StopRequest:
     """A request to stop: ``signal`` is the number of the signal received, or None."""
 
     signal: int | None = None
@@ -35,13 +35,13 @@ class Wish:
 
 
 @contextlib.contextmanager
-def wishes(first: str, second: str) -> Iterator[Wish]:
+def stop_requests(first: str, second: str) -> Iterator[StopRequest]:
     """Context manager in which the first Ctrl-C or SIGTERM prints ``first`` and requests a stop; a later Ctrl-C exits.
 
     That Ctrl-C prints ``second`` and exits from a listener thread, because the main thread may be inside a long
     computation. Signals that the process was started to ignore stay ignored. Call it in the main thread only.
     """
-    wish = Wish()
+    stop = StopRequest()
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
 
@@ -49,8 +49,8 @@ def wishes(first: str, second: str) -> Iterator[Wish]:
         while heard := receiver.recv(1):
             if heard[0] not in SIGNALS:
                 continue
-            if wish.signal is None:
-                wish.signal = heard[0]
+            if stop.signal is None:
+                stop.signal = heard[0]
                 print(first, file=sys.stderr, flush=True)
             elif heard[0] == signal.SIGINT:
                 print(second, file=sys.stderr, flush=True)
@@ -62,7 +62,7 @@ def wishes(first: str, second: str) -> Iterator[Wish]:
     heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, lambda *_: None) for number in heeded}
     try:
-        yield wish
+        yield stop
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

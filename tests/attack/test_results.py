@@ -193,7 +193,7 @@ def test_a_sweep_and_a_resume_wait_for_nobody(whole, tmp_path):
     ):
         out = shutil.copytree(whole / kind, tmp_path / kind)
         before = contents(out)
-        with files.alone(out, out / file):
+        with files.locked(out, out / file):
             status, said = command(*line, out)
         assert status == 2 and f"another process is at work in {out}" in said
         assert contents(out) == before
