@@ -136,8 +136,8 @@ class Checkpoints:
         kept, requested = record["generators"], generators(like)
         for name in sums if kept is not None else ():
             if kept.get(name) != requested.get(name):
-                was, wanted = (f"a key of {g[name]}" if name in g else "no random key" for g in (kept, requested))
-                raise self._unreadable(step, f"{name} is {was}, but {wanted} was requested")
+                was, like_it = (f"a key of {g[name]}" if name in g else "no random key" for g in (kept, requested))
+                raise self._unreadable(step, f"{name} is {was}, but {like_it} was requested")
         leaves = []
         for name, one in wanted.items():
             want = like_stored(name, one)
