@@ -20,7 +20,7 @@ class Drawn(TypedDict, total=False):
     precision: Annotated[str, "float32", "float32, float64, or bfloat16 to compute in it with float32 parameters."]
 
 
-class Split(Drawn, total=False):
+class Split(Drawn, TypedDict, total=False):  # bases in full: before Python 3.12 a TypedDict forgets them
     """The options of a problem whose examples are dealt to clients, see :func:`sps_jax.problems.dealing.deal`."""
 
     partition: Annotated[str, "dirichlet", "dirichlet, iid or by_label."]
@@ -36,7 +36,7 @@ class Split(Drawn, total=False):
     ]
 
 
-class SplitOfFile(Split, total=False):
+class SplitOfFile(Split, Drawn, TypedDict, total=False):
     """The options of a problem whose examples come from a file."""
 
     manual_dir: Annotated[str | None, None, "folder into which you have put the file."]

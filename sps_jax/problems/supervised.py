@@ -30,7 +30,7 @@ class Objective(TypedDict, total=False):
     precision: Annotated[str, "float32", "one of ``PRECISIONS``."]
 
 
-class Evaluated(Objective, total=False):
+class Evaluated(Objective, TypedDict, total=False):
     """The same, and options for drawing batches and for evaluation."""
 
     in_order: Annotated[bool, False, "see :class:`Problem`."]
