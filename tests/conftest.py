@@ -12,10 +12,12 @@ import jax
 import pytest
 
 # Most of the tests' time is compilation, of programs that run for milliseconds: without optimization, and with XLA's
-# older, plainer code for fusions, it takes half as long. The processes that tests start inherit this; the main job, the
-# benchmarks and users have XLA's defaults.
+# older, plainer code for fusions, it takes half as long (JAX 0.11 no longer has that code). The processes that tests
+# start inherit this; the main job, the benchmarks and users have XLA's defaults.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-QUICK += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+QUICK += " --xla_cpu_parallel_codegen_split_count=1"
+if jax.__version_info__ < (0, 11):
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; processes would inherit it
