@@ -4,6 +4,7 @@ METHODS = "tests/algorithms/test_reference.py"
 CONTRACT = "tests/algorithms/test_contract.py"
 IDENTITIES = "tests/algorithms/test_identities.py"
 """What judges the named mutants."""
+CLOSED_FORMS = "tests/algorithms/test_closed_forms.py"
 SPARSIFY = ["tests/test_sparsify.py"]
 SPARSIFIERS = ["tests/test_sparsifiers.py", *SPARSIFY]
 
@@ -28,7 +29,7 @@ TESTS: dict[str, list[str]] = {
     "algorithms/gd": of_method("gd"),
     "algorithms/fedavg": of_method("fedavg"),
     "algorithms/fedavg_pruning": of_method("fedavg_"),
-    "algorithms/fedprox": of_method("fedprox", "tests/algorithms/test_theory.py -k fedprox"),
+    "algorithms/fedprox": of_method("fedprox", "tests/algorithms/test_theory.py -k fedprox", CLOSED_FORMS),
     "algorithms/scaffold": of_method("scaffold", f"{CONTRACT} -k scaffold", "tests/test_cohort.py"),
     "algorithms/proxskip": of_method("proxskip"),
     "algorithms/sparse_proxskip": of_method("sparse_proxskip_or_server_pruning"),

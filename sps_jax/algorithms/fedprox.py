@@ -15,7 +15,7 @@ def fedprox(*, stepsize: Scalar, prob: Scalar, mu: Scalar = 0.1) -> Algorithm:
     Args:
       stepsize: gamma > 0.
       prob: p in (0, 1]; it only sets the schedule.
-      mu: weight of the proximal term, >= 0; with 0 it is FedAvg.
+      mu: weight of the proximal term, >= 0, by default 0.1; with 0 it is FedAvg.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-r"""More closed forms, of server pruning and FedNova, in float64.
+r"""More closed forms, of server pruning, FedProx and FedNova, in float64.
 
 Equation (1) is that of ``test_identities.py``: f_i(x) = ||x - a_i||^2 / 2 and k local steps from b end at
 
@@ -50,6 +50,20 @@ def test_fedavg_server_pruning_reaches_the_best_sparse_model(rounds):
     first = jnp.zeros((1, 4))
     state = run_rounds("fedavg_server_pruning", problem, first, rounds=rounds, k=k, stepsize=gamma, sparsity=0.5)
     equal(state.server, (1 - (1 - gamma) ** (k * rounds)) * np.array([[3.0, 0.0, 2.5, 0.0]]))
+
+
+@pytest.mark.parametrize(("given", "mu"), [({}, 0.1), ({"mu": 0.0}, 0.0), ({"mu": 2.0}, 2.0)])
+def test_fedprox_pulls_towards_the_broadcast(given, mu):
+    """Two local steps of one client on ||x - a||^2 / 2 from b: x_1 = b - gamma (b - a), where the pull is zero, and
+
+        x_2 = x_1 - gamma ((x_1 - a) + mu (x_1 - b)),
+
+    with mu = 0.1 where none is given, as the docstring says.
+    """
+    gamma, b, problem = 0.1, np.array([[4.0, -3.0, 0.0, 1.0]]), unit_quadratics(MEAN[None])
+    state = run_rounds("fedprox", problem, jnp.asarray(b), rounds=1, k=2, stepsize=gamma, **given)
+    x = b - gamma * (b - MEAN)
+    equal(state.server, x - gamma * ((x - MEAN) + mu * (x - b)))
 
 
 def test_fednova_with_equal_steps_is_fedavg():
