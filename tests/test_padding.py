@@ -11,7 +11,7 @@ from sps_jax.algorithms import ALGORITHMS
 from sps_jax.layout import Layout, clients_mesh, over_clients
 from sps_jax.problems.arrays import from_arrays
 from sps_jax.problems.supervised import linear_problem
-from sps_jax.simulation.host import on_host
+from sps_jax.simulation.host import to_host
 from sps_jax.simulation.simulate import simulate
 from sps_jax.simulation.stacking import foreign_padding, repeat_first, stack_clients
 from sps_jax.simulation.step import iterate
@@ -127,7 +127,7 @@ def test_every_way_to_run_gives_the_losses_of_numpy(case):
         np.testing.assert_allclose(history["train_loss"], due, rtol=1e-14)
         np.testing.assert_allclose(iterate(make_gd, problem, hyper, KEY, iterations=1)[0].server, x1, rtol=1e-14)
         for cohort in (simulate, stream):
-            given = on_host(problem) if cohort is stream else problem
+            given = to_host(problem) if cohort is stream else problem
             state, history = cohort(make_gd, given, hyper, KEY, **one, cohort=n)
             np.testing.assert_allclose(state.server, x1, rtol=1e-14)
             np.testing.assert_allclose(history["train_loss"], due, rtol=1e-14)

@@ -17,7 +17,7 @@ from sps_jax.compression.leaves import names
 from sps_jax.problem import Problem
 from sps_jax.problems import PROBLEMS
 from sps_jax.runs import processes
-from sps_jax.simulation.host import on_host
+from sps_jax.simulation.host import to_host
 
 HUNDRED_DAYS = 100 * 24 * 3600
 """In seconds."""
@@ -61,7 +61,7 @@ def build_problem(options: Run) -> Problem:
     if not options.stream:
         return make(**chosen)
     with jax.default_device(jax.devices("cpu")[0]):
-        return on_host(make(**chosen))
+        return to_host(make(**chosen))
 
 
 def given(options: Run, make: Callable) -> dict[str, Any]:

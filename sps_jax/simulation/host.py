@@ -22,7 +22,7 @@ def columns(metrics: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray
     return {name: np.stack([one.get(name, np.zeros_like(like)) for one in metrics]) for name, like in examples.items()}
 
 
-def on_host(problem: Problem) -> Problem:
+def to_host(problem: Problem) -> Problem:
     """Return ``problem`` with the clients' data in NumPy arrays; data on a CPU device are not copied."""
     return replace(problem, data=tuple(np.asarray(a) for a in problem.data))  # type: ignore[misc]  # one or the other
 

@@ -41,11 +41,9 @@ def choose(
         layout does not fit in memory; the message gives the largest chunk that would.
 
     Example:
-      >>> import jax.numpy as jnp
       >>> import sps_jax as sps
-      >>> from sps_jax.problems import quadratic
-      >>> problem = quadratic(clients=4, dimension=8)
-      >>> method = sps.prepare(sps.proxskip, {"stepsize": 0.5, "prob": 0.5}, jnp.float32)
+      >>> problem = sps.problems.quadratic(clients=4)
+      >>> method = sps.prepare(sps.gd, {"stepsize": 0.5}, problem.ridge.dtype)
       >>> choose(sps.shapes(method, problem), problem, devices=1, chunk=2)
       Layout(chunk=2, mesh=None)
     """
