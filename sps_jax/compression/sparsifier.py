@@ -13,7 +13,7 @@ from sps_jax.compression.criteria import CRITERIA, Criterion
 from sps_jax.compression.leaves import Prunable, chosen, names, nothing, patterns_of, refuse_strangers
 from sps_jax.compression.scopes import SCOPES, as_scalar, erk_densities, kept
 from sps_jax.compression.structures import Entries
-from sps_jax.compression.threshold import topk_mask
+from sps_jax.compression.topk import topk_mask
 from sps_jax.errors import unknown
 from sps_jax.tree import Tree
 

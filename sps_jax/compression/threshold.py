@@ -1,4 +1,4 @@
-"""TopK by magnitude: exact, without a sort, and with a traced number k of kept entries.
+"""TopK by a search for the threshold, whose number of passes depends on the data: the fastest on a CPU.
 
 The mask is ``|x| > t`` for a threshold t that exactly k of the d entries of x exceed. The search for t runs on the bit
 patterns of |x|, between two bounds, exceeded by at least k and by fewer than k entries. Each pass over x counts the
@@ -20,14 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-
-def magnitude_bits(x: jax.Array) -> jax.Array:
-    """Returns ``|x|`` as integers of the same width and order: IEEE floats without their sign sort like integers.
-
-    There is no floating-point arithmetic, so denormals keep their order, -0 equals 0, and NaN ranks above infinity.
-    """
-    word = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
-    return lax.bitcast_convert_type(x, word) & jnp.iinfo(word).max
+from sps_jax.compression.magnitude import magnitude_bits
 
 
 class Bounds(NamedTuple):
@@ -110,17 +103,14 @@ def narrowed(bounds: Bounds, count: Callable, k: jax.Array) -> Bounds:
     )
 
 
-def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
-    """Returns a mask (d,) of exactly the ``k`` entries of ``x`` (d,) of largest magnitude; ties go to the lowest index.
-
-    The choice is that of the first ``k`` of a stable descending argsort of ``|x|``. NaN ranks above infinity, so that
-    pruning does not hide a NaN. ``k`` may be traced, 1 <= k <= d < 2**30.
+def mask_by_search(x: jax.Array, k: jax.Array) -> jax.Array:
+    """Returns a mask (d,) of the ``k`` entries of ``x`` (d,) of largest magnitude, see :func:`sps_jax.topk_mask`.
 
     Example:
-      >>> topk_mask(jnp.array([1.0, -3.0, 3.0, 2.0]), 2).tolist()
+      >>> mask_by_search(jnp.array([1.0, -3.0, 3.0, 2.0]), jnp.int32(2)).tolist()
       [False, True, True, False]
     """
-    k, d, zero = jnp.asarray(k, jnp.int32), jnp.int32(x.size), jnp.int32(0)
+    d, zero = jnp.int32(x.size), jnp.int32(0)
     bits = magnitude_bits(x)
     word = bits.dtype.type
 

@@ -33,8 +33,8 @@ STATIC = {"static": True}
 class Method:
     """An algorithm with checked hyperparameters and schedule, as :func:`prepare` returns it.
 
-    A pytree whose leaves are the numbers; everything else is static. Other numbers therefore reuse the compiled
-    program, and ``vmap`` maps over them.
+    A pytree whose leaves are the numbers; everything else is static, the number of local steps too where it is fixed.
+    Other numbers therefore reuse the compiled program, and ``vmap`` maps over them.
 
     Attributes:
       hyper: the traced hyperparameters, scalars by name.
@@ -49,8 +49,8 @@ class Method:
     Example:
       >>> import sps_jax as sps
       >>> method = prepare(sps.proxskip, {"stepsize": 0.5}, jnp.float32, local_steps=4)
-      >>> [leaf.item() for leaf in jax.tree.leaves(method)]  # prob, stepsize; p and k of the schedule
-      [0.25, 0.5, 0.25, 4]
+      >>> [leaf.item() for leaf in jax.tree.leaves(method)]  # prob and stepsize; p of the schedule
+      [0.25, 0.5, 0.25]
       >>> type(method.algorithm()).__name__
       'Algorithm'
     """
@@ -79,7 +79,7 @@ class Method:
         """Return the hyperparameters for a record, with ``local_steps`` in place of ``prob`` if k is fixed."""
         named = {name: float(value) for name, value in self.hyper.items()}
         if self.schedule.local_steps is not None and named.pop("prob", None) is not None:
-            named["local_steps"] = int(self.schedule.local_steps)
+            named["local_steps"] = self.schedule.local_steps
         return named
 
 
@@ -115,7 +115,8 @@ def prepare(
       hyper: its keyword arguments. Real numbers are traced, as scalars of ``dtype``, unless the parameter is annotated
         as ``int``; everything else is static. ``sparsity_rounds=T`` grows the sparsity from zero in the first T rounds.
       dtype: the dtype of the parameters.
-      local_steps: k, the fixed number of local steps per round; it implies ``prob = 1/k``.
+      local_steps: k, the fixed number of local steps per round; it implies ``prob = 1/k``. Each k compiles its own
+        program.
       transform, transform_on: an optax transform, see :func:`sps_jax.algorithms.transformed`.
       cohort: the number of clients per round, or a :class:`sps_jax.Cohort`; None for all clients.
       matmul_precision: the precision of float32 matrix products and convolutions, one of ``MATMUL_PRECISIONS``; None
@@ -132,7 +133,7 @@ def prepare(
       >>> import sps_jax as sps
       >>> hyper = {"stepsize": 0.5, "sparsity": 0.9}
       >>> method = prepare(sps.sparse_proxskip, hyper, jnp.float32, local_steps=10)
-      >>> sorted(method.hyper), [name for name, _ in method.options], int(method.schedule.local_steps)
+      >>> sorted(method.hyper), [name for name, _ in method.options], method.schedule.local_steps
       (['prob', 'sparsity', 'stepsize'], ['prune'], 10)
     """
     takes = inspect.signature(make).parameters
@@ -169,7 +170,7 @@ def prepare(
     traced = {name: jnp.asarray(value, dtype) for name, value in (traced | ramp).items()}
     always = "prob" not in takes  # a method without prob communicates after every step
     steps = 1 if always else local_steps
-    schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), None if steps is None else jnp.int32(steps))
+    schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), steps)
     cohort = cohort if cohort is None or isinstance(cohort, Cohort) else Cohort(cohort)
     products = products_in(matmul_precision)
     return Method(traced, schedule, make, static, transform, transform_on, cohort, products)

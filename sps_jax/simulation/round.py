@@ -83,7 +83,7 @@ class Round(NamedTuple):
         gradient = partial(self.part.problem.gradient, client.data, client.examples, t, batch)
         return self.algorithm.move(x, self.algorithm.direction(x, h, b, gradient, own))
 
-    def local_steps(self, t: jax.Array, length: jax.Array, b: Tree, h: Tree, client: Client) -> Tree:
+    def local_steps(self, t: jax.Array, length: jax.Array | int, b: Tree, h: Tree, client: Client) -> Tree:
         """Return the iterate of a client after ``length`` local steps from iteration ``t`` and the broadcast ``b``."""
 
         def body(j: jax.Array, x: Tree) -> Tree:

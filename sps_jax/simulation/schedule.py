@@ -1,5 +1,6 @@
 """When clients communicate, and the keys from which a simulation draws all its randomness."""
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -10,21 +11,26 @@ from jax.random import fold_in
 from sps_jax.layout import THREEFRY
 
 
-class Schedule(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Schedule:
     """When the clients communicate: after a step with probability ``prob``, or after every ``local_steps`` steps.
+
+    Another p reuses a compiled program, another k does not: a loop of a known length lets a GPU run the whole round
+    without asking the host.
 
     Attributes:
       prob: p in (0, 1], a scalar.
-      local_steps: k >= 1, an int32 scalar; None to toss a coin with probability ``prob``.
+      local_steps: k >= 1, static; None to toss a coin with probability ``prob``.
 
     Example:
-      >>> every_second = Schedule(prob=jnp.float32(0.5), local_steps=jnp.int32(2))
+      >>> every_second = Schedule(prob=jnp.float32(0.5), local_steps=2)
       >>> [bool(coin(every_second, jax.random.key(0), jnp.int32(t))) for t in range(4)]
       [False, True, False, True]
     """
 
     prob: jax.Array
-    local_steps: jax.Array | None = None
+    local_steps: int | None = field(default=None, metadata={"static": True})
 
 
 class Keys(NamedTuple):
@@ -80,8 +86,8 @@ def coin(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
     return (t + 1) % schedule.local_steps == 0
 
 
-def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array:
-    """Return the number of local steps from iteration ``t`` to the next communication, an int32 >= 1."""
+def round_length(schedule: Schedule, key: jax.Array, t: jax.Array) -> jax.Array | int:
+    """Return the number of local steps from iteration ``t`` to the next communication: k, or an int32 by the coin."""
     if schedule.local_steps is not None:
         return schedule.local_steps
     tails = lax.while_loop(lambda j: ~coin(schedule, key, t + j), lambda j: j + 1, jnp.int32(0))

@@ -71,7 +71,7 @@ def step(
       >>> import sps_jax as sps
       >>> from sps_jax.problems import quadratic
       >>> algorithm, problem, key = sps.gd(stepsize=1.0), quadratic(clients=2, dimension=1), jax.random.key(0)
-      >>> one = partial(step, algorithm, problem, Schedule(jnp.float32(1), jnp.int32(1)))
+      >>> one = partial(step, algorithm, problem, Schedule(jnp.float32(1), 1))
       >>> state, heads = lax.scan(lambda state, _: one(state, key), begin(algorithm, problem, key), length=2)
       >>> heads.tolist(), bool(jnp.allclose(state.server["x"], problem.data[0].mean(axis=(0, 1))))
       ([True, True], True)

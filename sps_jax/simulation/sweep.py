@@ -1,8 +1,8 @@
 """Sweeps: run many simulations that differ in hyperparameters and seeds, with few compiled programs.
 
-Points with the same static choices share a program. A device computes several of them at once, under ``vmap``, if they
-also communicate at the same iterations: they share the number of local steps, or the probability and the seed of the
-coin. Each point therefore gives the result that it would give alone, and no local step is wasted.
+Points with the same static choices, a fixed number of local steps among them, share a program. A device computes
+several of them at once, under ``vmap``, if they also communicate at the same iterations: where a coin decides, they
+share its probability and seed. Each point therefore gives the result that it would give alone, and no local step is wasted.
 """
 
 import itertools
@@ -55,9 +55,9 @@ class Seeded(NamedTuple):
 
     @property
     def lockstep(self) -> tuple:
-        """The values that all points under one ``vmap`` must share."""
-        prob, local_steps = self.method.schedule
-        return (float(prob), self.seed) if local_steps is None else (int(local_steps), float(prob))
+        """The values that all points under one ``vmap`` must share, besides a fixed number of local steps."""
+        prob = float(self.method.schedule.prob)
+        return (prob, self.seed) if self.one_coin else (prob,)
 
 
 def grid(**values: Any) -> list[dict[str, Any]]:

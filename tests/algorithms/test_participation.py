@@ -206,7 +206,7 @@ def test_fednova_with_a_cohort_goes_where_its_docstring_says():
     """
     problem = scalars([0.0, 0.0, 1.0], [1, 1, 1], "equal")
     method = prepare(ALGORITHMS["fednova"], {"stepsize": 0.01, "tau_min": 1, "tau_max": 3}, jnp.float64, local_steps=3)
-    schedule = Schedule(jnp.float64(1 / 3), jnp.int32(3))
+    schedule = Schedule(jnp.float64(1 / 3), 3)
 
     @jax.jit
     def models(problem):

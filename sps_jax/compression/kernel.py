@@ -1,0 +1,123 @@
+"""TopK of short rows in one kernel: a program per row on a GPU (Triton), per block of rows on a TPU (Mosaic).
+
+A program bisects over the bits of the row's k-th largest key, and reads the keys from registers, or from a TPU's vector
+memory. If several keys equal the k-th largest, it bisects over their indices. Both loops end inside the kernel, so that
+the host launches it and does not wait.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+LONGEST = 2**16
+"""The longest row that a kernel takes."""
+REGISTERS = 2**14
+"""Keys that a program on a GPU holds at once; it reads a longer row part by part, again in every pass."""
+BLOCK = 2**18
+"""Keys in a block of rows on a TPU: with its mask and double buffering 4 MB of vector memory."""
+
+Test = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def masks_by_kernel(keys: jax.Array, k: jax.Array, *, bits: int, tpu: bool, interpret: bool = False) -> jax.Array:
+    """Returns masks (n, d) of the ``k`` (n,) largest of each row of ``keys`` (n, d); ties go to the lowest index.
+
+    Args:
+      keys: integers of ``bits`` bits, at least 0.
+      k: at least 1 and at most d.
+      bits: the number of bits of a key.
+      tpu: whether the kernel is for a TPU instead of a GPU.
+      interpret: whether to interpret the kernel, on any platform, instead of compiling it.
+
+    Example:
+      >>> keys, k = jnp.array([[1, 3, 3, 2], [0, 0, 0, 0]], jnp.int32), jnp.array([1, 2], jnp.int32)
+      >>> masks_by_kernel(keys, k, bits=2, tpu=True, interpret=True).tolist()
+      [[False, True, False, False], [True, True, False, False]]
+    """
+    n, d = keys.shape
+    if tpu:  # tiles have 8 rows; with four of them the sum over one hides the latency of another's
+        rows, width, parts, options = min(32 if 32 * d <= BLOCK else 8, n), d, 1, {}
+    else:
+        rows, width = 1, 1 << max(7, (d - 1).bit_length())
+        parts, warps = pl.cdiv(width, REGISTERS), 4 if width <= 2**11 else 8 if width <= 2**13 else 16
+        options = {} if interpret else {"compiler_params": triton.CompilerParams(num_warps=warps)}
+    kept = pl.pallas_call(
+        partial(_program, d=d, bits=bits, parts=parts, tpu=tpu),
+        out_shape=jax.ShapeDtypeStruct((n, d), jnp.int32),
+        grid=(pl.cdiv(n, rows),),
+        in_specs=[pl.BlockSpec((rows, 1), lambda i: (i, 0)), pl.BlockSpec((rows, width), lambda i: (i, 0))],
+        out_specs=pl.BlockSpec((rows, width), lambda i: (i, 0)),
+        interpret=interpret,
+        **options,
+    )(k[:, None], keys)
+    return kept != 0
+
+
+def _read(keys: Any, first: jax.Array | int, index: jax.Array, d: int, tpu: bool) -> jax.Array:
+    """Returns the keys from ``first`` on; behind the end of a row -1, which no threshold counts."""
+    return keys[...] if tpu else triton.load(keys.at[:, pl.ds(first, index.shape[1])], mask=index < d, other=-1)
+
+
+def _write(kept: Any, first: jax.Array | int, index: jax.Array, d: int, tpu: bool, values: jax.Array) -> None:
+    if tpu:
+        kept[...] = values
+    else:
+        triton.store(kept.at[:, pl.ds(first, index.shape[1])], values, mask=index < d)
+
+
+def _program(k_ref: Any, keys_ref: Any, kept_ref: Any, *, d: int, bits: int, parts: int, tpu: bool) -> None:
+    """Write the masks of a block of rows."""
+    (rows, width), k = keys_ref.shape, k_ref[...]
+    size = width // parts
+
+    def part(i: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+        index = i * size + lax.broadcasted_iota(jnp.int32, (rows, size), 1)
+        return _read(keys_ref, i * size, index, d, tpu), index
+
+    only = part(0)
+    each = (lambda i: only) if parts == 1 else part  # a row of one part stays in registers
+
+    def count(*tests: Test) -> list[jax.Array]:
+        """Returns how many keys of each row pass each test of key and index, (rows, 1)."""
+
+        def add(i: jax.Array | int, counts: list[jax.Array]) -> list[jax.Array]:
+            own = each(i)
+            return [c + _sum(t(*own)) for c, t in zip(counts, tests, strict=True)]
+
+        none = [jnp.zeros((rows, 1), jnp.int32) for _ in tests]
+        return add(0, none) if parts == 1 else lax.fori_loop(0, parts, add, none)
+
+    def two_bits(j: jax.Array, kth: jax.Array) -> jax.Array:
+        unit = lax.shift_left(kth.dtype.type(1), jnp.asarray(bits // 2 * 2 - 2 - 2 * j, kth.dtype))
+        reached = count(*(lambda key, _, trial=kth + v * unit: key >= trial for v in (1, 2, 3)))
+        return kth + unit * sum((c >= k).astype(kth.dtype) for c in reached)
+
+    kth = jnp.zeros((rows, 1), keys_ref.dtype)
+    if bits % 2:
+        top = kth.dtype.type(1 << bits - 1)
+        kth = jnp.where(count(lambda key, _: key >= top)[0] >= k, top, kth)
+    kth = lax.fori_loop(0, bits // 2, two_bits, kth)
+
+    above, tied = count(lambda key, _: key > kth, lambda key, _: key == kth)
+    wanted, places = k - above, d.bit_length()
+    search = (jnp.max(tied - wanted) > 0).astype(jnp.int32)  # 0 if all ties are kept
+
+    def one_place(j: jax.Array, end: jax.Array) -> jax.Array:
+        trial = end + lax.shift_left(jnp.int32(1), places - 1 - j)
+        return jnp.where(count(lambda key, index: (key == kth) & (index < trial))[0] <= wanted, trial, end)
+
+    end = lax.fori_loop(0, search * places, one_place, jnp.full_like(k, d) * (1 - search))
+    for i in range(parts):
+        key, index = each(i)
+        kept = (key > kth) | ((key == kth) & (index < end))
+        _write(kept_ref, i * size, index, d, tpu, kept.astype(jnp.int32))
+
+
+def _sum(flags: jax.Array) -> jax.Array:
+    return jnp.sum(flags.astype(jnp.int32), axis=1, keepdims=True, dtype=jnp.int32)

@@ -1,0 +1,72 @@
+"""TopK by magnitude: exact, without a sort, with a traced number k of kept entries, and fast on every platform.
+
+| compiled for | rows of d entries | how |
+|---|---|---|
+| CPU | any | a search whose passes depend on the data, :mod:`sps_jax.compression.threshold` |
+| GPU, TPU | d <= 65,536 | one kernel that takes all rows, :mod:`sps_jax.compression.kernel` |
+| GPU, TPU | longer | a fixed number of passes, :mod:`sps_jax.compression.passes` |
+
+All give the same mask. On a GPU a loop whose end depends on data makes the host wait in every pass, and under ``vmap``
+the slowest row decides how many passes there are.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_batching import custom_vmap
+
+from sps_jax.compression.kernel import LONGEST, masks_by_kernel
+from sps_jax.compression.magnitude import magnitude_bits
+from sps_jax.compression.passes import masks_by_passes
+from sps_jax.compression.threshold import mask_by_search
+
+
+def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
+    """Returns a mask (d,) of exactly the ``k`` entries of ``x`` (d,) of largest magnitude; ties go to the lowest index.
+
+    The choice is that of the first ``k`` of a stable descending argsort of ``|x|``. NaN ranks above infinity, so that
+    pruning does not hide a NaN. ``k`` may be traced, 1 <= k <= d < 2**30. The mask has no derivative.
+
+    Raises:
+      ValueError: if ``x`` is float64 and the default platform is a TPU, where XLA cannot read the bits of a float64.
+
+    Example:
+      >>> topk_mask(jnp.array([1.0, -3.0, 3.0, 2.0]), 2).tolist()
+      [False, True, True, False]
+    """
+    if x.dtype == jnp.float64 and jax.default_backend() == "tpu":
+        raise ValueError("TopK of float64 numbers is not possible on a TPU; use float32 there, or a CPU or GPU")
+    return _masks(lax.stop_gradient(x)[None], jnp.asarray(k, jnp.int32)[None])[0]
+
+
+@custom_vmap
+def _masks(x: jax.Array, k: jax.Array) -> jax.Array:
+    """Returns masks (n, d) of the ``k`` (n,) entries of largest magnitude of each row of ``x`` (n, d)."""
+    accelerated = {"cuda": partial(_by_bits, digit=4, tpu=False), "rocm": partial(_by_bits, digit=4, tpu=False)}
+    if x.dtype != jnp.float64:
+        accelerated["tpu"] = partial(_by_bits, digit=3, tpu=True)
+    return lax.platform_dependent(x, k, cpu=_by_search, **accelerated)
+
+
+@_masks.def_vmap
+def _more_rows(size: int, batched: list[bool], x: jax.Array, k: jax.Array) -> tuple[jax.Array, bool]:
+    """A ``vmap`` adds rows, so that one kernel takes all of them."""
+    x, k = (a if is_batched else jnp.broadcast_to(a, (size, *a.shape)) for a, is_batched in zip((x, k), batched))
+    _, n, d = x.shape
+    return _masks(x.reshape(size * n, d), k.reshape(size * n)).reshape(size, n, d), True
+
+
+def _by_search(x: jax.Array, k: jax.Array) -> jax.Array:
+    if len(x) == 1:  # a batch of one search is slower than the search
+        return mask_by_search(x[0], k[0])[None]
+    return jax.vmap(mask_by_search)(x, k)
+
+
+def _by_bits(x: jax.Array, k: jax.Array, *, digit: int, tpu: bool) -> jax.Array:
+    keys, bits = magnitude_bits(x), jnp.finfo(x.dtype).bits - 1
+    keys = keys if bits > 31 else keys.astype(jnp.int32)
+    if x.shape[1] > LONGEST:
+        return masks_by_passes(keys, k, bits, digit)
+    return masks_by_kernel(keys, k, bits=bits, tpu=tpu)
