@@ -19,8 +19,8 @@ import numpy as np
 from sps_jax import tree
 from sps_jax.compression.bits import FLOATS, MessageCount, MessageFormat, MessageSpec, value_bits
 from sps_jax.compression.leaves import Prunable, chosen
-from sps_jax.compression.scopes import kept
 from sps_jax.compression.magnitude import magnitude_bits
+from sps_jax.compression.scopes import kept
 from sps_jax.compression.topk import topk_mask
 from sps_jax.errors import unknown
 

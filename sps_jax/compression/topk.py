@@ -53,7 +53,7 @@ def _masks(x: jax.Array, k: jax.Array) -> jax.Array:
 @_masks.def_vmap
 def _more_rows(size: int, batched: list[bool], x: jax.Array, k: jax.Array) -> tuple[jax.Array, bool]:
     """A ``vmap`` adds rows, so that one kernel takes all of them."""
-    x, k = (a if is_batched else jnp.broadcast_to(a, (size, *a.shape)) for a, is_batched in zip((x, k), batched))
+    x, k = (a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip((x, k), batched, strict=True))
     _, n, d = x.shape
     return _masks(x.reshape(size * n, d), k.reshape(size * n)).reshape(size, n, d), True
 

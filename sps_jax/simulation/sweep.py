@@ -2,7 +2,8 @@
 
 Points with the same static choices, a fixed number of local steps among them, share a program. A device computes
 several of them at once, under ``vmap``, if they also communicate at the same iterations: where a coin decides, they
-share its probability and seed. Each point therefore gives the result that it would give alone, and no local step is wasted.
+share its probability and seed. Each point therefore gives the result that it would give alone, and no local step is
+wasted.
 """
 
 import itertools
