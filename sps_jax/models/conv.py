@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 
 
 class Conv(nn.Module):
     """``flax.linen.Conv`` for NHWC images and SAME padding: same parameters, same result up to rounding.
 
-    On a CPU it uses :func:`winograd_conv` where that is faster and otherwise :func:`patches_conv`; on other backends it
-    uses :func:`native_conv`. See :func:`fastest`.
+    See :func:`convolution` for what it becomes on which platform.
 
     Attributes:
       features: number of output features per pixel.
@@ -42,14 +43,71 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = fastest(x, kernel, self.strides)(x, kernel, self.strides)
+        y = convolution(x, kernel, self.strides)
         return y if bias is None else y + bias[None, None, None]
 
 
-def fastest(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> Callable:
-    """Returns this module's fastest convolution for such arguments on this backend, by ``benchmarks/conv.py``."""
-    if jax.default_backend() != "cpu":
-        return native_conv
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolution(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """Returns the convolution of ``x`` (b, H, W, c) with ``kernel`` (kh, kw, c, features), SAME padding.
+
+    The platform that is compiled for decides how: on a CPU :func:`winograd_conv` or :func:`patches_conv`, whichever
+    ``benchmarks/conv.py`` found faster for such shapes; elsewhere :func:`native_conv`. It has a reverse derivative but
+    no forward one.
+
+    Example:
+      >>> convolution(jnp.ones((1, 2, 2, 1)), jnp.ones((1, 1, 1, 3)), (1, 1)).shape
+      (1, 2, 2, 3)
+    """
+    on_cpu, native = (partial(f, strides=strides) for f in (fastest_on_cpu(x, kernel, strides), native_conv))
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
+
+
+def _forward(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> tuple[jax.Array, tuple]:
+    return convolution(x, kernel, strides), (x, kernel)
+
+
+def _backward(strides: tuple[int, int], saved: tuple, slope: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+
+    def through(conv: Callable) -> Callable:
+        return lambda x, kernel, slope: jax.vjp(partial(conv, strides=strides), x, kernel)[1](slope)
+
+    on_cpu = through(fastest_on_cpu(x, kernel, strides))
+    on_gpu = partial(_through_on_gpu, strides=strides)
+    return lax.platform_dependent(x, kernel, slope, cpu=on_cpu, cuda=on_gpu, rocm=on_gpu, default=through(native_conv))
+
+
+convolution.defvjp(_forward, _backward)
+
+
+def _through_on_gpu(
+    x: jax.Array, kernel: jax.Array, slope: jax.Array, strides: tuple[int, int]
+) -> tuple[jax.Array, jax.Array]:
+    """Returns both gradients; under ``vmap`` that of the kernel is a batched product with the patches of x.
+
+    XLA would make of it one grouped convolution whose windows are as large as the image, for which cuDNN has no fast
+    algorithm.
+    """
+
+    shape, dtype = kernel.shape, kernel.dtype
+
+    def of_kernel(conv: Callable, x: jax.Array, slope: jax.Array) -> jax.Array:
+        anywhere = jnp.zeros(shape, dtype)  # a convolution is linear in its kernel
+        return jax.vjp(lambda kernel: conv(x, kernel, strides), anywhere)[1](slope)[0]
+
+    one = custom_vmap(partial(of_kernel, native_conv))
+
+    @one.def_vmap
+    def several(size: int, batched: list[bool], x: jax.Array, slope: jax.Array) -> tuple[jax.Array, bool]:
+        axes = tuple(0 if b else None for b in batched)
+        return jax.vmap(partial(of_kernel, patches_conv), in_axes=axes)(x, slope), True
+
+    return jax.vjp(lambda x: native_conv(x, kernel, strides), x)[1](slope)[0], one(x, slope)
+
+
+def fastest_on_cpu(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> Callable:
+    """Returns this module's fastest convolution for such arguments on a CPU, by ``benchmarks/conv.py``."""
     (_, height, width, c), size = x.shape, kernel.shape[:2]
     possible = size == (3, 3) and strides == (1, 1) and height % 2 == width % 2 == 0
     return winograd_conv if possible and c >= 16 else patches_conv  # c is the inner axis of its matrix products

@@ -89,15 +89,48 @@ def test_each_way_is_taken_by_some_of_the_shapes():
     found = set()
     for height, width, inputs, features, kernel, strides in SHAPES:
         x, k = jnp.zeros((3, height, width, inputs)), jnp.zeros((*kernel, inputs, features))
-        found.add(conv.fastest(x, k, strides))
+        found.add(conv.fastest_on_cpu(x, k, strides))
     assert found == {conv.winograd_conv, conv.patches_conv}
 
 
-def test_other_backends_get_the_native_convolution(monkeypatch):
-    x = images(SHAPES[0])
-    mine, flaxs = layers(SHAPES[0])
-    params = mine.init(jax.random.key(0), x)
-    assert "conv_general_dilated" not in str(jax.make_jaxpr(mine.apply)(params, x))
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert "conv_general_dilated" in str(jax.make_jaxpr(mine.apply)(params, x))
-    close(mine.apply(params, x), flaxs.apply(params, x), 1e-6)
+def lowered(platform, clients):
+    """The StableHLO of the gradients of one client's convolution, or of several under ``vmap``, for a platform."""
+    x, kernel = jnp.zeros((2, 8, 8, 5)), jnp.zeros((3, 3, 5, 7))
+    gradients = jax.grad(lambda x, k: jnp.sum(jnp.sin(conv.convolution(x, k, (1, 1)))), argnums=(0, 1))
+    if clients > 1:
+        gradients, x, kernel = jax.vmap(gradients), *(jnp.stack([a] * clients) for a in (x, kernel))
+    return jax.export.export(jax.jit(gradients), platforms=[platform])(x, kernel).mlir_module()
+
+
+def test_the_platform_that_is_compiled_for_decides():
+    """On a CPU there are only matrix products; elsewhere three convolutions: forward, and one for each gradient."""
+    assert lowered("cpu", 1).count("stablehlo.convolution") == 0
+    assert [lowered(platform, 1).count("stablehlo.convolution") for platform in ("cuda", "tpu")] == [3, 3]
+
+
+def test_on_a_gpu_no_window_is_as_large_as_the_image():
+    """With a kernel per client, XLA's gradient of the kernels would be a grouped convolution with such windows."""
+    assert lowered("tpu", 3).count("stablehlo.convolution") == 3
+    text = lowered("cuda", 3)
+    assert text.count("stablehlo.convolution") == 2 and "stablehlo.dot_general" in text
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=IDS[:3])
+def test_the_gradients_on_a_gpu(shape):
+    """Of one client, and of clients with kernels of their own: those of :func:`native_conv`, run here."""
+    _, _, inputs, features, kernel, strides = shape
+    x = jnp.stack([images(shape, seed=seed) for seed in range(2)])
+    k = jnp.asarray(np.random.default_rng(3).normal(size=(2, *kernel, inputs, features)), jnp.float32)
+
+    def reference(x, k):
+        y, pull = jax.vjp(lambda x, k: conv.native_conv(x, k, strides), x, k)
+        return pull(jnp.sin(y))
+
+    def on_gpu(x, k):
+        return conv._through_on_gpu(x, k, jnp.sin(conv.native_conv(x, k, strides)), strides)
+
+    for one, other in zip(jax.jit(on_gpu)(x[0], k[0]), jax.jit(reference)(x[0], k[0]), strict=True):
+        close(one, other, 1e-5)
+    both = zip(jax.jit(jax.vmap(on_gpu))(x, k), jax.jit(jax.vmap(reference))(x, k), strict=True)
+    for one, other in both:
+        close(one, other, 1e-5)
