@@ -33,10 +33,8 @@ PARAMETERS = 7
 FACE = "what a user says of a simulation, each by its name"
 MANY = {
     "simulate": FACE,
-    "iterate": FACE,
     "stream": FACE,
     "sweep": FACE,
-    "prepare": FACE,
     "from_arrays": "what a user says of data, each by its name",
 }
 

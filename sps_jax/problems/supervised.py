@@ -13,7 +13,8 @@ from sps_jax.layout import by_client
 from sps_jax.models import Model, linear, storage
 from sps_jax.problem import Problem
 from sps_jax.problems.losses import loss_named, loss_of, metrics_of, of_moments
-from sps_jax.problems.shared import Split, with_shared
+from sps_jax.problems.shared import Split
+from sps_jax.simulation.choices import with_shared
 from sps_jax.simulation.stacking import stack_clients
 
 WEIGHTS = ("equal", "size")
