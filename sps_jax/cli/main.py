@@ -14,7 +14,6 @@ with checkpoints once there is space. A sweep records a point that diverges and 
 whose reader stops early (``sps-jax list | head``) runs to its end.
 """
 
-import functools
 import inspect
 import itertools
 import re
@@ -78,10 +77,12 @@ def kept(make: Callable[..., Any], work: Callable[[Any], int] = int) -> Callable
       work: what to do with such options.
     """
 
-    @functools.wraps(make)
     def given(**arguments: Any) -> tuple[dict[str, Any], Callable]:
         return arguments, lambda **checked: work(make(**checked))
 
+    takes = inspect.signature(make)
+    vars(given)["__signature__"] = takes
+    given.__annotations__ = {name: each.annotation for name, each in takes.parameters.items()}
     given.__doc__ = re.sub(r"\n {4,}", " ", inspect.getdoc(make) or "")  # tyro keeps a function's line breaks
     return given
 

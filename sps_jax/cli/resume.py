@@ -1,11 +1,11 @@
 """``sps-jax resume``: continue a run that has checkpoints."""
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tyro.conf import Positional
 
 from sps_jax.cli.job import configuration, get_ready
@@ -61,31 +61,13 @@ def options_of(settings: Mapping[str, Any], out: Path) -> Run:
     Raises:
       ValueError: for a setting that this version does not have, or a value of the wrong type.
     """
-    kinds = {field.name: field.type for field in dataclasses.fields(command_type())}
-    if odd := sorted(settings.keys() - kinds.keys()):
-        raise ValueError(
-            f"{out / 'config.json'} has the setting {odd[0]!r}, which this version of sps_jax does not have"
-        )
-    for name, value in settings.items():
-        if not fits(kinds[name], value):
-            raise ValueError(f"{out / 'config.json'} is damaged: {name} is {value!r}")
-    return command_type()(**{name: typed(kinds[name], value) for name, value in settings.items()} | {"out": out})
-
-
-def fits(kind: Any, value: Any) -> bool:
-    """Whether a value read from JSON fits an option of type ``kind``."""
-    if isinstance(value, list):
-        return typing.get_origin(kind) is tuple and all(isinstance(one, str) for one in value)
-    of = {Path: (str,), float: (float, int)}
-    kinds = [one for some in typing.get_args(kind) or (kind,) for one in of.get(some, (some,))]
-    return type(value) in kinds
-
-
-def typed(kind: Any, value: Any) -> Any:
-    """Return a value read from JSON, converted to the type ``kind`` of an option."""
-    if isinstance(value, list):
-        return tuple(value)
-    return Path(value) if isinstance(value, str) and Path in (kind, *typing.get_args(kind)) else value
+    made, path = command_type(), out / "config.json"
+    if odd := sorted(settings.keys() - {field.name for field in dataclasses.fields(made)}):
+        raise ValueError(f"{path} has the setting {odd[0]!r}, which this version of sps_jax does not have")
+    try:
+        return dataclasses.replace(msgspec.convert({**settings, "out": None}, made), out=out)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def warn(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
