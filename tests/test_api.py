@@ -7,10 +7,12 @@ import inspect
 import typing
 from pathlib import Path
 
+import docstring_parser
 import pytest
 
 import sps_jax as sps
 from sps_jax import compression
+from sps_jax.simulation.choices import Choices
 
 PACKAGE = Path(sps.__file__).parent
 TABLES = {"ALGORITHMS", "CRITERIA", "ENCODINGS", "STRUCTURES"}
@@ -63,6 +65,20 @@ def test_the_examples_are_run(pytestconfig):
 @pytest.mark.parametrize("name", [name for name in sps.__all__ if name not in TABLES])
 def test_types_of_a_public_name_mean_something(name):
     assert typing.get_type_hints(getattr(sps, name))
+
+
+@pytest.mark.parametrize("name", ["prepare", "simulate", "iterate", "stream", "sweep"])
+def test_the_choices_of_a_simulation_are_in_signature_and_docstring(name):
+    """Each with its default and its words, and a misspelt one is refused with the nearest name."""
+    function, choices = getattr(sps, name), Choices.__annotations__
+    parameters = inspect.signature(function).parameters
+    told = [p.arg_name for p in docstring_parser.parse(function.__doc__).params if p.description]
+    assert sorted(one for many in told for one in many.split(", ")) == sorted(parameters)
+    assert {each: parameters[each].default for each in choices} == {
+        each: kind.__metadata__[0] for each, kind in choices.items()
+    }
+    with pytest.raises(TypeError, match=rf"^unknown option of {name} 'transfrom': did you mean 'transform'\?"):
+        function(transfrom=None)
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))

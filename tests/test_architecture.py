@@ -25,7 +25,13 @@ FLOORS = [
 BELOW = {room: set().union(*FLOORS[:i]) for i, floor in enumerate(FLOORS) for room in floor}
 BELOW |= {"problem": BELOW["problem"] | {"algorithms"}, "results": {"errors"}}
 EVERYWHERE = {"sps_jax.runs.environment"}  # read before JAX is imported, so by the face of the package
-RESERVED = {"tensorflow_datasets": {"datasets"}, "flax": {"models"}, "matplotlib": {"results"}, "tyro": {"cli"}}
+RESERVED = {
+    "tensorflow_datasets": {"datasets"},
+    "flax": {"models"},
+    "matplotlib": {"results"},
+    "tyro": {"cli"},
+    "msgspec": {"cli"},
+}
 JITTED = {"simulation.simulate", "simulation.step", "simulation.stream"}
 
 LINES = 250
@@ -33,10 +39,8 @@ PARAMETERS = 7
 FACE = "what a user says of a simulation, each by its name"
 MANY = {
     "simulate": FACE,
-    "iterate": FACE,
     "stream": FACE,
     "sweep": FACE,
-    "prepare": FACE,
     "from_arrays": "what a user says of data, each by its name",
 }
 

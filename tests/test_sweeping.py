@@ -83,6 +83,13 @@ def test_a_point_that_diverges_is_an_outcome(small):
     assert np.isfinite(bad.history["train_loss"]).all()
 
 
+def test_local_steps_of_the_sweep_are_of_points_without_their_own(small):
+    """8 rounds of 5 or 3 local steps are 40 or 24 iterations."""
+    points = [{"stepsize": 0.1}, {"stepsize": 0.1, "local_steps": 3}]
+    outcomes = sweep(ALGORITHMS["fedavg"], small, points, rounds=8, local_steps=5)
+    assert {one.point.get("local_steps"): one.history["iteration"][-1] for one in outcomes} == {None: 40, 3: 24}
+
+
 @pytest.mark.parametrize(
     ("point", "message"),
     [

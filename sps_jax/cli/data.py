@@ -1,9 +1,8 @@
 """``sps-jax data``: list the data sets, prepare them, and print where they are."""
 
-import json
 import os
 import sys
-from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,59 +14,54 @@ from sps_jax.datasets.prepare import root_of
 from sps_jax.errors import unknown
 
 
-@dataclass(frozen=True)
-class Data:
+def data(
+    action: Positional[Literal["list", "prepare", "where"]] = "list",
+    names: Positional[tuple[str, ...]] = (),
+    manual_dir: Path | None = None,
+    data_dir: Path | None = None,
+    json: bool = False,
+) -> int:
     """List or prepare the data sets, or print where they are.
 
-    Attributes:
+    Args:
       action: list (sources, terms, sizes), prepare (download and convert), or where (folders of prepared data).
       names: names of the data sets; default is all, except for prepare, which needs names.
       manual_dir: folder of files downloaded by hand, to prepare from instead of the network.
       data_dir: folder of the prepared data; default is the variable TFDS_DATA_DIR, or else the default of TFDS.
       json: print one JSON document instead of text.
     """
-
-    action: Positional[Literal["list", "prepare", "where"]] = "list"
-    names: Positional[tuple[str, ...]] = ()
-    manual_dir: Path | None = None
-    data_dir: Path | None = None
-    json: bool = False
-
-
-def data(options: Data) -> int:
-    """Perform the action; return the exit status."""
-    for name in options.names:
+    for name in names:
         if name not in SETS:
             raise unknown("data set", name, SETS)
-    if options.action == "prepare":
-        prepare(options)
-    elif options.manual_dir is not None:
+    if action == "prepare":
+        prepare(names, manual_dir, data_dir)
+    elif manual_dir is not None:
         raise ValueError("--manual-dir needs the action prepare: sps-jax data prepare NAME --manual-dir DIR")
-    found = {name: about(name, options.data_dir) for name in options.names or SETS}
-    if options.json:
-        print(json.dumps(found, indent=2))
-    elif options.action == "list":
+    found = {name: about(name, data_dir) for name in names or SETS}
+    if json:
+        print(dumps(found, indent=2))
+    elif action == "list":
         print(table(found))
     else:
         places = [path for each in found.values() for path in each["prepared"]]
-        print("\n".join(places or [f"nothing is prepared in {root_of(options.data_dir)}"]))
+        print("\n".join(places or [f"nothing is prepared in {root_of(data_dir)}"]))
     return 0
 
 
-def prepare(options: Data) -> None:
+def prepare(names: tuple[str, ...], manual_dir: Path | None, data_dir: Path | None) -> None:
     """Prepare the named data sets one by one; data that are prepared already are only read, as a check.
 
     Raises:
       ValueError: if no data set is named, or a file is damaged.
       FileNotFoundError: if a source is neither in ``manual_dir`` nor on the network.
     """
-    if not options.names:
+    if not names:
         raise ValueError(f"name at least one data set to prepare: {', '.join(SETS)}")
-    for name in options.names:
-        here = SETS[name].copies(options.data_dir)
+    for name in names:
+        here = SETS[name].copies(data_dir)
         doing = "reading" if here else f"preparing, about {SETS[name].source.megabytes:g} MB,"
         print(f"sps-jax: {doing} {name}", file=sys.stderr)
-        SETS[name].load(manual_dir=options.manual_dir, data_dir=options.data_dir)
+        SETS[name].load(manual_dir=manual_dir, data_dir=data_dir)
 
 
 def about(name: str, data_dir: Path | None = None) -> dict[str, Any]:

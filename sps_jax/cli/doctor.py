@@ -1,13 +1,12 @@
 """``sps-jax doctor``: report and check this installation."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from json import dumps
 from typing import Any
 
 import jax
@@ -32,28 +31,21 @@ with contextlib.suppress(Exception):  # the parent process reports it
 """Run in a child process, because XLA ends the process on an unknown flag or a driver that crashes."""
 
 
-@dataclass(frozen=True)
-class Doctor:
+def doctor(json: bool = False) -> int:
     """Check this installation: packages, devices, memory and data.
 
-    Attributes:
+    Args:
       json: print one JSON document instead of text. With either, the exit status is 1 if a check fails.
     """
-
-    json: bool = False
-
-
-def doctor(options: Doctor) -> int:
-    """Run the checks and print each result as it comes; return the exit status."""
     found: dict[str, Any] = {}
     broken: list[str] = []
     for name, value, wrong in looks():
         found[name] = value
         broken += wrong
-        if not options.json:
+        if not json:  # each as it comes
             print(f"{name:12}{value}", flush=True)
-    if options.json:
-        print(json.dumps(found | {"broken": broken}, indent=2))
+    if json:
+        print(dumps(found | {"broken": broken}, indent=2))
     for sentence in broken:
         print(f"sps-jax: broken: {sentence}", file=sys.stderr)
     return 1 if broken else 0

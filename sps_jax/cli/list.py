@@ -1,11 +1,10 @@
 """``sps-jax list``: the names that the options of ``run`` and ``sweep`` accept, one line per name."""
 
 import inspect
-import json
 import shutil
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from json import dumps
 from typing import Any, Literal
 
 from tyro.conf import Positional
@@ -26,19 +25,6 @@ TABLES: dict[str, Mapping[str, Any]] = {
 """Kind -> the table of names that the options of ``run`` and ``sweep`` accept."""
 
 
-@dataclass(frozen=True)
-class List:
-    """List the algorithms, problems, sparsifiers and encodings.
-
-    Attributes:
-      what: kind to list; a criterion, a structure and a scope make up a sparsifier.
-      json: print one JSON document instead of text.
-    """
-
-    what: Positional[Literal["all", "algorithms", "problems", "criteria", "structures", "scopes", "encodings"]] = "all"
-    json: bool = False
-
-
 def summaries() -> dict[str, dict[str, str]]:
     """Return kind -> name -> description."""
     return {kind: {name: summary(each) for name, each in table.items()} for kind, table in TABLES.items()}
@@ -50,10 +36,18 @@ def summary(each: Any) -> str:
     return " ".join(words.split("\n\n")[0].split())
 
 
-def list_all(options: List) -> int:
-    """Print the tables; return the exit status."""
-    chosen = {kind: table for kind, table in summaries().items() if options.what in ("all", kind)}
-    print(json.dumps(chosen, indent=2) if options.json else "\n\n".join(map(text, chosen, chosen.values())))
+def list_all(
+    what: Positional[Literal["all", "algorithms", "problems", "criteria", "structures", "scopes", "encodings"]] = "all",
+    json: bool = False,
+) -> int:
+    """List the algorithms, problems, sparsifiers and encodings.
+
+    Args:
+      what: kind to list; a criterion, a structure and a scope make up a sparsifier.
+      json: print one JSON document instead of text.
+    """
+    chosen = {kind: table for kind, table in summaries().items() if what in ("all", kind)}
+    print(dumps(chosen, indent=2) if json else "\n\n".join(map(text, chosen, chosen.values())))
     return 0
 
 

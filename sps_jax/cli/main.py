@@ -14,8 +14,9 @@ with checkpoints once there is space. A sweep records a point that diverges and 
 whose reader stops early (``sps-jax list | head``) runs to its end.
 """
 
-import dataclasses
+import inspect
 import itertools
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +26,13 @@ import jax
 import tyro
 
 from sps_jax import __version__
-from sps_jax.cli.data import Data, data
-from sps_jax.cli.doctor import Doctor, doctor
-from sps_jax.cli.list import List, list_all
+from sps_jax.cli.data import data
+from sps_jax.cli.doctor import doctor
+from sps_jax.cli.list import list_all
 from sps_jax.cli.options import command_type
-from sps_jax.cli.resume import Resume, resume
+from sps_jax.cli.resume import resume
 from sps_jax.cli.run import run
-from sps_jax.cli.show import Plot, Table, plot, table
+from sps_jax.cli.show import plot, table
 from sps_jax.cli.sweep import sweep
 from sps_jax.cli.sweep_options import sweep_type
 from sps_jax.results.files import at_home
@@ -48,62 +49,68 @@ def command(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"sps_jax {__version__}")
         return 0
-    types: dict[str, Callable[..., Any]] = {
-        "run": command_type(),
-        "resume": Resume,
-        "sweep": sweep_type(),
-        "table": Table,
-        "plot": Plot,
-        "list": List,
-        "data": Data,
-        "doctor": Doctor,
+    commands = {
+        "run": kept(command_type(), run),
+        "resume": kept(resume),
+        "sweep": kept(sweep_type(), sweep),
+        "table": kept(table),
+        "plot": kept(plot),
+        "list": kept(list_all),
+        "data": kept(data),
+        "doctor": kept(doctor),
     }
-    options = tyro.extras.subcommand_cli_from_dict(
-        types,
+    given, perform = tyro.extras.subcommand_cli_from_dict(
+        commands,
         prog="sps-jax",
         description=DESCRIPTION,
         args=arguments or ["--help"],
     )
-    work: dict[Any, Callable[[Any], int]] = {
-        types["run"]: run,
-        Resume: resume,
-        types["sweep"]: sweep,
-        Table: table,
-        Plot: plot,
-        List: list_all,
-        Data: data,
-        Doctor: doctor,
-    }
-    console.hush(getattr(options, "quiet", False))
-    return processes.leave(status_of(lambda: work[type(options)](expanded(heard(options, arguments)))))
+    console.hush(given.get("quiet", False))
+    return processes.leave(status_of(lambda: perform(**expanded(heard(given, arguments)))))
 
 
-def heard(options: Any, arguments: list[str]) -> Any:
-    """Return the options unchanged; an empty list option would silently get its default.
+def kept(make: Callable[..., Any], work: Callable[[Any], int] = int) -> Callable[..., tuple[dict[str, Any], Callable]]:
+    """Return ``make`` for tyro, which calls what it parses arguments for: it returns them, and what to do with them.
+
+    Args:
+      make: a command, which returns its exit status, or a class of options.
+      work: what to do with such options.
+    """
+
+    def given(**arguments: Any) -> tuple[dict[str, Any], Callable]:
+        return arguments, lambda **checked: work(make(**checked))
+
+    takes = inspect.signature(make)
+    vars(given)["__signature__"] = takes
+    given.__annotations__ = {name: each.annotation for name, each in takes.parameters.items()}
+    given.__doc__ = re.sub(r"\n {4,}", " ", inspect.getdoc(make) or "")  # tyro keeps a function's line breaks
+    return given
+
+
+def heard(given: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
+    """Return what is given unchanged; an empty list option would silently get its default.
 
     Raises:
       ValueError: if a list option is given without a value.
     """
     for argument, following in itertools.pairwise([*arguments, "--"]):
-        given = getattr(options, argument.removeprefix("--").replace("-", "_"), None)
-        if argument.startswith("--") and following.startswith("--") and isinstance(given, tuple):
+        value = given.get(argument.removeprefix("--").replace("-", "_"))
+        if argument.startswith("--") and following.startswith("--") and isinstance(value, tuple):
             raise ValueError(f"{argument} has no value; give at least one, or leave it out")
-    return options
+    return given
 
 
-def expanded(options: Any) -> Any:
-    """Return the options with ``~`` expanded in every path; a shell does not expand it in ``--out=~/results``.
+def expanded(given: Any) -> Any:
+    """Return what is given with ``~`` expanded in every path; a shell does not expand it in ``--out=~/results``.
 
     Raises:
       ValueError: if ``~name`` names no user.
     """
-    return dataclasses.replace(options, **{name: _expanded(value) for name, value in vars(options).items()})
-
-
-def _expanded(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_expanded, value))
-    return at_home(value) if isinstance(value, Path) else value
+    if isinstance(given, dict):
+        return {name: expanded(value) for name, value in given.items()}
+    if isinstance(given, tuple):
+        return tuple(map(expanded, given))
+    return at_home(given) if isinstance(given, Path) else given
 
 
 def status_of(work: Callable[[], int]) -> int:

@@ -1,24 +1,31 @@
 """``sps-jax resume``: continue a run that has checkpoints."""
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tyro.conf import Positional
 
-from sps_jax.cli.job import TALK, configuration, get_ready
+from sps_jax.cli.job import configuration, get_ready
 from sps_jax.cli.options import Run, command_type
 from sps_jax.cli.run import complete_with_checkpoints, conclude, reported
 from sps_jax.runs import console, journal, processes
 
 
-@dataclasses.dataclass(frozen=True)
-class Resume:
+def resume(
+    folder: Positional[Path],
+    devices: str | None = None,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
     """Continue an interrupted run, as if it had not been interrupted.
 
-    Attributes:
+    Args:
       folder: output folder of `sps-jax run --checkpoint-every`; a finished run gets its table and plot again.
       devices: number of devices that share the clients from now on, or auto; default is the setting of the run.
       coordinator: host:port of process 0, to continue on several processes; each uses --devices devices and reads the
@@ -28,40 +35,24 @@ class Resume:
       json: print the summaries as one JSON document on standard output, instead of the table.
       quiet: print only errors on standard error.
     """
-
-    folder: Positional[Path]
-    devices: str | None = None
-    coordinator: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
-    json: bool = False
-    quiet: bool = False
-
-
-def resume(options: Resume) -> int:
-    """Finish the run in the folder; return the exit status."""
-    out = options.folder
-    begun = journal.begun(out)
-    settings = options_of(begun["settings"] | machine(options, begun["settings"]), out)
-    ended, length = journal.finished(out)
+    begun = journal.begun(folder)
+    before: dict[str, Any] = begun["settings"]
+    machine = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
+    talk = {"devices": devices or before["devices"], "json": json, "quiet": quiet}
+    settings = options_of(before | machine | talk, folder)
+    ended, length = journal.finished(folder)
     if len(ended) == len(settings.algorithm) * settings.seeds:
-        if options.process_id:
+        if process_id:
             return 0
-        if (out / "metrics.jsonl").stat().st_size != length:
-            raise ValueError(f"{out / 'metrics.jsonl'} is damaged: its length changed after the run finished")
-        console.say(f"sps-jax: all {len(ended)} runs in {out} are finished; redoing the table and plot")
-        with journal.locked(out):
-            return conclude(reported(settings), ended, out)
+        if (folder / "metrics.jsonl").stat().st_size != length:
+            raise ValueError(f"{folder / 'metrics.jsonl'} is damaged: its length changed after the run finished")
+        console.say(f"sps-jax: all {len(ended)} runs in {folder} are finished; redoing the table and plot")
+        with journal.locked(folder):
+            return conclude(reported(settings), ended, folder)
     job, _ = get_ready(settings)
     if processes.first():
         warn(begun, configuration(settings) | {"layout": job.layouts_in_words()})
-    return complete_with_checkpoints(job, reported(settings), out, begun, ended)
-
-
-def machine(options: Resume, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a resumed run takes from ``options``; ``devices`` defaults to those of ``before``."""
-    asked = {name: getattr(options, name) for name in ("coordinator", "num_processes", "process_id", *TALK)}
-    return asked | {"devices": options.devices or before["devices"]}
+    return complete_with_checkpoints(job, reported(settings), folder, begun, ended)
 
 
 def options_of(settings: Mapping[str, Any], out: Path) -> Run:
@@ -70,31 +61,13 @@ def options_of(settings: Mapping[str, Any], out: Path) -> Run:
     Raises:
       ValueError: for a setting that this version does not have, or a value of the wrong type.
     """
-    kinds = {field.name: field.type for field in dataclasses.fields(command_type())}
-    if odd := sorted(settings.keys() - kinds.keys()):
-        raise ValueError(
-            f"{out / 'config.json'} has the setting {odd[0]!r}, which this version of sps_jax does not have"
-        )
-    for name, value in settings.items():
-        if not fits(kinds[name], value):
-            raise ValueError(f"{out / 'config.json'} is damaged: {name} is {value!r}")
-    return command_type()(**{name: typed(kinds[name], value) for name, value in settings.items()} | {"out": out})
-
-
-def fits(kind: Any, value: Any) -> bool:
-    """Whether a value read from JSON fits an option of type ``kind``."""
-    if isinstance(value, list):
-        return typing.get_origin(kind) is tuple and all(isinstance(one, str) for one in value)
-    of = {Path: (str,), float: (float, int)}
-    kinds = [one for some in typing.get_args(kind) or (kind,) for one in of.get(some, (some,))]
-    return type(value) in kinds
-
-
-def typed(kind: Any, value: Any) -> Any:
-    """Return a value read from JSON, converted to the type ``kind`` of an option."""
-    if isinstance(value, list):
-        return tuple(value)
-    return Path(value) if isinstance(value, str) and Path in (kind, *typing.get_args(kind)) else value
+    made, path = command_type(), out / "config.json"
+    if odd := sorted(settings.keys() - {field.name for field in dataclasses.fields(made)}):
+        raise ValueError(f"{path} has the setting {odd[0]!r}, which this version of sps_jax does not have")
+    try:
+        return dataclasses.replace(msgspec.convert({**settings, "out": None}, made), out=out)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def warn(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -120,11 +120,6 @@ def compare(report: Report, summaries: list[tables.Record], out: Path) -> None:
         print(sentence, file=sys.stderr)
 
 
-def fresh_folder(options: Run) -> Path:
-    """Make the folder of :func:`folder_named`, which must be new or empty, and return it."""
-    return files.new_folder(folder_named(options))
-
-
 def folder_named(options: Run) -> Path:
     """Return the path of ``--out``, or of a new folder under ``runs/``, named by date and problem."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")

@@ -1,7 +1,6 @@
 """``sps-jax table`` and ``sps-jax plot``: tables and plots of result folders."""
 
-import json
-from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,52 +14,23 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True)
-class Table:
+def table(
+    folders: Positional[tuple[Path, ...]], metric: str | None = None, target: float | None = None, json: bool = False
+) -> int:
     """Compare results of runs and sweeps, each algorithm at its best.
 
-    Attributes:
+    Args:
       folders: output folders of runs and sweeps of one problem. Points (settings of the hyperparameters) are chosen by
         validation data, or else training loss, never by test data.
       metric: metric to report; default is the first recorded of test_accuracy, test_loss and train_loss.
       target: value of the metric for the "bits to" column; default is the final value of the weakest run.
       json: print the rows as one JSON document instead of a table.
     """
-
-    folders: Positional[tuple[Path, ...]]
-    metric: str | None = None
-    target: float | None = None
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Plot the results of runs and sweeps as curves or heat maps.
-
-    Attributes:
-      folders: output folders of runs and sweeps of one problem.
-      metric: metric to plot; default is the first recorded of test_accuracy, test_loss and train_loss.
-      against: horizontal axis of the curves: round, iteration, uplink_bits or total_bits.
-      heat: two hyperparameters, for one heat map per algorithm that has both, instead of curves. A cell is the best
-        value over all other hyperparameters, among points that reached the last round with every seed.
-      out: output file, whose suffix sets the format (png, pdf, svg, ...); default is plot.png in the first folder. The
-        name of each heat map ends in the algorithm's name.
-    """
-
-    folders: Positional[tuple[Path, ...]]
-    metric: str | None = None
-    against: str = "uplink_bits"
-    heat: tuple[str, str] | None = None
-    out: Path | None = None
-
-
-def table(options: Table) -> int:
-    """Print the comparison; return the exit status."""
-    records, metric = _load(options.folders, options.metric)
-    rows = tables.rows(_best(records), metric, options.target)
-    if options.json:
+    records, metric = _load(folders, metric)
+    rows = tables.rows(_best(records), metric, target)
+    if json:
         chosen_by = {"metric": metric, "chosen_by": tables.criterion(records)}
-        print(json.dumps(chosen_by | {"rows": rows}, indent=2, default=lambda number: number.item()))
+        print(dumps(chosen_by | {"rows": rows}, indent=2, default=lambda number: number.item()))
         return 0
     print(tables.text(rows, metric))
     print(f"\n{metric} after equal rounds; each algorithm at its point of best {tables.criterion(records)}.")
@@ -69,22 +39,38 @@ def table(options: Table) -> int:
     return 0
 
 
-def plot(options: Plot) -> int:
-    """Draw the plot or the heat maps and print their paths; return the exit status."""
+def plot(
+    folders: Positional[tuple[Path, ...]],
+    metric: str | None = None,
+    against: str = "uplink_bits",
+    heat: tuple[str, str] | None = None,
+    out: Path | None = None,
+) -> int:
+    """Plot the results of runs and sweeps as curves or heat maps.
+
+    Args:
+      folders: output folders of runs and sweeps of one problem.
+      metric: metric to plot; default is the first recorded of test_accuracy, test_loss and train_loss.
+      against: horizontal axis of the curves: round, iteration, uplink_bits or total_bits.
+      heat: two hyperparameters, for one heat map per algorithm that has both, instead of curves. A cell is the best
+        value over all other hyperparameters, among points that reached the last round with every seed.
+      out: output file, whose suffix sets the format (png, pdf, svg, ...); default is plot.png in the first folder. The
+        name of each heat map ends in the algorithm's name.
+    """
     from sps_jax.results import plots  # slow to import, and only plots need it
 
-    out = plots.picture(options.out or Path(*options.folders[:1]) / "plot.png")
-    records, metric = _load(options.folders, options.metric)
-    if options.against not in plots.LABELS:
-        raise unknown("--against", options.against, plots.LABELS)
-    if options.heat is not None:
-        drawn = _draw_maps(records, metric, options.heat, out)
+    out = plots.picture(out or Path(*folders[:1]) / "plot.png")
+    records, metric = _load(folders, metric)
+    if against not in plots.LABELS:
+        raise unknown("--against", against, plots.LABELS)
+    if heat is not None:
+        drawn = _draw_maps(records, metric, heat, out)
     else:
         runs = {
             name: [seed.sort_values("round").to_dict("records") for _, seed in own.groupby("seed")]
             for name, own in _best(records).items()
         }
-        plots.curves(runs, metric, options.against, str(records["problem"].iloc[0]), out)
+        plots.curves(runs, metric, against, str(records["problem"].iloc[0]), out)
         drawn = [out]
     print("\n".join(map(str, drawn)))
     return 0

@@ -27,7 +27,7 @@ from sps_jax.cli.from_options import build_problem, pruned_leaves, use_devices
 from sps_jax.cli.job import configuration, keep_compiled, prepare_algorithm
 from sps_jax.cli.option_checks import check, refuse_strangers
 from sps_jax.cli.options import Run, number
-from sps_jax.cli.run import fresh_folder
+from sps_jax.cli.run import folder_named
 from sps_jax.cli.sweep_options import completed, points
 from sps_jax.results import files
 from sps_jax.runs import console
@@ -105,7 +105,7 @@ def _append(out: Path, names: dict[str, Any], outcome: Outcome) -> None:
 
 
 def _begin(options: Any, config: dict[str, Any]) -> Path:
-    out = fresh_folder(options)
+    out = files.new_folder(folder_named(options))
     files.write_json(out / "config.json", config)
     return out
 

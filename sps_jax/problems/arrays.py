@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,11 @@ from sps_jax.models import Model, linear
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import Parts, set_apart
 from sps_jax.problems.losses import loss_named
-from sps_jax.problems.supervised import held_in, linear_problem, network_problem
+from sps_jax.problems.supervised import Regularised, held_in, linear_problem, network_problem
+from sps_jax.simulation.choices import with_shared
 
 
+@with_shared()
 def from_arrays(
     x: ArrayLike,
     y: ArrayLike,
@@ -29,13 +31,10 @@ def from_arrays(
     loss: str | Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     outputs: int | None = None,
     bias: bool = True,
-    ridge: float = 0.0,
-    batch_size: int | None = None,
-    weights: str = "equal",
     test: float | tuple[ArrayLike, ArrayLike] | None = None,
     validation: float = 0.0,
     seed: int = 0,
-    precision: str = "float32",
+    **options: Unpack[Regularised],
 ) -> Problem:
     """Returns a problem made from your own N examples.
 
@@ -59,9 +58,6 @@ def from_arrays(
         the losses of b examples. By default ``"squares"`` if y holds floats, else ``"softmax"``.
       outputs: number of outputs of the linear model; by default the largest class plus one for ``"softmax"``, else 1.
       bias: whether the linear model has a bias.
-      ridge: rho of :class:`Problem`.
-      batch_size: number of examples per local gradient, None for all.
-      weights: the clients' weights: ``"equal"``, or ``"size"``, proportional to their numbers of examples.
       test: x and y of examples that no client has; or the fraction in (0, 1) of each client's examples to hold out,
         rounded down; or None.
       validation: fraction in [0, 1) of each client's remaining examples to set aside for choosing hyperparameters.
@@ -72,7 +68,7 @@ def from_arrays(
       ValueError: for different lengths, numbers that are not finite, missing ids, labels out of range, a model or a
         loss with a wrong shape or precision, and options out of range.
     """
-    held, parts = held_in(precision), by_client(client_ids)
+    held, parts = held_in(options["precision"]), by_client(client_ids)
     pairs = [examples("", x, y, held)]
     if len(pairs[0][0]) != sum(map(len, parts)):
         raise ValueError(f"x has {len(pairs[0][0])} examples and client_ids {sum(map(len, parts))} entries")
@@ -92,7 +88,7 @@ def from_arrays(
             outputs = whole_number("outputs", outputs)
         else:
             outputs = max(2, *(1 + int(y.max()) for _, y in pairs)) if loss == "softmax" else 1
-        network = linear(pairs[0][0].shape[1], outputs, bias=bias, dtype=precision)
+        network = linear(pairs[0][0].shape[1], outputs, bias=bias, dtype=options["precision"])
     answers = outputs_of(network, pairs[0][0], held)
     pairs = [(x, targets(y, loss, answers, held)) for x, y in pairs]
     refuse_other_losses(loss, answers, pairs[0][1])
@@ -103,16 +99,12 @@ def from_arrays(
     if real(validation) != 0:
         parts, apart = set_apart("validation", parts, validation, seed)
     data = (pairs[0], pairs[1] if len(pairs) > 1 else None, parts)
-    shared: dict[str, Any] = {
-        "ridge": single_number("ridge", ridge),
-        "batch_size": None if batch_size is None else whole_number("batch_size", batch_size),
-        "weights": weights,
-        "validation": apart,
-        "precision": precision,
-    }
+    options["ridge"] = single_number("ridge", options["ridge"])
+    if options["batch_size"] is not None:
+        options["batch_size"] = whole_number("batch_size", options["batch_size"])
     if outputs is not None and model is None and isinstance(loss, str):
-        return linear_problem(loss, *data, outputs=outputs, bias=bias, **shared)
-    return network_problem(loss, network, *data, **shared)
+        return linear_problem(loss, *data, outputs=outputs, bias=bias, validation=apart, **options)
+    return network_problem(loss, network, *data, validation=apart, **options)
 
 
 def by_client(client_ids: Iterable[Hashable]) -> Parts:

@@ -8,8 +8,9 @@ from sps_jax import datasets
 from sps_jax.datasets.partition import natural
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import deal
-from sps_jax.problems.shared import SplitOfFile, with_shared
+from sps_jax.problems.shared import SplitOfFile
 from sps_jax.problems.supervised import linear_problem, objective
+from sps_jax.simulation.choices import with_shared
 
 CLIP = 10
 

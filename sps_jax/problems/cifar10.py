@@ -12,8 +12,9 @@ from sps_jax.errors import unknown
 from sps_jax.models import Model, resnet18, resnet20, resnet32, resnet44, resnet56
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import deal
-from sps_jax.problems.shared import SplitOfFile, with_shared
+from sps_jax.problems.shared import SplitOfFile
 from sps_jax.problems.supervised import held_in, network_problem, objective
+from sps_jax.simulation.choices import with_shared
 
 MODELS = {make.__name__: make for make in (resnet18, resnet20, resnet32, resnet44, resnet56)}
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the training images' channels, in [0, 1]

@@ -4,8 +4,9 @@ from typing import Unpack
 
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import deal, fifth_held_out
-from sps_jax.problems.shared import Split, with_shared
+from sps_jax.problems.shared import Split
 from sps_jax.problems.supervised import linear_problem, objective
+from sps_jax.simulation.choices import with_shared
 
 
 @with_shared(clients=10, partition="dirichlet")

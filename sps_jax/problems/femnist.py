@@ -9,8 +9,9 @@ from sps_jax.datasets.partition import natural
 from sps_jax.errors import unknown
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import hold_out_and_deal
-from sps_jax.problems.shared import SplitOfFile, with_shared
+from sps_jax.problems.shared import SplitOfFile
 from sps_jax.problems.supervised import linear_problem, objective
+from sps_jax.simulation.choices import with_shared
 
 CLASSES = {"digits": 10, "all": 62}
 MIN_IMAGES = 10

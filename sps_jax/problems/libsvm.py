@@ -7,8 +7,9 @@ import numpy as np
 from sps_jax import datasets
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import deal, fifth_held_out
-from sps_jax.problems.shared import SplitOfFile, with_shared
+from sps_jax.problems.shared import SplitOfFile
 from sps_jax.problems.supervised import linear_problem, objective, smoothness
+from sps_jax.simulation.choices import with_shared
 
 
 @with_shared(clients=10, partition="by_label")

@@ -10,8 +10,9 @@ from sps_jax.errors import unknown
 from sps_jax.models import lstm, transformer
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import consecutive, hold_out_and_deal
-from sps_jax.problems.shared import SplitOfFile, with_shared
+from sps_jax.problems.shared import SplitOfFile
 from sps_jax.problems.supervised import held_in, network_problem, objective
+from sps_jax.simulation.choices import with_shared
 
 MODELS = {"lstm": lstm, "transformer": transformer}
 MIN_CHARACTERS = 1_000

@@ -13,24 +13,30 @@ from sps_jax.layout import by_client
 from sps_jax.models import Model, linear, storage
 from sps_jax.problem import Problem
 from sps_jax.problems.losses import loss_named, loss_of, metrics_of, of_moments
-from sps_jax.problems.shared import Split, with_shared
+from sps_jax.problems.shared import Split
+from sps_jax.simulation.choices import with_shared
 from sps_jax.simulation.stacking import stack_clients
 
 WEIGHTS = ("equal", "size")
 PRECISIONS = ("float32", "float64", "bfloat16")
 
 
-class Objective(TypedDict, total=False):
-    """The options of an objective f beside the loss of its examples; see :func:`with_shared`."""
+class Regularised(TypedDict, total=False):
+    """The options of an objective f beside its examples and their loss; see :func:`with_shared`."""
 
     ridge: Annotated[float, 0.0, "rho of :class:`Problem`."]
     batch_size: Annotated[int | None, None, "number of examples per local gradient, None for all."]
     weights: Annotated[str, "equal", "the clients' weights: equal, or size, proportional to their numbers of examples."]
-    validation: Annotated[np.ndarray | None, None, "rows of ``train``, of no client, for choosing hyperparameters."]
     precision: Annotated[str, "float32", "one of ``PRECISIONS``."]
 
 
-class Evaluated(Objective, TypedDict, total=False):
+class Objective(Regularised, TypedDict, total=False):
+    """The same, and rows to set apart."""
+
+    validation: Annotated[np.ndarray | None, None, "rows of ``train``, of no client, for choosing hyperparameters."]
+
+
+class Evaluated(Objective, Regularised, TypedDict, total=False):
     """The same, and options for drawing batches and for evaluation."""
 
     in_order: Annotated[bool, False, "see :class:`Problem`."]

@@ -9,8 +9,9 @@ from sps_jax.layout import by_client
 from sps_jax.models import linear
 from sps_jax.problem import Problem
 from sps_jax.problems.losses import LOSSES, loss_of, metrics_of
-from sps_jax.problems.shared import Drawn, with_shared
+from sps_jax.problems.shared import Drawn
 from sps_jax.problems.supervised import held_in
+from sps_jax.simulation.choices import with_shared
 
 BLOCK = 10_000
 """The number of clients that are drawn together, from one seed."""

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from sps_jax.algorithms.base import Algorithm
 from sps_jax.algorithms.ramped import ramped
 from sps_jax.algorithms.transformed import check_transform, transformed
 from sps_jax.errors import described, unknown, whole
+from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.hyperparameters import (
     RAMP,
@@ -97,16 +98,12 @@ def in_its_precision(function: Callable) -> Callable:
     return traced
 
 
+@with_shared()
 def prepare(
     make: Callable[..., Algorithm],
     hyper: Mapping[str, Any],
     dtype: Any,
-    *,
-    local_steps: int | None = None,
-    transform: optax.GradientTransformation | None = None,
-    transform_on: str = "direction",
-    cohort: int | Cohort | None = None,
-    matmul_precision: str | None = None,
+    **choices: Unpack[Choices],
 ) -> Method:
     """Check the choices of a simulation, and split the static from the traced ones.
 
@@ -115,12 +112,6 @@ def prepare(
       hyper: its keyword arguments. Real numbers are traced, as scalars of ``dtype``, unless the parameter is annotated
         as ``int``; everything else is static. ``sparsity_rounds=T`` grows the sparsity from zero in the first T rounds.
       dtype: the dtype of the parameters.
-      local_steps: k, the fixed number of local steps per round; it implies ``prob = 1/k``. Each k compiles its own
-        program.
-      transform, transform_on: an optax transform, see :func:`sps_jax.algorithms.transformed`.
-      cohort: the number of clients per round, or a :class:`sps_jax.Cohort`; None for all clients.
-      matmul_precision: the precision of float32 matrix products and convolutions, one of ``MATMUL_PRECISIONS``; None
-        for ``jax.config.jax_default_matmul_precision`` if it is set, else float32.
 
     Returns:
       The checked :class:`Method`.
@@ -136,7 +127,8 @@ def prepare(
       >>> sorted(method.hyper), [name for name, _ in method.options], method.schedule.local_steps
       (['prob', 'sparsity', 'stepsize'], ['prune'], 10)
     """
-    takes = inspect.signature(make).parameters
+    takes, local_steps = inspect.signature(make).parameters, choices["local_steps"]
+    transform, transform_on, cohort = choices["transform"], choices["transform_on"], choices["cohort"]
     if not hasattr(hyper, "keys"):
         raise ValueError(f"hyperparameters must be a dict of names and values, not {described(hyper)}")
     hyper = dict(hyper)
@@ -172,7 +164,7 @@ def prepare(
     steps = 1 if always else local_steps
     schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), steps)
     cohort = cohort if cohort is None or isinstance(cohort, Cohort) else Cohort(cohort)
-    products = products_in(matmul_precision)
+    products = products_in(choices["matmul_precision"])
     return Method(traced, schedule, make, static, transform, transform_on, cohort, products)
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
@@ -16,7 +15,7 @@ from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import VMAP, Layout, constrain, place, replicate
 from sps_jax.problem import Problem
-from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.evaluation import observe
 from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.history import asked_rounds, tabulate
@@ -143,6 +142,7 @@ def own_padding(problem: Problem) -> Problem:
 _foreign_padding, _repeat_first = jax.jit(foreign_padding), jax.jit(repeat_first)
 
 
+@with_shared()
 def simulate(
     make: Callable[..., Algorithm],
     problem: Problem,
@@ -150,15 +150,11 @@ def simulate(
     key: jax.Array,
     *,
     rounds: int,
-    local_steps: int | None = None,
     evaluate_every: int = 1,
-    transform: optax.GradientTransformation | None = None,
-    transform_on: str = "direction",
-    cohort: int | Cohort | None = None,
     params: Tree | None = None,
-    matmul_precision: str | None = None,
     encoding: str = "cheapest",
     layout: Layout | None = None,
+    **choices: Unpack[Choices],
 ) -> tuple[State, dict[str, np.ndarray]]:
     """Run an algorithm on a problem for a number of communication rounds.
 
@@ -172,14 +168,8 @@ def simulate(
         :func:`sps_jax.algorithms.ramped.cubic`.
       key: a JAX random key.
       rounds: the number of communication rounds.
-      local_steps: k, the local steps per round; None to toss a coin with probability ``hyper["prob"]`` after each step.
       evaluate_every: the number of rounds between evaluations; the last round is always evaluated.
-      transform: an optax transform of the local direction, for example ``optax.clip_by_global_norm(1.0)``.
-      transform_on: ``"direction"`` or ``"gradient"``, see :func:`sps_jax.algorithms.transformed`.
-      cohort: the number of clients per round, sampled uniformly, or a :class:`sps_jax.Cohort`; None for all clients.
       params: the starting point; None for the problem's.
-      matmul_precision: the precision of float32 matrix products on GPUs and TPUs, ``"float32"``, ``"tensorfloat32"`` or
-        ``"bfloat16"``; None for JAX's setting if it is set, else float32.
       encoding: how messages are encoded, see :mod:`sps_jax.compression.bits`.
       layout: how the clients are mapped onto devices and chunks, which never changes what is computed; None for the
         choice of :func:`sps_jax.choose`.
@@ -199,16 +189,7 @@ def simulate(
       >>> history["iteration"].tolist(), history["uplink_bits"].tolist()
       ([2, 4, 6], [64, 128, 192])
     """
-    method = prepare(
-        make,
-        hyper,
-        problem.ridge.dtype,
-        local_steps=local_steps,
-        transform=transform,
-        transform_on=transform_on,
-        cohort=cohort,
-        matmul_precision=matmul_precision,
-    )
+    method = prepare(make, hyper, problem.ridge.dtype, **choices)
     evaluated = asked_rounds(rounds, evaluate_every)
     specs = shapes(method, problem)
     layout = choose(specs, problem) if layout is None else layout

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import VMAP
 from sps_jax.problem import Problem
+from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.method import Method, in_its_precision, prepare
 from sps_jax.simulation.participation import memory_of, remember, taking_part
@@ -126,6 +126,7 @@ def _begun(
     return StepState(x, server, memory, t, jnp.int32(0))
 
 
+@with_shared()
 def iterate(
     make: Callable[..., Algorithm],
     problem: Problem,
@@ -133,19 +134,16 @@ def iterate(
     key: jax.Array,
     *,
     iterations: int,
-    local_steps: int | None = None,
-    transform: optax.GradientTransformation | None = None,
-    transform_on: str = "direction",
-    cohort: int | Cohort | None = None,
     params: Tree | None = None,
-    matmul_precision: str | None = None,
+    **choices: Unpack[Choices],
 ) -> tuple[StepState, jax.Array]:
     """Run an algorithm for a number of iterations, one :func:`sps_jax.step` each, under one ``lax.scan``.
 
     It computes the same numbers as :func:`simulate`; use it to get the state between communications.
 
     Args:
-      iterations: the number of local steps of every client; all other arguments as in :func:`simulate`.
+      iterations: the number of local steps of every client.
+      make, problem, hyper, key, params: as in :func:`simulate`.
 
     Returns:
       The final state, and (iterations,) booleans: whether the clients communicated after each iteration.
@@ -163,17 +161,7 @@ def iterate(
     """
     if iterations < 0:
         raise ValueError(f"iterations must be at least 0, not {iterations}")
-    dtype = problem.ridge.dtype
-    method = prepare(
-        make,
-        hyper,
-        dtype,
-        local_steps=local_steps,
-        transform=transform,
-        transform_on=transform_on,
-        cohort=cohort,
-        matmul_precision=matmul_precision,
-    )
+    method = prepare(make, hyper, problem.ridge.dtype, **choices)
     return _scan_steps(method, own_padding(problem), key, params, iterations)
 
 

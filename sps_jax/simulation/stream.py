@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import Layout, place
 from sps_jax.problem import Problem
+from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.evaluation import client_means, control_sum, observe_server
 from sps_jax.simulation.footprint import shapes
@@ -34,6 +35,7 @@ from sps_jax.simulation.schedule import round_length, split_key
 from sps_jax.tree import Tree
 
 
+@with_shared()
 def stream(
     make: Callable[..., Algorithm],
     problem: Problem,
@@ -41,13 +43,12 @@ def stream(
     key: jax.Array,
     *,
     rounds: int,
-    cohort: int | Cohort,
     evaluate_every: int = 1,
     params: Tree | None = None,
     encoding: str = "cheapest",
     layout: Layout | None = None,
     folder: str | os.PathLike[str] | None = None,
-    **options: Any,
+    **choices: Unpack[Choices],
 ) -> tuple[State, dict[str, np.ndarray]]:
     """Simulate like :func:`sps_jax.simulate` with a cohort per round, while all other clients stay in host memory.
 
@@ -55,7 +56,6 @@ def stream(
       problem: its ``data`` may be NumPy arrays or ``np.memmap``; one cohort is read at a time.
       cohort: the number of clients per round, or a :class:`sps_jax.Cohort`.
       folder: a folder for memory-mapped files of the clients' memory, which are overwritten; None for host memory.
-      options: ``local_steps``, ``transform``, ``transform_on`` and ``matmul_precision``.
       make, hyper, key, rounds, evaluate_every, params, encoding, layout: as in :func:`sps_jax.simulate`.
 
     Returns:
@@ -72,7 +72,7 @@ def stream(
       >>> history["uplink_bits"].tolist()
       [64, 128]
     """
-    method = prepare(make, hyper, problem.ridge.dtype, cohort=cohort, **options)
+    method = prepare(make, hyper, problem.ridge.dtype, **choices)
     evaluated = asked_rounds(rounds, evaluate_every)
     specs = shapes(method, problem)
     layout = cohort_plan(method, problem) if layout is None else layout

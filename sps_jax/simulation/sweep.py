@@ -9,19 +9,18 @@ wasted.
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.errors import described, whole
 from sps_jax.layout import Layout, random_key
 from sps_jax.problem import Problem
-from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.footprint import Shapes, at_work, footprint, free_memory, shapes
 from sps_jax.simulation.history import asked_rounds, healthy_history
 from sps_jax.simulation.method import Method, prepare
@@ -84,6 +83,7 @@ def _several(name: str, value: Any) -> list:
     return several
 
 
+@with_shared()
 def sweep(
     make: Callable[..., Algorithm],
     problem: Problem,
@@ -91,12 +91,9 @@ def sweep(
     *,
     rounds: int,
     evaluate_every: int = 1,
-    transform: optax.GradientTransformation | None = None,
-    transform_on: str = "direction",
-    cohort: int | Cohort | None = None,
-    matmul_precision: str | None = None,
     encoding: str = "cheapest",
     points_chunk: int | None = None,
+    **choices: Unpack[Choices],
 ) -> Iterator[Outcome]:
     """Simulate an algorithm at many points on all devices, each point as :func:`sps_jax.simulate` would.
 
@@ -106,8 +103,8 @@ def sweep(
       points: a list of dicts of the factory's keyword arguments, plus ``seed`` (0 by default) and, instead of ``prob``,
         ``local_steps``; see :func:`grid`.
       points_chunk: how many points a device computes at once; None to choose by cache and memory.
-      rounds, evaluate_every, transform, transform_on, cohort, matmul_precision, encoding: as in
-        :func:`sps_jax.simulate`.
+      rounds, evaluate_every, encoding: as in :func:`sps_jax.simulate`.
+      local_steps: k, the fixed number of local steps per round of the points that do not give their own.
 
     Yields:
       An :class:`Outcome` per point as soon as it is computed, in the order of ``points`` if they all share a program
@@ -126,16 +123,9 @@ def sweep(
       0.5 [2, 4] None
     """
     points = _points(points)
-    common: dict[str, Any] = {"transform": transform, "transform_on": transform_on, "cohort": cohort}
-    common["matmul_precision"] = matmul_precision
-    prepared = [_prepare(make, point, problem, **common) for point in points]
-    settings: dict[str, Any] = {
-        "rounds": rounds,
-        "evaluate_every": evaluate_every,
-        "encoding": encoding,
-        "points_chunk": points_chunk,
-    }
-    outcomes = sweep_prepared(problem, prepared, **settings)
+    prepared = [_prepare(make, point, problem, **choices) for point in points]
+    settings: dict[str, Any] = {"evaluate_every": evaluate_every, "encoding": encoding, "points_chunk": points_chunk}
+    outcomes = sweep_prepared(problem, prepared, rounds=rounds, **settings)
     return (outcome._replace(point=points[outcome.point]) for outcome in outcomes)
 
 
@@ -151,15 +141,18 @@ def _points(points: Any) -> list[Mapping[str, Any]]:
     return listed
 
 
-def _prepare(make: Callable[..., Algorithm], point: Mapping[str, Any], problem: Problem, **options: Any) -> Seeded:
+def _prepare(
+    make: Callable[..., Algorithm], point: Mapping[str, Any], problem: Problem, **choices: Unpack[Choices]
+) -> Seeded:
     hyper = dict(point)
-    seed, local_steps = hyper.pop("seed", 0), hyper.pop("local_steps", None)
+    seed = hyper.pop("seed", 0)
+    choices["local_steps"] = hyper.pop("local_steps", choices["local_steps"])
     number = whole(seed)
     if number is None or not 0 <= number < 2**32:
         raise ValueError(
             f"seed must be an integer from 0 to 2**32 - 1, because keys are made of 32 bits, not {described(seed)}"
         )
-    return Seeded(prepare(make, hyper, problem.ridge.dtype, local_steps=local_steps, **options), number)
+    return Seeded(prepare(make, hyper, problem.ridge.dtype, **choices), number)
 
 
 def sweep_prepared(
