@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,9 @@ import pytest
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.layout import VMAP, Layout
-from sps_jax.problems import digits
-from sps_jax.simulation.footprint import footprint, shapes
+from sps_jax.problems import digits, quadratic
+from sps_jax.simulation import placement
+from sps_jax.simulation.footprint import _stored, footprint, shapes
 from sps_jax.simulation.method import prepare
 from sps_jax.simulation.placement import choose, describe
 from sps_jax.simulation.simulate import run_rounds, start_rounds
@@ -71,6 +73,43 @@ def test_a_chunk_that_does_not_fit_is_refused_with_the_one_that_would(problem):
         choose(shapes(method, problem), problem, chunk=50, memory=room)
     with pytest.raises(ValueError, match="no chunk would fit"):
         choose(shapes(method, problem), problem, memory=1000)
+
+
+class Gpu:
+    """A device of 1 MB."""
+
+    platform = "gpu"
+
+    def memory_stats(self):
+        return {"bytes_limit": 10**6, "bytes_in_use": 0}
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_the_largest_model_that_fits_does_not_shrink_with_more_devices(monkeypatch, devices):
+    """One device holds 80 clients of 1,600 weights but not of 3,200, whose 80 variates alone are 1.02 MB; more devices
+    share the clients, so that each needs less. (What every device has a copy of, server and test data, is small.)"""
+    gpus = [Gpu() for _ in range(devices)]
+    monkeypatch.setattr(jax, "devices", lambda: gpus)
+    monkeypatch.setattr(jax, "local_devices", lambda: gpus)
+    monkeypatch.setattr(placement, "clients_mesh", lambda some: SimpleNamespace(size=len(some)))
+    method = prepared("proxskip")
+    small, large = (quadratic(clients=80, dimension=d) for d in (800, 3200))
+    assert choose(shapes(method, small), small).devices == devices
+    if devices == 1:
+        with pytest.raises(ValueError, match=r"this needs .* where 1 MB are free; no chunk would fit"):
+            choose(shapes(method, large), large)
+    if devices == 8:
+        assert choose(shapes(method, large), large).devices == 8
+
+
+def test_a_tpu_stores_arrays_in_tiles():
+    """Images (32, 32, 3) waste the least in tiles of 32 x 128 for their 32 x 32 pixels: 4 times their size. As vectors
+    of 3,072 bytes, whole tiles, they waste nothing. (100, 10) float32 takes 104 x 128, or less, transposed, 16 x 128."""
+    assert _stored((10_000, 32, 32, 3), 1, tiled=True) == 4 * 10_000 * 3_072
+    assert _stored((10_000, 3_072), 1, tiled=True) == 10_000 * 3_072
+    assert _stored((100, 10), 4, tiled=True) == 16 * 128 * 4
+    assert _stored((2, 128), 4, tiled=True) == 2 * 128 * 4
+    assert _stored((10_000, 32, 32, 3), 1, tiled=False) == 10_000 * 3_072
 
 
 @pytest.mark.parametrize(

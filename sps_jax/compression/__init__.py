@@ -15,10 +15,10 @@ hyperparameter ``sparsity_rounds=T`` (``--sparsity-rounds T``) makes the sparsit
 
 from sps_jax.compression.criteria import CRITERIA
 from sps_jax.compression.scopes import SCOPES, erk_densities, kept
+from sps_jax.compression.selection import topk_mask
 from sps_jax.compression.sparsifier import Sparsifier, topk
 from sps_jax.compression.straight_through import straight_through
 from sps_jax.compression.structures import STRUCTURES
-from sps_jax.compression.topk import topk_mask
 
 __all__ = [
     "CRITERIA",

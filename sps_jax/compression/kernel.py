@@ -42,11 +42,11 @@ def masks_by_kernel(keys: jax.Array, k: jax.Array, *, bits: int, tpu: bool, inte
     """
     n, d = keys.shape
     if tpu:  # tiles have 8 rows; with four of them the sum over one hides the latency of another's
-        rows, width, parts, options = min(32 if 32 * d <= BLOCK else 8, n), d, 1, {}
+        rows, width, parts, params = min(32 if 32 * d <= BLOCK else 8, n), d, 1, None
     else:
         rows, width = 1, 1 << max(7, (d - 1).bit_length())
         parts, warps = pl.cdiv(width, REGISTERS), 4 if width <= 2**11 else 8 if width <= 2**13 else 16
-        options = {} if interpret else {"compiler_params": triton.CompilerParams(num_warps=warps)}
+        params = None if interpret else triton.CompilerParams(num_warps=warps)
     kept = pl.pallas_call(
         partial(_program, d=d, bits=bits, parts=parts, tpu=tpu),
         out_shape=jax.ShapeDtypeStruct((n, d), jnp.int32),
@@ -54,7 +54,7 @@ def masks_by_kernel(keys: jax.Array, k: jax.Array, *, bits: int, tpu: bool, inte
         in_specs=[pl.BlockSpec((rows, 1), lambda i: (i, 0)), pl.BlockSpec((rows, width), lambda i: (i, 0))],
         out_specs=pl.BlockSpec((rows, width), lambda i: (i, 0)),
         interpret=interpret,
-        **options,
+        compiler_params=params,
     )(k[:, None], keys)
     return kept != 0
 

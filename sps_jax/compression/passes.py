@@ -38,9 +38,9 @@ def masks_by_passes(keys: jax.Array, k: jax.Array, bits: int, digit: int) -> jax
         base += _digit(_count(pieces, _trials(base, width, left), (1, 2)), k).astype(keys.dtype) << left
     trials = [base - 1, *_trials(base, widths[-1], 0), base + (2 ** widths[-1] - 1)]
     counts = _count(pieces, trials, (2,))  # of each piece
-    digit = _digit([_total(c) for c in counts[1:-1]], k)
-    reach, above = (_pick(counts, digit + i) for i in (0, 1))  # of the k-th largest on, and above it
-    base += digit.astype(keys.dtype)
+    lowest = _digit([_total(c) for c in counts[1:-1]], k)
+    reach, above = (_pick(counts, lowest + i) for i in (0, 1))  # of the k-th largest on, and above it
+    base += lowest.astype(keys.dtype)
     last = _last_tie(pieces, base, reach - above, k - _total(above))
     kth, index = base[:, None], lax.broadcasted_iota(jnp.int32, (n, d), 1)
     return (keys > kth) | ((keys == kth) & (index <= last[:, None]))
@@ -69,7 +69,10 @@ def _total(counts: jax.Array) -> jax.Array:
 
 def _pick(counts: list[jax.Array], index: jax.Array) -> jax.Array:
     """Returns the counts (n, pieces) at one trial per row."""
-    return sum(jnp.where(index[:, None] == i, c, 0) for i, c in enumerate(counts))
+    picked = jnp.zeros_like(counts[0])
+    for i, c in enumerate(counts):
+        picked = jnp.where(index[:, None] == i, c, picked)
+    return picked
 
 
 def _last_tie(pieces: jax.Array, kth: jax.Array, tied: jax.Array, wanted: jax.Array) -> jax.Array:

@@ -12,8 +12,8 @@ from sps_jax.compression.bits import SHARED_POSITIONS, MessageFormat
 from sps_jax.compression.criteria import CRITERIA, Criterion
 from sps_jax.compression.leaves import Prunable, chosen, names, nothing, patterns_of, refuse_strangers
 from sps_jax.compression.scopes import SCOPES, as_scalar, erk_densities, kept
+from sps_jax.compression.selection import topk_mask
 from sps_jax.compression.structures import Entries
-from sps_jax.compression.topk import topk_mask
 from sps_jax.errors import unknown
 from sps_jax.tree import Tree
 

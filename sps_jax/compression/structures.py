@@ -21,7 +21,7 @@ from sps_jax.compression.bits import FLOATS, MessageCount, MessageFormat, Messag
 from sps_jax.compression.leaves import Prunable, chosen
 from sps_jax.compression.magnitude import magnitude_bits
 from sps_jax.compression.scopes import kept
-from sps_jax.compression.topk import topk_mask
+from sps_jax.compression.selection import topk_mask
 from sps_jax.errors import unknown
 
 COMPARED = 32

@@ -1,7 +1,9 @@
 """A :class:`Problem` from arrays and a partition: any network, and linear models with the constants of theory."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Annotated, TypedDict, Unpack
 
 import jax
@@ -165,7 +167,8 @@ def network_problem(
     Args:
       loss: a name in ``LOSSES``, or a function ``outputs, y -> (b,)``.
       model: the network.
-      train: x (N, ...) and y (N, ...); for ``"softmax"`` y holds classes, one per example or one per position.
+      train: x (N, ...) and y (N, ...); for ``"softmax"`` y holds classes, one per example or one per position. Images,
+        and all x of three or more axes, are stored as vectors, because a TPU would store (H, W, 3) as (H, W, 128).
       test: the same for examples that no client has, or None.
       parts: the rows of ``train`` of each client.
       stacked: a function from some clients' parts to their ``data``, one example each, to use instead of these rows.
@@ -181,7 +184,10 @@ def network_problem(
         raise unknown("weights", weights, WEIGHTS)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, or 'full', not {batch_size}")
-    dtype = held_in(precision)
+    dtype, shape, augment = held_in(precision), train[0].shape[1:], options["augment"]
+    if len(shape) > 1:
+        model, augment = of_vectors(model, shape), augment and augmented_vectors(augment, shape)
+        train, test = _vectors(train), test and _vectors(test)
     sizes = np.array([len(part) for part in parts], np.int32)
     of = stacked or (lambda own: stack_clients(train, own, sizes.max(initial=0))[0])
     return Problem(
@@ -197,10 +203,32 @@ def network_problem(
         metrics=metrics_of(model, loss),
         batch_size=batch_size,
         in_order=options["in_order"],
-        augment=options["augment"],
+        augment=augment,
         evaluate_batch=options["evaluate_batch"],
         evaluate_examples=options["evaluate_examples"],
     )
+
+
+def _vectors(examples: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = examples
+    return x.reshape(len(x), math.prod(x.shape[1:])), y
+
+
+@cache
+def of_vectors(model: Model, shape: tuple[int, ...]) -> Model:
+    """Returns ``model`` for inputs (b, d) that hold (b, *shape)."""
+    return Model(model.init, lambda params, x: model.apply(params, x.reshape(-1, *shape)))
+
+
+@cache
+def augmented_vectors(augment: Callable, shape: tuple[int, ...]) -> Callable:
+    """Returns ``augment``, a function of key and batch, for batches whose x (b, d) holds (b, *shape)."""
+
+    def augmented(key: jax.Array, x: jax.Array, *more: jax.Array) -> tuple[jax.Array, ...]:
+        x, *more = augment(key, x.reshape(-1, *shape), *more)
+        return (x.reshape(len(x), math.prod(shape)), *more)
+
+    return augmented
 
 
 def held_in(precision: str) -> str:

@@ -1,5 +1,7 @@
 """What a simulation needs: the shapes of what clients and server hold, and the memory that these take."""
 
+import itertools
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,11 +21,11 @@ from sps_jax.tree import Tree
 
 
 class Footprint(NamedTuple):
-    """The predicted memory of a simulation in bytes, summed over all devices.
+    """The predicted memory of a simulation on ONE device, in bytes.
 
     Attributes:
-      data: the problem's data.
-      state: the state of the server and of every client between rounds.
+      data: its clients' data, and the held-out data, of which every device has a copy.
+      state: the state of the server, and of its clients between rounds.
       messages: the iterates and messages that are kept until the server has answered.
       work: temporaries of the clients computed at once: iterate, gradient and the residuals of the forward pass
         (activations); with chunks, a copy of their inputs and outputs; with a cohort, a copy of its data and memory.
@@ -148,27 +150,92 @@ def at_work(shapes: Shapes, problem: Problem) -> int:
 
     Full batches copy the client's data; minibatches are already part of ``saved``.
     """
-    data = 0 if problem.batch_size else tree.bytes(problem.data) // problem.clients
-    return 4 * tree.bytes(shapes.iterate) + tree.bytes(shapes.saved) + data
+    return sum(map(tree.bytes, _touched(shapes, problem)))
 
 
-def footprint(shapes: Shapes, problem: Problem, layout: Layout) -> Footprint:
-    """Predict the memory of a simulation with these shapes on ``problem`` under ``layout``."""
-    n, part = problem.clients, shapes.cohort or problem.clients
+def _touched(shapes: Shapes, problem: Problem) -> tuple[Any, ...]:
+    """Return the shapes of one client's temporaries in a chunk."""
+    data = () if problem.batch_size else _one(problem.data)
+    return (*[shapes.iterate] * 4, shapes.saved, data)
+
+
+def footprint(shapes: Shapes, problem: Problem, layout: Layout, platform: str | None = None) -> Footprint:
+    """Predict what each device needs for a simulation with these shapes on ``problem`` under ``layout``.
+
+    Args:
+      shapes: from :func:`shapes`.
+      problem: the problem.
+      layout: how its clients are laid out.
+      platform: ``"cpu"``, ``"gpu"`` or ``"tpu"``, which stores arrays in tiles; None for that of the default device.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> problem = sps.problems.quadratic(clients=4, dimension=100)
+      >>> specs = sps.shapes(sps.prepare(sps.gd, {"stepsize": 0.5}, problem.ridge.dtype), problem)
+      >>> footprint(specs, problem, Layout(), "cpu").state  # the server's 100 float32 numbers; clients keep nothing
+      400
+    """
+    tiled = (platform or jax.devices()[0].platform) == "tpu"
+    here = problem.clients // layout.devices
+    part = (shapes.cohort or problem.clients) // layout.devices
+    mine = (problem.data, problem.counts, problem.sizes, problem.weights)
+    common = (problem.test, problem.validation, problem.ridge, problem.smoothness, problem.convexity)
+
+    def held(rows: int, *one: Any) -> int:
+        return _held(rows, one, tiled)
+
     if layout.chunk is None:  # no chunks: full batches read the data in place
-        work = n * (2 * tree.bytes(shapes.iterate) + tree.bytes(shapes.saved))
+        work = held(here, shapes.iterate, shapes.iterate, shapes.saved)
     else:
-        work = min(part, layout.chunk * layout.devices) * at_work(shapes, problem)
+        work = held(min(part, layout.chunk), *_touched(shapes, problem))
     if shapes.cohort is not None:
-        work += part * (tree.bytes(problem.data) // n + tree.bytes(shapes.memory))
-    state = tree.bytes(shapes.server) + n * tree.bytes(shapes.memory)
-    return Footprint(tree.bytes(problem), state, part * tree.bytes(shapes.awaiting), work)
+        work += held(part, _one(problem.data), shapes.memory)
+    data = held(here, _one(mine)) + _held(None, common, tiled)
+    state = _held(None, shapes.server, tiled) + held(here, shapes.memory)
+    return Footprint(data, state, held(part, shapes.awaiting), work)
 
 
-def free_memory() -> int | None:
-    """Return the bytes available on the first device (on the host, for CPU devices); None if unknown."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return psutil.virtual_memory().available
-    stats = device.memory_stats() or {}
-    return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
+def _one(stacked: Any) -> Any:
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), stacked)
+
+
+def _held(rows: int | None, arrays: Any, tiled: bool) -> int:
+    """Return the bytes of arrays, stacked ``rows`` times along a new first axis unless that is None."""
+    first = () if rows is None else (rows,)
+    return sum(_stored((*first, *a.shape), a.dtype.itemsize, tiled) for a in jax.tree.leaves(arrays))
+
+
+def _stored(shape: tuple[int, ...], size: int, tiled: bool) -> int:
+    """Return the bytes of an array of entries of ``size`` bytes.
+
+    A TPU stores two axes in tiles of 8 x 128 entries (of 4 x 128, 2 x 128 or 128 where there are fewer rows): those two
+    of the last three axes that waste least.
+    """
+    if not tiled or not shape or 0 in shape:
+        return math.prod(shape) * size
+    if len(shape) == 1:
+        return _up(shape[0], 1024 if shape[0] > 512 else 128) * size
+    pairs = itertools.permutations(range(len(shape))[-3:], 2)
+    least = min(
+        _up(shape[i], min(8, 1 << (shape[i] - 1).bit_length())) / shape[i] * _up(shape[j], 128) / shape[j]
+        for i, j in pairs
+    )
+    return round(math.prod(shape) * size * least)
+
+
+def _up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
+def free_memory(devices: int = 1) -> int | None:
+    """Return the bytes that each of ``devices`` devices may take, all processes' together; None if unknown.
+
+    Devices of a CPU share the memory of their host. Among accelerators the fullest one counts.
+    """
+    local = jax.local_devices()
+    if local[0].platform == "cpu":
+        return psutil.virtual_memory().available // max(1, devices // jax.process_count())
+    stats = [device.memory_stats() or {} for device in local]
+    if not all("bytes_limit" in s for s in stats):
+        return None
+    return min(s["bytes_limit"] - s["bytes_in_use"] for s in stats)

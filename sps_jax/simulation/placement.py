@@ -34,7 +34,7 @@ def choose(
       problem: the problem to simulate.
       devices: the number of JAX devices to use, a divisor of n; None for as many as possible.
       chunk: the number of clients that a device computes at once, ``"all"``, or ``"auto"``.
-      memory: the bytes available to this process; None to ask the machine.
+      memory: the bytes that each device may take; None to ask the machine.
 
     Raises:
       ValueError: if ``devices`` exceeds the available devices or does not divide n, ``chunk`` is out of range, or the
@@ -64,10 +64,10 @@ def choose(
     if isinstance(chunk, str) and chunk not in named:
         raise unknown("chunk", chunk, named)
     wanted = named[chunk] if isinstance(chunk, str) else chunk
-    memory = free_memory() if memory is None else memory
+    memory = free_memory(count) if memory is None else memory
 
     def needed(layout: Layout) -> int:
-        return footprint(shapes, problem, layout).total // jax.process_count()
+        return footprint(shapes, problem, layout).total
 
     all_at_once = here if shapes.cohort is None else None  # with a cohort, evaluations need chunks of all clients
     layouts = [Layout(None if size == all_at_once else size, mesh) for size in range(wanted, 0, -1)]
@@ -77,7 +77,8 @@ def choose(
     if chunk == "auto" and fits:
         return fits
     hint = f"a chunk of {fits.chunk} would fit" if fits else "no chunk would fit: take fewer clients"
-    raise ValueError(f"this needs {_bytes(needed(layouts[0]))} of memory where {_bytes(memory)} are free; {hint}")
+    each = "this needs" if count == 1 else f"each of {count} devices needs"
+    raise ValueError(f"{each} {_bytes(needed(layouts[0]))} of memory where {_bytes(memory)} are free; {hint}")
 
 
 def _by_cache(shapes: Shapes, problem: Problem, here: int) -> int:
@@ -104,5 +105,5 @@ def _bytes(count: int) -> str:
 
 
 def summary(layout: Layout, need: Footprint) -> dict[str, Any]:
-    """Return the layout as columns of a record."""
+    """Return the layout as columns of a record; the predicted bytes are those of one device."""
     return {"devices": layout.devices, "chunk": layout.chunk or "all", "predicted_bytes": need.total}

@@ -211,9 +211,9 @@ def _lay_out(specs: Shapes, problem: Problem, devices: int, points_chunk: int | 
     """Choose the layout of a point's clients on one device, and how many points the device computes at once."""
     if points_chunk is not None and points_chunk < 1:
         raise ValueError(f"points_chunk must be at least 1, not {points_chunk}")
-    layout, memory = choose(specs, problem, devices=1), free_memory()
+    layout, memory = choose(specs, problem, devices=1), free_memory(devices)
     need = footprint(specs, problem, layout)
-    fitting = None if memory is None else (memory // devices - need.data) // (need.total - need.data)
+    fitting = None if memory is None else (memory - need.data) // (need.total - need.data)
     if points_chunk is not None:
         if fitting is not None and points_chunk > max(1, fitting):
             raise ValueError(f"{points_chunk} points at once do not fit in memory; {max(1, fitting)} would")
