@@ -22,6 +22,7 @@ ResNet18 takes minutes and gigabytes. ``--compiler-options NAME=VALUE`` gives XL
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ LABELS = ("before", "after")
 
 def main() -> int:
     """Compile what is asked for, a process each, and write what came out."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
     from accelerators import compiling, targets
     from accelerators.programs import PROGRAMS
 
@@ -41,6 +43,8 @@ def main() -> int:
     parser.add_argument("--compiler-options", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "PLATFORM"), help="compile it here and print its record")
     asked = parser.parse_args()
+    if wrong := [option for option in asked.compiler_options if "=" not in option]:
+        parser.error(f"compiler options are NAME=VALUE, not {wrong[0]}")
     options = dict(option.split("=", 1) for option in asked.compiler_options)
     if asked.one:
         print(json.dumps(compiling.record(*asked.one, options)))

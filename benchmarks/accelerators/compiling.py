@@ -15,7 +15,7 @@ from accelerators.programs import PROGRAMS, placed
 STEP, ROUND, PASS = "Round.local_steps", "_scan_rounds", "narrowed"
 """The functions of the package that have the loops over local steps, over rounds, and over TopK's passes."""
 SCRIPT = Path(__file__).parents[1] / "compiled.py"
-MEMORY = ("argument", "output", "alias", "temp", "peak_memory")
+MEMORY = ("argument_size", "output_size", "alias_size", "temp_size", "peak_memory")
 
 
 def record(name: str, platform: str, options: Mapping[str, str] | None = None) -> dict:
@@ -40,10 +40,7 @@ def record(name: str, platform: str, options: Mapping[str, str] | None = None) -
         "topk_pass": iteration(PASS, module, plan),
         "all_reduces_a_round": _rounds_sum(module),
         "predicted_bytes": one.predicted,
-        **{
-            f"{part}_bytes": getattr(memory, f"{part}_in_bytes" if "peak" in part else f"{part}_size_in_bytes")
-            for part in MEMORY
-        },
+        **{f"{part.removesuffix('_size')}_bytes": getattr(memory, f"{part}_in_bytes") for part in MEMORY},
         **hlo.facts(module),
         "padding": hlo.padding(module) if platform == "tpu" else None,
         "seconds": {"trace": round(traced - begun, 1), "compile": round(time.monotonic() - traced, 1)},

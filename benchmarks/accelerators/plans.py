@@ -100,16 +100,16 @@ def cost(thunks: list[Thunk], module: Module, buffered: bool = False) -> Cost:
 
 
 def _cost(thunk: Thunk, module: Module, buffered: bool) -> Cost:
-    sections = [cost(inside, module, buffered) for inside in thunk.inside.values()]
-    asks = Cost(waits=int(not buffered))
-    if thunk.kind == "kCommandBuffer":
-        return total(*(cost(inside, module, True) for inside in thunk.inside.values()), Cost(submissions=1))
     if thunk.kind == "kWhile":
         condition, body = _parts(thunk, module, buffered)
         times = module.trips[thunk.name]
         return total(body.times(times), condition.times(times + 1))
+    together = thunk.kind == "kCommandBuffer"
+    sections = [cost(inside, module, buffered or together) for inside in thunk.inside.values()]
+    if together:
+        return total(*sections, Cost(submissions=1))
     if thunk.kind == "kConditional":
-        return total(min(sections), asks)
+        return total(min(sections), Cost(waits=int(not buffered)))
     if sections:
         return total(*sections)
     if thunk.kind in NO_KERNEL or thunk.kind.endswith("Done"):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 import sps_jax as sps
 from accelerators import problems
@@ -129,7 +129,7 @@ def _on(values: Any, sharding: Sharding) -> Any:
     return _leading((), sharding, values)
 
 
-def _leading(axes: tuple[int, ...], sharding: Sharding | Mesh, values: Any) -> Any:
+def _leading(axes: tuple[int, ...], sharding: Sharding, values: Any) -> Any:
     """``values`` as shapes with leading axes and a sharding."""
     return jax.tree.map(lambda a: Shape((*axes, *jnp.shape(a)), a.dtype, sharding=sharding), values)
 

@@ -3,6 +3,7 @@
 import pytest
 from accelerators import hlo, plans, targets
 from accelerators.compiling import iteration
+from compiled import table
 
 MODULE = """
 HloModule example
@@ -153,6 +154,18 @@ def test_a_loop_of_known_length_has_no_question(module):
     plan = plans.parse(PLAN, NAMES)
     assert plans.cost(plan[1:], module)[:3] == (4 + 1, 4 + 1, 1)
     assert plans.cost(plan[1:2], module, buffered=True)[:3] == (4, 0, 0)
+
+
+def test_the_table_shows_what_changed():
+    """What is equal in both records once, what differs with an arrow, and a program that failed by that word."""
+    cycles = {"program": "digits", "platform": "tpu", "step": {"cycles": 3_000}, "topk_pass": None}
+    memory = {"all_reduces_a_round": 1, "peak_memory_bytes": 2_000_000, "predicted_bytes": 1_000_000}
+    before = cycles | memory | {"round": {"cycles": 30_000}}
+    after = before | {"step": {"cycles": 1_500}}
+    failed = {"program": "sweep", "platform": "tpu", "error": "out of memory"}
+    text = table({"before": [before, failed], "after": [after]})
+    assert "| digits | 2 → 1 | - | 20 | 1 | 2 | 1 |\n" in text
+    assert f"| sweep |{' failed |' * 6}\n" in text
 
 
 def test_a_sentence_where_packages_are_missing(monkeypatch):
