@@ -1,6 +1,6 @@
 """Read an optimised HLO module: its loops and the functions of the package that they come from, and what runs in them.
 
-How often a loop runs is known to the compiler, or assumed: see ``ASSUMED``. Counts are of executed instructions, with
+How often a loop runs is known from the module, or assumed: see ``ASSUMED``. Counts are of executed instructions, with
 each loop's body times its iterations, and of a conditional the branch that counts less: a round without evaluation.
 """
 
@@ -93,10 +93,18 @@ class Module:
             for loop in (one for one in listed if one.opcode == "while"):
                 function = self.function(loop)
                 turns = ASSUMED.get(function, (1,))
-                known = loop.known_trips
+                known = self.counted(loop)
                 found[loop.name] = turns[seen[name, function] % len(turns)] if known is None else known
                 seen[name, function] += 1
         return found
+
+    def counted(self, loop: Instruction) -> int | None:
+        """How often a loop runs, if the compiler says so or the loop, as JAX's do, counts from 0 to a constant."""
+        *_, last = self.computations[loop.attribute("condition") or ""]
+        if loop.known_trips is not None or last.opcode != "compare" or "direction=LT" not in last.rest:
+            return loop.known_trips
+        bound = re.match(r"constant\((\d+)\)", self.instructions[last.operands[1]].rest)
+        return int(bound.group(1)) if bound else None
 
     def function(self, instruction: Instruction) -> str:
         """The innermost function of the package that ``instruction`` comes from, such as ``Round.local_steps``."""
@@ -210,9 +218,9 @@ def _axis(sort: Instruction) -> int:
 
 
 def _assumed(module: Module) -> dict[str, list[int]]:
-    loops = (one for one in module.instructions.values() if one.opcode == "while" and one.known_trips is None)
+    loops = (one for one in module.instructions.values() if one.opcode == "while")
     found: dict[str, list[int]] = {}
-    for loop in loops:
+    for loop in (loop for loop in loops if module.counted(loop) is None):
         found.setdefault(module.function(loop), []).append(module.trips[loop.name])
     return found
 

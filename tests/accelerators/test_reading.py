@@ -50,6 +50,12 @@ StackFrames
   ROOT %sum = f32[8]{0} all-reduce-start(%gradient)
 }
 
+%count_condition (p: (s32[])) -> pred[] {
+  %four = s32[] constant(4)
+  %counter = s32[] get-tuple-element(%p), index=0
+  ROOT %below = pred[] compare(%counter, %four), direction=LT
+}
+
 %asked (p: (s32[])) -> (s32[]) {
   ROOT %evaluation = s32[8]{0} sort(%p), dimensions={0}, backend_config={"estimated_cycles":"1000"}
 }
@@ -61,6 +67,7 @@ StackFrames
 ENTRY %main (p: (s32[])) -> (s32[]) {
   %steps = (s32[]) while(%p), condition=%step_condition, body=%step, metadata={stack_frame_id=2}
   %fixed = (s32[]) while(%p), condition=%pass_condition, body=%pass, backend_config={"known_trip_count":{"n":"4"}}
+  %counted = (s32[]) while(%p), condition=%count_condition, body=%pass
   ROOT %maybe = (s32[]) conditional(%p), branch_computations={%asked, %not_asked}
 }
 """
@@ -105,7 +112,7 @@ def test_loops_are_known_by_the_function_that_has_them(module):
     """An inner loop's functions include those around it; TopK's second search, of ties, takes no pass."""
     loop = module.instructions["ties"]
     assert module.functions(loop) == ["narrowed", "Round.local_steps", "body_of_a_round"]
-    assert module.trips == {"magnitudes": 9, "ties": 0, "steps": 10, "fixed": 4}
+    assert module.trips == {"magnitudes": 9, "ties": 0, "steps": 10, "fixed": 4, "counted": 4}
 
 
 def test_cycles_of_a_step(module):
@@ -116,15 +123,15 @@ def test_cycles_of_a_step(module):
 
 
 def test_a_conditional_counts_as_its_shorter_branch(module):
-    """10 steps of 102 + 101 cycles with 11 questions of 2 instead of 10; 4 passes, 5 questions; no evaluation."""
+    """10 steps of 201 cycles, 11 questions of 2; 4 passes of 10, 5 questions of 1; 4 passes again; no evaluation."""
     once = 100 + 9 * 10 + 10 + 1
-    assert module.executed(module.entry, lambda one: one.cycles) == 10 * once + 11 * 2 + 4 * 10 + 5
+    assert module.executed(module.entry, lambda one: one.cycles) == 10 * once + 11 * 2 + (4 * 10 + 5) + 4 * 10
     assert module.executed(module.entry, hlo.collective) == 10
 
 
 def test_facts(module):
     found = hlo.facts(module)
-    assert (found["whiles"], found["sorts"], found["longest_sort"], found["float64"]) == (4, 1, 8, 0)
+    assert (found["whiles"], found["sorts"], found["longest_sort"], found["float64"]) == (5, 1, 8, 0)
     assert found["custom_calls"] == {"ask": 1}
 
 
