@@ -1,0 +1,80 @@
+"""Compile a program for an accelerator that is not there, and record what it became."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from accelerators import hlo, plans, targets
+from accelerators.programs import PROGRAMS, placed
+
+STEP, ROUND, PASS = "Round.local_steps", "_scan_rounds", "narrowed"
+"""The functions of the package that have the loops over local steps, over rounds, and over TopK's passes."""
+SCRIPT = Path(__file__).parents[1] / "compiled.py"
+MEMORY = ("argument_size", "output_size", "alias_size", "temp_size", "peak_memory")
+
+
+def record(name: str, platform: str, options: Mapping[str, str] | None = None) -> dict:
+    """Compile the program ``name`` in this process, and return the record that ``compiled.py`` writes."""
+    program, options, begun = PROGRAMS[name], dict(options or {}), time.monotonic()
+    one = placed(program, targets.devices(platform, program.devices))
+    lowered = one.lowered()
+    traced = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        dump = {"xla_dump_to": folder, "xla_dump_hlo_module_re": "jit_run_.*"} if platform == "cuda" else {}
+        compiled = lowered.compile(compiler_options=options | dump or None)
+        module = hlo.parse(compiled.as_text())
+        plan = plans.read(Path(folder)) if platform == "cuda" else None
+    memory = compiled.memory_analysis()
+    return {
+        "program": name,
+        "platform": platform,
+        "target": targets.NAMES[platform],
+        "devices": program.devices,
+        "step": iteration(STEP, module, plan),
+        "round": iteration(ROUND, module, plan),
+        "topk_pass": iteration(PASS, module, plan),
+        "all_reduces_a_round": _rounds_sum(module),
+        "predicted_bytes": one.predicted,
+        **{f"{part.removesuffix('_size')}_bytes": getattr(memory, f"{part}_in_bytes") for part in MEMORY},
+        **hlo.facts(module),
+        "padding": hlo.padding(module) if platform == "tpu" else None,
+        "seconds": {"trace": round(traced - begun, 1), "compile": round(time.monotonic() - traced, 1)},
+        "options": options,
+        "versions": targets.versions(platform),
+    }
+
+
+def iteration(function: str, module: hlo.Module, plan: list[plans.Thunk] | None) -> dict[str, int] | None:
+    """Return what one iteration of a loop of the package costs, the first in a local step; None without such a loop.
+
+    On a TPU these are estimated cycles, on a GPU the numbers of :class:`accelerators.plans.Cost`.
+    """
+    loops = module.loops(function)
+    inside = [loop for loop in loops if STEP in module.functions(loop)] or loops
+    if not inside:
+        return None
+    if plan is None:
+        return {"cycles": module.iteration(inside[0], lambda one: one.cycles)}
+    return plans.iteration(inside[0], plan, module)._asdict()
+
+
+def _rounds_sum(module: hlo.Module) -> int:
+    """How many all-reduces and other collectives a round has."""
+    return sum(module.iteration(loop, hlo.collective) for loop in module.loops(ROUND))
+
+
+def in_own_process(name: str, platform: str, options: Mapping[str, str] | None = None) -> dict:
+    """Return the same from a process of its own, with no flags of XLA and JAX on the CPU; or the record of an error."""
+    given = [f"{key}={value}" for key, value in (options or {}).items()]
+    command = [sys.executable, str(SCRIPT), "--one", name, platform, "--compiler-options", *given]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
+    return {"program": name, "platform": platform, "error": said[-1], "status": done.returncode}
