@@ -101,13 +101,13 @@ JOBS = {
 
 
 @functools.cache
-def make_job(name: str, rounds: int = 20) -> Job:
+def make_job(name: str, rounds: int = 20, clients: int = CLIENTS) -> Job:
     """The job with its data, the same in every call."""
     job, rng = JOBS[name], np.random.default_rng(2405)
-    features = rng.standard_normal((CLIENTS, job.examples, FEATURES), np.float32)
+    features = rng.standard_normal((clients, job.examples, FEATURES), np.float32)
     features *= (SCALE / np.sqrt(np.arange(FEATURES) + 1)).astype(np.float32)
     common = rng.standard_normal((FEATURES, job.classes))
-    labels = np.empty((CLIENTS, job.examples), np.int64)
+    labels = np.empty((clients, job.examples), np.int64)
     for a, y in zip(features, labels, strict=True):
         y[:] = np.argmax(a @ (common + rng.standard_normal(common.shape)), axis=1)
     return replace(job, rounds=rounds, features=features, labels=labels)
@@ -167,10 +167,11 @@ def main(
     parser.add_argument("--job", choices=list(JOBS), required=True, nargs="+")
     parser.add_argument("--rounds", type=int, default=[20], nargs="+")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--device", choices=list(devices), default=devices[0])
     args = parser.parse_args()
-    if min(*args.rounds, args.repeats) < 1:
-        parser.error("--rounds and --repeats must be at least 1")
+    if min(*args.rounds, args.repeats, args.clients) < 1:
+        parser.error("--rounds, --repeats and --clients must be at least 1")
     if impossible := [name for name in args.job if JOBS[name].method not in solvers]:
         name, method = impossible[0], JOBS[impossible[0]].method
         print(f"{system}: {name} is not possible: {cannot or f'no {method}'}", file=sys.stderr)
@@ -178,6 +179,6 @@ def main(
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
     for name, rounds in itertools.product(args.job, args.rounds):
         with contextlib.redirect_stdout(sys.stderr):
-            job = replace(make_job(name, rounds), device=args.device)
+            job = replace(make_job(name, rounds, args.clients), device=args.device)
             record = {"job": job.name, "system": system, **measure(job, solvers[job.method](job), args.repeats)}
         print(json.dumps(record | {"rounds": rounds, "versions": versions}), flush=True)
