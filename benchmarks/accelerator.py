@@ -1,11 +1,11 @@
 """One command for whoever has a GPU or TPU: all that this project cannot measure without one.
 
-``python benchmarks/accelerator.py`` measures eight parts (``device/``), one after another, each in a process of its own,
-and leaves a ``.jsonl`` a part and ``table.md`` in ``benchmarks/results/accelerator/CARD``. A part whose file is there is
-not measured again, so a call that was cut off goes on with the next. It stops after ``--minutes``, and says what is left
-for another call. ``--torch PYTHON`` names an interpreter that has torch (``pip install torch`` beside NumPy), if this
-one has none. On a CPU ``--small --out DIR`` tries the whole command on shrunken jobs, whose figures mean nothing. It ends
-with status 1 where a part failed, is left, or found what is promised not to hold, and 2 where there is no accelerator.
+``python benchmarks/accelerator.py`` measures eight parts (``device/``), one after another, each in a process of its
+own, and leaves a ``.jsonl`` a part and ``table.md`` in ``benchmarks/results/accelerator/CARD``. A part whose file is
+there is not measured again, so a call that was cut off goes on with the next. It stops after ``--minutes``, and says
+what is left for another call. ``--torch PYTHON`` names an interpreter that has torch and NumPy, if this one has not. On
+a CPU ``--small --out DIR`` tries the whole command on shrunken jobs, whose figures mean nothing. It ends with status 1
+where a part failed, is left, or found what is promised not to hold, and 2 where there is no accelerator.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from device import PARTS
 from sps_jax.results import files
 
 HERE = Path(__file__).resolve().parent
-Part = Literal["jobs", "masks", "sweeps", "images", "cifar", "many", "agreement", "rates"]
+Part = Literal[PARTS]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Options:
     torch: str = sys.executable
     cifar: str | None = None
     minutes: float = 10
-    within: Literal[Part, "card"] | None = None
+    within: Literal[(*PARTS, "card")] | None = None
 
 
 def card() -> dict[str, Any]:
@@ -87,7 +87,15 @@ def within(options: Options) -> None:
             part = importlib.import_module(f"device.{options.within}")
             found = part.records(Settings(options.small, options.torch, options.cifar))
         for record in found:
-            print(json.dumps(record), file=lines, flush=True)
+            print(json.dumps(finite(record)), file=lines, flush=True)
+
+
+def finite(record: dict) -> dict:
+    """The record without figures that are infinite or NaN, which it then names as what failed."""
+    bad = [name for name, value in record.items() if isinstance(value, float) and not math.isfinite(value)]
+    if not bad:
+        return record
+    return {k: v for k, v in record.items() if k not in bad} | {"failed": f"{', '.join(bad)} not finite"}
 
 
 def child(options: Options, what: str, cache: str, seconds: float) -> list[dict]:
@@ -99,8 +107,8 @@ def child(options: Options, what: str, cache: str, seconds: float) -> list[dict]
     command = [sys.executable, str(HERE / "accelerator.py"), "--within", what, "--torch", options.torch]
     command += ["--small"] if options.small else []
     command += ["--cifar", options.cifar] if options.cifar else []
-    # One card, where there are several. That TPUs heed the second and third is from libtpu's documentation, and can only
-    # be seen on a host that has them; `devices` in every record says how many there were.
+    # One card, where there are several. Whether these four are all that a host with several TPU chips needs can only be
+    # seen on one; `devices` in every record says how many there were.
     one = {"CUDA_VISIBLE_DEVICES": "0", "TPU_VISIBLE_CHIPS": "0", "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1"}
     one |= {"TPU_PROCESS_BOUNDS": "1,1,1", "JAX_COMPILATION_CACHE_DIR": cache}  # two parts have a program in common
     try:

@@ -1,4 +1,4 @@
-"""Layouts agree in every precision of products, as ``sps_jax/layout.py`` says; and what the precisions themselves do."""
+"""Whether layouts agree as ``sps_jax/layout.py`` says, and what precisions of products change."""
 
 from collections.abc import Iterator
 

@@ -89,8 +89,13 @@ def run(problem: Problem, method: Method, layout: Layout, rounds: int, repeats: 
         "seconds": seconds[1:],
         "compile_seconds": compiled,
         "final_loss": float(metrics["train_loss"][-1]),
-        "work_gigabytes": program.memory_analysis().temp_size_in_bytes / 1e9,
-    }, state
+    } | work(program), state
+
+
+def work(program: jax.stages.Compiled) -> Record:
+    """Gigabytes of a program's temporaries, where the backend tells them."""
+    memory = program.memory_analysis()
+    return {} if memory is None else {"work_gigabytes": memory.temp_size_in_bytes / 1e9}
 
 
 def peak() -> Record:
