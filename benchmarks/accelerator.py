@@ -61,10 +61,13 @@ class Options:
 
 
 def card() -> dict[str, Any]:
-    """The device of this process, and versions."""
+    """The device of this process, and versions; or ``no_device``, JAX's words where it has none."""
     import jax
 
-    device = jax.devices()[0]
+    try:
+        device = jax.devices()[0]
+    except RuntimeError as error:
+        return {"no_device": str(error).splitlines()[0]}
     names = ("sps_jax", "jax", "jaxlib", "flax", "numpy")
     return {
         "card": device.device_kind if device.platform != "cpu" else platform.processor() or platform.machine(),
@@ -209,6 +212,8 @@ def main() -> int:
     until = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as cache:
         head = child(options, "card", cache, 60 * options.minutes)[0]
+        if "no_device" in head:
+            raise ValueError(f"no accelerator found: {head['no_device']}")
         if head["platform"] == "cpu" and not options.small:
             raise ValueError(
                 "no accelerator found: JAX has only a CPU here; install sps_jax with [cuda] or [tpu], "
@@ -233,3 +238,6 @@ if __name__ == "__main__":
     except (ValueError, OSError) as error:
         print(f"accelerator.py: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("accelerator.py: interrupted; the same command goes on with the next part", file=sys.stderr)
+        sys.exit(130)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-PARTS = ("jobs", "masks", "sweeps", "images", "cifar", "many", "agreement", "rates")
+PARTS = ("jobs", "masks", "sweeps", "agreement", "images", "rates", "cifar", "many")
 
 
-def call(*options):
-    """The command on a CPU."""
+def call(*options, platform="cpu"):
+    """The command where JAX may use one platform."""
     command = [sys.executable, str(BENCHMARKS / "accelerator.py"), *map(str, options)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"JAX_PLATFORMS": platform}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
 
 
@@ -56,14 +56,35 @@ def test_every_part_leaves_finite_figures_once(tmp_path):
     assert [line.partition(":")[0] for line in again.stdout.splitlines()] == list(PARTS)
     assert all(line.endswith("nothing to do") for line in again.stdout.splitlines())
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
-    mixed = call("--out", out)
-    assert mixed.returncode == 2
+
+    one = call("--small", "--out", out, "--only", "masks", "--again")
+    assert (one.returncode, one.stdout.splitlines()[0].startswith("masks: 9 records")) == (0, True)
+    changed = {path.name for path in out.iterdir() if path.stat().st_mtime_ns != before[path]}
+    assert changed == {"masks.jsonl", "table.md"}
 
 
-def test_it_refuses_a_cpu_in_one_sentence(tmp_path):
-    """And a shrunken run without a folder of its own; neither leaves anything among the results."""
-    for options, words in (((), "no accelerator found"), (("--small",), "--small needs --out DIR")):
-        done = call(*options)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith(f"accelerator.py: error: {words}") and done.stderr.count("\n") == 1
-    assert not (BENCHMARKS / "results" / "accelerator").exists()
+@pytest.mark.parametrize(
+    "platform, options, words",
+    [
+        ("cpu", (), "no accelerator found: JAX has only a CPU here"),
+        ("nonesuch", (), "no accelerator found: "),
+        ("cpu", ("--small",), "--small needs --out DIR"),
+        ("cpu", ("--minutes", "0"), "--minutes must be positive, not 0"),
+    ],
+)
+def test_it_refuses_in_one_sentence(platform, options, words):
+    """And leaves nothing among the results."""
+    before = {path.name for path in (BENCHMARKS / "results").iterdir()}
+    done = call(*options, platform=platform)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"accelerator.py: error: {words}") and done.stderr.count("\n") == 1
+    assert {path.name for path in (BENCHMARKS / "results").iterdir()} == before
+
+
+def test_shrunken_results_are_not_mixed_with_others(tmp_path):
+    """A folder holds one kind; nothing is written beside the other."""
+    (tmp_path / "masks.jsonl").write_text(json.dumps({"small": False}) + "\n")
+    done = call("--small", "--out", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "holds results without --small" in done.stderr and done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["masks.jsonl"]

@@ -4,4 +4,4 @@ A record is a flat mapping of names and finite numbers, strings or lists. ``hold
 holds; ``absent`` and ``failed`` say why there are no figures.
 """
 
-PARTS = ("jobs", "masks", "sweeps", "images", "cifar", "many", "agreement", "rates")
+PARTS = ("jobs", "masks", "sweeps", "agreement", "images", "rates", "cifar", "many")  # what may take long is last

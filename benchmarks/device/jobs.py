@@ -46,7 +46,11 @@ def with_jax(rounds: tuple[int, ...], clients: int) -> Iterator[Record]:
 
 
 def with_torch(system: str, rounds: tuple[int, ...], clients: int, python: str) -> list[Record]:
-    """The lines of a torch peer, a process of its own beside this one, or a line a job that says why there are none."""
+    """The lines of a torch peer, a process of its own beside this one, or a line a job that says why there are none.
+
+    JAX has taken three quarters of a GPU by now, and torch needs a few percent. Whether a card lets two processes in,
+    which its owner can forbid, shows only there; where not, the lines say what CUDA says.
+    """
     device, why = torch_device(python)
     if device is None:
         return [{"job": job, "system": system, "absent": why} for job in JOBS]
