@@ -17,6 +17,7 @@ import os
 import platform
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -114,13 +115,18 @@ def child(options: Options, what: str, cache: str, seconds: float) -> list[dict]
     # seen on one; `devices` in every record says how many there were.
     one = {"CUDA_VISIBLE_DEVICES": "0", "TPU_VISIBLE_CHIPS": "0", "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1"}
     one |= {"TPU_PROCESS_BOUNDS": "1,1,1", "JAX_COMPILATION_CACHE_DIR": cache}  # two parts have a program in common
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=one | os.environ, timeout=max(seconds, 1))
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"{what} was not done when the {options.minutes:g} minutes were over") from None
-    if done.returncode:
-        raise ValueError(f"{what} failed with status {done.returncode}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    own = {"stdout": subprocess.PIPE, "text": True, "env": one | os.environ, "start_new_session": True}
+    with subprocess.Popen(command, **own) as process:
+        try:
+            lines, _ = process.communicate(timeout=max(seconds, 1))
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"{what} was not done when the {options.minutes:g} minutes were over") from None
+        finally:
+            if process.poll() is None:  # out of time, or interrupted; a peer that it has started ends with it
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        raise ValueError(f"{what} failed with status {process.returncode}")
+    return [json.loads(line) for line in lines.splitlines()]
 
 
 def commit() -> str:
