@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import functools
 import importlib.metadata
+import itertools
 import json
 import platform
 import resource
@@ -51,6 +52,7 @@ class Job:
       examples: m; a whole number of passes is made in a round.
       features: (n, m, d) float32.
       labels: (n, m) int64 in [0, c).
+      device: where a system that can choose computes, "cpu" or "cuda".
     """
 
     name: str
@@ -64,6 +66,7 @@ class Job:
     examples: int = 100
     features: np.ndarray | None = None
     labels: np.ndarray | None = None
+    device: str = "cpu"
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -98,13 +101,13 @@ JOBS = {
 
 
 @functools.cache
-def make_job(name: str, rounds: int = 20) -> Job:
+def make_job(name: str, rounds: int = 20, clients: int = CLIENTS) -> Job:
     """The job with its data, the same in every call."""
     job, rng = JOBS[name], np.random.default_rng(2405)
-    features = rng.standard_normal((CLIENTS, job.examples, FEATURES), np.float32)
+    features = rng.standard_normal((clients, job.examples, FEATURES), np.float32)
     features *= (SCALE / np.sqrt(np.arange(FEATURES) + 1)).astype(np.float32)
     common = rng.standard_normal((FEATURES, job.classes))
-    labels = np.empty((CLIENTS, job.examples), np.int64)
+    labels = np.empty((clients, job.examples), np.int64)
     for a, y in zip(features, labels, strict=True):
         y[:] = np.argmax(a @ (common + rng.standard_normal(common.shape)), axis=1)
     return replace(job, rounds=rounds, features=features, labels=labels)
@@ -141,8 +144,16 @@ def measure(job: Job, run: Run, repeats: int) -> dict[str, Any]:
     }
 
 
-def main(system: str, packages: Sequence[str], solvers: dict[str, Callable[[Job], Run]], cannot: str = "") -> None:
-    """The command line of a system: one JSON line on standard output, what the system prints on standard error.
+def main(
+    system: str,
+    packages: Sequence[str],
+    solvers: dict[str, Callable[[Job], Run]],
+    cannot: str = "",
+    devices: Sequence[str] = ("cpu",),
+) -> None:
+    """The command line of a system: a JSON line a job and number of rounds on standard output.
+
+    What the system itself prints goes to standard error.
 
     Args:
       system: its name.
@@ -150,20 +161,24 @@ def main(system: str, packages: Sequence[str], solvers: dict[str, Callable[[Job]
       solvers: for each METHOD ("fedavg", "scaffnew", "sparse") that the system has, job -> run. The solver prepares
         (not timed); ``run()`` does all rounds from the start state and returns the server's average.
       cannot: why it has no other method; such a job ends with exit status 4.
+      devices: what ``--device`` may be; the first is the default.
     """
     parser = argparse.ArgumentParser(description=f"The speed benchmark's jobs in {system}.")
-    parser.add_argument("--job", choices=list(JOBS), required=True)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--job", choices=list(JOBS), required=True, nargs="+")
+    parser.add_argument("--rounds", type=int, default=[20], nargs="+")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--device", choices=list(devices), default=devices[0])
     args = parser.parse_args()
-    if min(args.rounds, args.repeats) < 1:
-        parser.error("--rounds and --repeats must be at least 1")
-    method = JOBS[args.job].method
-    if method not in solvers:
-        print(f"{system}: {args.job} is not possible: {cannot or f'no {method}'}", file=sys.stderr)
+    if min(*args.rounds, args.repeats, args.clients) < 1:
+        parser.error("--rounds, --repeats and --clients must be at least 1")
+    if impossible := [name for name in args.job if JOBS[name].method not in solvers]:
+        name, method = impossible[0], JOBS[impossible[0]].method
+        print(f"{system}: {name} is not possible: {cannot or f'no {method}'}", file=sys.stderr)
         sys.exit(CANNOT)
-    with contextlib.redirect_stdout(sys.stderr):
-        job = make_job(args.job, args.rounds)
-        record = {"job": job.name, "system": system, **measure(job, solvers[method](job), args.repeats)}
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    print(json.dumps({**record, "versions": {"python": platform.python_version(), **versions}}))
+    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    for name, rounds in itertools.product(args.job, args.rounds):
+        with contextlib.redirect_stdout(sys.stderr):
+            job = replace(make_job(name, rounds, args.clients), device=args.device)
+            record = {"job": job.name, "system": system, **measure(job, solvers[job.method](job), args.repeats)}
+        print(json.dumps(record | {"rounds": rounds, "versions": versions}), flush=True)

@@ -1,4 +1,4 @@
-"""A plain loop over clients in PyTorch on the CPU: ``nn.Linear``, cross entropy, autograd and the SGD optimizer."""
+"""A plain loop over clients in PyTorch: ``nn.Linear``, cross entropy, autograd and the SGD optimizer."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ import job as jobs
 
 def batches(job: jobs.Job) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
     """Each client's batches of a round."""
-    features, labels = torch.from_numpy(job.features), torch.from_numpy(job.labels)
+    features, labels = (torch.from_numpy(a).to(job.device) for a in (job.features, job.labels))
     parts = [slice(start, start + job.batch) for start in job.starts]
     return [[(a[part], y[part]) for part in parts] for a, y in zip(features, labels, strict=True)]
 
@@ -21,7 +21,7 @@ def batches(job: jobs.Job) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
 def new_model(job: jobs.Job) -> torch.nn.Linear:
     """The model at zero."""
     _, _, d, c = job.shape
-    model = torch.nn.utils.skip_init(torch.nn.Linear, d, c)
+    model = torch.nn.utils.skip_init(torch.nn.Linear, d, c, device=job.device)
     for parameter in model.parameters():
         torch.nn.init.zeros_(parameter)
     return model
@@ -30,7 +30,7 @@ def new_model(job: jobs.Job) -> torch.nn.Linear:
 def result(model: list[torch.Tensor]) -> jobs.Params:
     """The kernel and the bias of a server's weight and bias."""
     weight, bias = model
-    return weight.T.numpy(), bias.numpy()
+    return weight.T.cpu().numpy(), bias.cpu().numpy()
 
 
 def copy_(target: list[torch.Tensor], source: list[torch.Tensor]) -> None:
@@ -110,4 +110,5 @@ def scaffnew(job: jobs.Job) -> jobs.Run:
 
 
 if __name__ == "__main__":
-    jobs.main("torch_loop", ["torch", "numpy"], {"fedavg": fedavg, "scaffnew": scaffnew, "sparse": scaffnew})
+    solvers = {"fedavg": fedavg, "scaffnew": scaffnew, "sparse": scaffnew}
+    jobs.main("torch_loop", ["torch", "numpy"], solvers, devices=("cpu", "cuda"))

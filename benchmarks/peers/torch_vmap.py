@@ -1,4 +1,4 @@
-"""All clients at once in PyTorch on the CPU: parameters with a clients axis, ``torch.func`` vmap and grad."""
+"""All clients at once in PyTorch: parameters with a clients axis, ``torch.func`` vmap and grad."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ def loss(model: Model, a: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def batches(job: jobs.Job) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """A round's batches (n, batch, ...)."""
-    features, labels = torch.from_numpy(job.features), torch.from_numpy(job.labels)
+    features, labels = (torch.from_numpy(a).to(job.device) for a in (job.features, job.labels))
     parts = [slice(start, start + job.batch) for start in job.starts]
     return [(features[:, part], labels[:, part]) for part in parts]
 
@@ -29,7 +29,7 @@ def batches(job: jobs.Job) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def new_model(job: jobs.Job) -> Model:
     """The server's model at zero."""
     _, _, d, c = job.shape
-    return {"weight": torch.zeros(c, d), "bias": torch.zeros(c)}
+    return {"weight": torch.zeros(c, d, device=job.device), "bias": torch.zeros(c, device=job.device)}
 
 
 def stack(model: Model, n: int) -> Model:
@@ -52,7 +52,7 @@ def prune(models: Model, kept: int) -> Model:
 
 def result(model: Model) -> jobs.Params:
     """The kernel and the bias."""
-    return model["weight"].T.numpy(), model["bias"].numpy()
+    return model["weight"].T.cpu().numpy(), model["bias"].cpu().numpy()
 
 
 @torch.no_grad()
@@ -100,4 +100,5 @@ def scaffnew(job: jobs.Job) -> jobs.Run:
 
 
 if __name__ == "__main__":
-    jobs.main("torch_vmap", ["torch", "numpy"], {"fedavg": fedavg, "scaffnew": scaffnew, "sparse": scaffnew})
+    solvers = {"fedavg": fedavg, "scaffnew": scaffnew, "sparse": scaffnew}
+    jobs.main("torch_vmap", ["torch", "numpy"], solvers, devices=("cpu", "cuda"))
