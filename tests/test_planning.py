@@ -104,7 +104,7 @@ def test_the_largest_model_that_fits_does_not_shrink_with_more_devices(monkeypat
 
 def test_a_tpu_stores_arrays_in_tiles():
     """Images (32, 32, 3) waste the least in tiles of 32 x 128 for their 32 x 32 pixels: 4 times their size. As vectors
-    of 3,072 bytes, whole tiles, they waste nothing. (100, 10) float32 takes 104 x 128, or less, transposed, 16 x 128."""
+    of 3,072 bytes, whole tiles, they waste nothing. (100, 10) float32 take 104 x 128, or transposed 16 x 128."""
     assert _stored((10_000, 32, 32, 3), 1, tiled=True) == 4 * 10_000 * 3_072
     assert _stored((10_000, 3_072), 1, tiled=True) == 10_000 * 3_072
     assert _stored((100, 10), 4, tiled=True) == 16 * 128 * 4

@@ -16,6 +16,7 @@ from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import VMAP, Layout, constrain, place, replicate
 from sps_jax.problem import Problem
 from sps_jax.simulation.choices import Choices, with_shared
+from sps_jax.simulation.command_buffers import compiler_options
 from sps_jax.simulation.evaluation import observe
 from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.history import asked_rounds, tabulate
@@ -27,7 +28,7 @@ from sps_jax.simulation.stacking import foreign_padding, repeat_first
 from sps_jax.tree import Tree
 
 
-@partial(jax.jit, static_argnames="layout", donate_argnames="state")
+@partial(jax.jit, static_argnames="layout", donate_argnames="state", compiler_options=compiler_options())
 @in_its_precision
 def run_rounds(
     method: Method, layout: Layout, problem: Problem, state: State, key: jax.Array, evaluated: jax.Array
@@ -41,7 +42,7 @@ def run_rounds(
     return _scan_rounds(method, layout, problem, state, key, evaluated)
 
 
-@partial(jax.jit, static_argnames=("layout", "mesh", "one_coin"))
+@partial(jax.jit, static_argnames=("layout", "mesh", "one_coin"), compiler_options=compiler_options())
 @in_its_precision
 def run_points(
     method: Method, layout: Layout, mesh: Mesh, one_coin: bool, problem: Problem, key: jax.Array, evaluated: jax.Array
