@@ -51,6 +51,7 @@ from sps_jax.layout import Layout, clients_mesh
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.contract import check_algorithm
+from sps_jax.simulation.evaluation import model_of
 from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose
@@ -105,6 +106,7 @@ __all__ = [
     "grid",
     "iterate",
     "message_bits",
+    "model_of",
     "prepare",
     "proxskip",
     "pruned",

@@ -1,5 +1,7 @@
 """Evaluation of a simulation: losses, metrics, densities, and the sum of the control variates."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +11,23 @@ from sps_jax.layout import VMAP, Layout, over_clients
 from sps_jax.problem import Problem
 from sps_jax.simulation.round import State
 from sps_jax.tree import Tree
+
+
+def model_of(algorithm: Algorithm, state: Any) -> Tree:
+    """Return the parameters of the model that an algorithm ships: the one that is evaluated, C(server's) if it prunes.
+
+    Args:
+      algorithm: with the hyperparameters of the simulation, such as ``sps.proxskip(stepsize=0.5, prob=0.1)``.
+      state: from :func:`sps_jax.simulate`, :func:`sps_jax.stream` or :func:`sps_jax.iterate`.
+
+    Example:
+      >>> import sps_jax as sps
+      >>> problem, hyper = sps.problems.quadratic(clients=2, dimension=1), {"stepsize": 0.5, "prob": 1.0}
+      >>> state, _ = sps.simulate(sps.proxskip, problem, hyper, jax.random.key(0), rounds=1)
+      >>> model_of(sps.proxskip(**hyper), state)["x"].shape
+      (1, 1)
+    """
+    return algorithm.model(state.server)
 
 
 def observe(algorithm: Algorithm, problem: Problem, state: State, layout: Layout = VMAP) -> dict[str, jax.Array]:
