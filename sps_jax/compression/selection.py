@@ -10,12 +10,14 @@ All give the same mask. On a GPU a loop whose end depends on data makes the host
 the slowest row decides how many passes there are.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
+from jax.sharding import AxisType, PartitionSpec
 
 from sps_jax.compression.kernel import LONGEST, masks_by_kernel
 from sps_jax.compression.magnitude import magnitude_bits
@@ -44,9 +46,9 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
 @custom_vmap
 def _masks(x: jax.Array, k: jax.Array) -> jax.Array:
     """Returns masks (n, d) of the ``k`` (n,) entries of largest magnitude of each row of ``x`` (n, d)."""
-    accelerated = {"cuda": partial(_by_bits, digit=4, tpu=False), "rocm": partial(_by_bits, digit=4, tpu=False)}
+    accelerated: dict[str, Callable] = {"cuda": partial(_by_bits, digit=4, tpu=False), "rocm": partial(_by_bits, digit=4, tpu=False)}
     if x.dtype != jnp.float64:
-        accelerated["tpu"] = partial(_by_bits, digit=3, tpu=True)
+        accelerated["tpu"] = _on_tpu
     return lax.platform_dependent(x, k, cpu=_by_search, **accelerated)
 
 
@@ -70,3 +72,11 @@ def _by_bits(x: jax.Array, k: jax.Array, *, digit: int, tpu: bool) -> jax.Array:
     if x.shape[1] > LONGEST:
         return masks_by_passes(keys, k, bits, digit)
     return masks_by_kernel(keys, k, bits=bits, tpu=tpu)
+
+
+def _on_tpu(x: jax.Array, k: jax.Array) -> jax.Array:
+    """Under a mesh, but outside ``shard_map``, where a TPU's kernels must not be, each device computes all masks."""
+    masks, mesh = partial(_by_bits, digit=3, tpu=True), jax.sharding.get_abstract_mesh()
+    if AxisType.Auto not in mesh.axis_types:
+        return masks(x, k)
+    return jax.shard_map(masks, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=False)(x, k)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
@@ -46,7 +47,8 @@ def observe(algorithm: Algorithm, problem: Problem, state: State, layout: Layout
 def observe_server(algorithm: Algorithm, problem: Problem, server: Tree, layout: Layout) -> dict[str, jax.Array]:
     """Return the metrics of one evaluation that need no client data or memory."""
     model, b = algorithm.model(server), algorithm.broadcast(server)
-    metrics = problem.evaluate_held(model, layout)
+    # or XLA would merge the products of held-out and training data with the model, and concatenate the data for it
+    metrics = problem.evaluate_held(lax.optimization_barrier(model), layout)
     for name, arrays in (("density", model), ("average_density", tree.floats(b))):
         metrics[name] = tree.nonzeros(arrays).astype(problem.ridge.dtype) / tree.size(arrays)
     return metrics

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from functools import wraps
 from typing import Any, Unpack
 
 import jax
@@ -82,20 +81,6 @@ class Method:
         if self.schedule.local_steps is not None and named.pop("prob", None) is not None:
             named["local_steps"] = self.schedule.local_steps
         return named
-
-
-def in_its_precision(function: Callable) -> Callable:
-    """Decorate ``function`` to be traced at the ``matmul_precision`` of its first argument, a :class:`Method`.
-
-    GPUs and TPUs compute float32 matrix products in TF32 and bfloat16 by default.
-    """
-
-    @wraps(function)
-    def traced(method: Method, *args: Any) -> Any:
-        with jax.default_matmul_precision(method.matmul_precision):
-            return function(method, *args)
-
-    return traced
 
 
 @with_shared()

@@ -16,11 +16,11 @@ from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import VMAP, Layout, constrain, place, replicate
 from sps_jax.problem import Problem
 from sps_jax.simulation.choices import Choices, with_shared
-from sps_jax.simulation.command_buffers import compiler_options
+from sps_jax.simulation.compiling import compiler_options, in_context
 from sps_jax.simulation.evaluation import observe
 from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.history import asked_rounds, tabulate
-from sps_jax.simulation.method import Method, in_its_precision, prepare
+from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose
 from sps_jax.simulation.round import State, one_round, start
 from sps_jax.simulation.schedule import split_key
@@ -29,7 +29,7 @@ from sps_jax.tree import Tree
 
 
 @partial(jax.jit, static_argnames="layout", donate_argnames="state", compiler_options=compiler_options())
-@in_its_precision
+@in_context
 def run_rounds(
     method: Method, layout: Layout, problem: Problem, state: State, key: jax.Array, evaluated: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
@@ -43,7 +43,7 @@ def run_rounds(
 
 
 @partial(jax.jit, static_argnames=("layout", "mesh", "one_coin"), compiler_options=compiler_options())
-@in_its_precision
+@in_context
 def run_points(
     method: Method, layout: Layout, mesh: Mesh, one_coin: bool, problem: Problem, key: jax.Array, evaluated: jax.Array
 ) -> dict[str, jax.Array]:
@@ -112,7 +112,7 @@ def start_rounds(
 
 
 @partial(jax.jit, static_argnames="layout")
-@in_its_precision
+@in_context
 def _start_rounds(method: Method, layout: Layout, problem: Problem, key: jax.Array, params: Tree | None) -> State:
     state = start(method.algorithm(), problem, key, params)
     return state._replace(memory=constrain(layout, state.memory))

@@ -13,7 +13,8 @@ from sps_jax.layout import VMAP
 from sps_jax.problem import Problem
 from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.cohort import Cohort
-from sps_jax.simulation.method import Method, in_its_precision, prepare
+from sps_jax.simulation.compiling import in_context
+from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.participation import memory_of, remember, taking_part
 from sps_jax.simulation.round import Client, Round, start
 from sps_jax.simulation.schedule import Keys, Schedule, coin, split_key
@@ -166,7 +167,7 @@ def iterate(
 
 
 @partial(jax.jit, static_argnames="iterations")
-@in_its_precision
+@in_context
 def _scan_steps(
     method: Method, problem: Problem, key: jax.Array, params: Tree | None, iterations: int
 ) -> tuple[StepState, jax.Array]:

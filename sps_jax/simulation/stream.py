@@ -23,11 +23,12 @@ from sps_jax.layout import Layout, place
 from sps_jax.problem import Problem
 from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.compiling import in_context
 from sps_jax.simulation.evaluation import client_means, control_sum, observe_server
 from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.history import asked_rounds, healthy_history
 from sps_jax.simulation.host import columns, empty, load, parts, put, rows_of
-from sps_jax.simulation.method import Method, in_its_precision, prepare
+from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.participation import Member, Participants, Shares, drawn
 from sps_jax.simulation.placement import choose
 from sps_jax.simulation.round import Round, State, init_clients
@@ -162,7 +163,7 @@ def stream_rounds(
 
 
 @jax.jit
-@in_its_precision
+@in_context
 def _cohort(
     method: Method, examples: jax.Array, weights: jax.Array | None, key: jax.Array, t: jax.Array, like: jax.Array
 ) -> tuple[Member, Shares, jax.Array]:
@@ -176,7 +177,7 @@ def _cohort(
 
 
 @partial(jax.jit, static_argnames=("layout", "clients"))
-@in_its_precision
+@in_context
 def _round(
     method: Method, layout: Layout, clients: int, part: Participants, state: State, key: jax.Array
 ) -> tuple[State, dict[str, Any]]:
@@ -184,19 +185,19 @@ def _round(
 
 
 @partial(jax.jit, static_argnames="layout")
-@in_its_precision
+@in_context
 def _means(method: Method, layout: Layout, some: Problem, state: State) -> tuple[jax.Array, Tree, Tree]:
     return client_means(method.algorithm(), some, state, layout)
 
 
 @partial(jax.jit, static_argnames="layout")
-@in_its_precision
+@in_context
 def _observe_server(method: Method, layout: Layout, problem: Problem, server: Tree) -> dict[str, jax.Array]:
     return observe_server(method.algorithm(), problem, server, layout)
 
 
 @partial(jax.jit, static_argnames="clients")
-@in_its_precision
+@in_context
 def _enrolled(method: Method, params: Tree, ids: jax.Array, clients: int) -> tuple[Tree, Tree]:
     algorithm = method.algorithm()
     h, server = algorithm.init(params)
