@@ -16,7 +16,7 @@ else is static. An algorithm without a hyperparameter ``prob`` communicates afte
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 
@@ -65,80 +65,33 @@ class RoundInfo(NamedTuple):
         return self.cohort / self.clients if self.weight is None else self.weight
 
 
-class Init(Protocol):
-    """Returns the initial (h, server); h is ``()`` if a client keeps nothing between rounds."""
+Init = Callable[[Tree], tuple[Tree, Tree]]
+"""``params`` -> the initial (h, server); h is ``()`` if a client keeps nothing between rounds."""
+InitClient = Callable[[Tree, jax.Array, int], Tree]
+"""``h, i, n`` -> the initial memory h of client ``i`` of ``n``, for clients that differ from the start."""
+Broadcast = Callable[[Tree], Tree]
+"""``server`` -> the broadcast b that goes down to the clients. Its bits are counted."""
+Start = Callable[[Tree, Tree], Tree]
+"""``b, h`` -> the x from which a client begins a round."""
+Direction = Callable[[Tree, Tree, Tree, Gradient, jax.Array], Tree]
+"""``x, h, b, gradient, key`` -> the direction d of a local step; an optax transform, such as clipping, acts on d.
 
-    def __call__(self, params: Tree, /) -> tuple[Tree, Tree]: ...
-
-
-class InitClient(Protocol):
-    """Returns the initial memory h of client ``i`` of ``n``, for clients that differ from the start."""
-
-    def __call__(self, h: Tree, i: jax.Array, n: int, /) -> Tree: ...
-
-
-class Broadcast(Protocol):
-    """Returns the broadcast b that goes down to the clients. Its bits are counted."""
-
-    def __call__(self, server: Tree, /) -> Tree: ...
-
-
-class Start(Protocol):
-    """Returns the x from which a client begins a round."""
-
-    def __call__(self, b: Tree, h: Tree, /) -> Tree: ...
-
-
-class Direction(Protocol):
-    """Returns the direction d of a local step; an optax transform, such as clipping, acts on d.
-
-    ``gradient(params)`` is the gradient of f_i on a fresh batch. A direction that also replaces x returns a
-    :class:`Follow`.
-    """
-
-    def __call__(self, x: Tree, h: Tree, b: Tree, gradient: Gradient, key: jax.Array, /) -> Tree: ...
-
-
-class Move(Protocol):
-    """Returns the x after a local step from x along the direction d."""
-
-    def __call__(self, x: Tree, d: Tree, /) -> Tree: ...
-
-
-class Send(Protocol):
-    """Returns the message m that goes up to the server. Its bits are counted."""
-
-    def __call__(self, x: Tree, h: Tree, b: Tree, gradient: Gradient, info: RoundInfo, /) -> Tree: ...
-
-
-class Serve(Protocol):
-    """Returns the server's next state, from the mean of the messages."""
-
-    def __call__(self, server: Tree, mean: Tree, info: RoundInfo, /) -> Tree: ...
-
-
-class Receive(Protocol):
-    """Returns the client's next memory h, from its own message m and the new broadcast b."""
-
-    def __call__(self, x: Tree, h: Tree, m: Tree, b: Tree, info: RoundInfo, /) -> Tree: ...
-
-
-class Control(Protocol):
-    """Returns the control variates of one client; ``()`` if the method has none."""
-
-    def __call__(self, h: Tree, server: Tree, /) -> Tree: ...
-
-
-class Model(Protocol):
-    """Returns the parameters that are evaluated and shipped."""
-
-    def __call__(self, server: Tree, /) -> Tree: ...
-
-
-class WithModel(Protocol):
-    """Returns the server's state with its parameters replaced by ``params``."""
-
-    def __call__(self, server: Tree, params: Tree, /) -> Tree: ...
+``gradient(params)`` is the gradient of f_i on a fresh batch. A direction that also replaces x returns a
+:class:`Follow`."""
+Move = Callable[[Tree, Tree], Tree]
+"""``x, d`` -> the x after a local step from x along the direction d."""
+Send = Callable[[Tree, Tree, Tree, Gradient, RoundInfo], Tree]
+"""``x, h, b, gradient, info`` -> the message m that goes up to the server. Its bits are counted."""
+Serve = Callable[[Tree, Tree, RoundInfo], Tree]
+"""``server, mean, info`` -> the server's next state, from the mean of the messages."""
+Receive = Callable[[Tree, Tree, Tree, Tree, RoundInfo], Tree]
+"""``x, h, m, b, info`` -> the client's next memory h, from its own message m and the new broadcast b."""
+Control = Callable[[Tree, Tree], Tree]
+"""``h, server`` -> the control variates of one client; ``()`` if the method has none."""
+Model = Callable[[Tree], Tree]
+"""``server`` -> the parameters that are evaluated and shipped."""
+WithModel = Callable[[Tree, Tree], Tree]
+"""``server, params`` -> the server's state with its parameters replaced by ``params``."""
 
 
 class Algorithm(NamedTuple):
@@ -160,7 +113,6 @@ class Algorithm(NamedTuple):
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> signs = Algorithm(move=lambda x, d: x - 0.5 * jnp.sign(d))  # FedAvg whose local steps follow the signs
       >>> x = jnp.array([4.0, -2.0])
       >>> signs.move(x, signs.direction(x, (), x, lambda x: x, None)).tolist()
@@ -191,7 +143,6 @@ def descend(stepsize: Scalar) -> Callable[[Tree, Tree], Tree]:
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> descend(0.5)(jnp.array([4.0, 2.0]), jnp.array([2.0, 2.0])).tolist()
       [3.0, 1.0]
     """
@@ -207,7 +158,6 @@ class Follow(NamedTuple):
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> def rounded(x, h, b, gradient, key):
       ...     return Follow(gradient(jnp.round(x)), jnp.round(x))
       >>> method = Algorithm(direction=rounded, move=lambda x, follow: descend(0.5)(follow.x, follow.d))
