@@ -42,10 +42,4 @@ def fedavg_client_pruning(
       >>> method.send(x, (), x, lambda x: x, None).tolist()
       [[4.0, 0.0]]
     """
-    return pruned(
-        fedavg(stepsize=stepsize, prob=prob),
-        prune,
-        sparsity,
-        gradient=straight_through,
-        uplink=True,
-    )
+    return pruned(fedavg(stepsize=stepsize, prob=prob), prune, sparsity, gradient=straight_through, uplink=True)

@@ -163,13 +163,7 @@ class Sparsifier:
         return [self._blocks.spread(mask, shape) for mask, shape in zip(masks, shapes, strict=True)]
 
 
-def topk(
-    params: Tree,
-    sparsity: jax.Array | float,
-    *,
-    scope: str = "global",
-    prunable: Prunable = None,
-) -> Tree:
+def topk(params: Tree, sparsity: jax.Array | float, *, scope: str = "global", prunable: Prunable = None) -> Tree:
     """Returns ``params`` with all but the entries of largest magnitude set to zero: the default :class:`Sparsifier`.
 
     Args:

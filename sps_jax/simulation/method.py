@@ -99,12 +99,7 @@ def in_its_precision(function: Callable) -> Callable:
 
 
 @with_shared()
-def prepare(
-    make: Callable[..., Algorithm],
-    hyper: Mapping[str, Any],
-    dtype: Any,
-    **choices: Unpack[Choices],
-) -> Method:
+def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any, **choices: Unpack[Choices]) -> Method:
     """Check the choices of a simulation, and split the static from the traced ones.
 
     Args:
