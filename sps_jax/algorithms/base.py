@@ -98,10 +98,10 @@ class Algorithm(NamedTuple):
     """An algorithm as pure functions. The defaults are FedAvg's; only ``move`` has none.
 
     Attributes:
-      move: see :class:`Move`; usually ``descend(stepsize)``.
-      init, init_client, broadcast, start, direction, send, serve, receive, model, with_model: see :class:`Init`,
-        :class:`InitClient`, :class:`Broadcast` and so on.
-      control: see :class:`Control`. If a method has control variates, the engine averages a cohort's messages with
+      move: see :data:`Move`; usually ``descend(stepsize)``.
+      init, init_client, broadcast, start, direction, send, serve, receive, model, with_model: see :data:`Init`,
+        :data:`InitClient`, :data:`Broadcast` and so on.
+      control: see :data:`Control`. If a method has control variates, the engine averages a cohort's messages with
         weights that add up to one; see :class:`sps_jax.Cohort`.
       zero_sum: whether the control variates, weighted as the clients are, sum to zero over all clients after every
         round. Acceleration rests on it (ProxSkip, theorem 3.4), and pruning at the server breaks it.
