@@ -23,6 +23,12 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}:{guess} Allowed: {', '.join(allowed)}")
 
 
+def refuse_unknown(kind: str, name: str, allowed: Iterable[str]) -> None:
+    """Raise :func:`unknown` if ``name`` is not one of those ``allowed``."""
+    if name not in allowed:
+        raise unknown(kind, name, allowed)
+
+
 def real(value: Any) -> int | float | None:
     """Convert ``value`` to a Python ``int`` or ``float``; None if it is not a single real number.
 

@@ -160,7 +160,6 @@ class Algorithm(NamedTuple):
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> signs = Algorithm(move=lambda x, d: x - 0.5 * jnp.sign(d))  # FedAvg whose local steps follow the signs
       >>> x = jnp.array([4.0, -2.0])
       >>> signs.move(x, signs.direction(x, (), x, lambda x: x, None)).tolist()
@@ -191,7 +190,6 @@ def descend(stepsize: Scalar) -> Callable[[Tree, Tree], Tree]:
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> descend(0.5)(jnp.array([4.0, 2.0]), jnp.array([2.0, 2.0])).tolist()
       [3.0, 1.0]
     """
@@ -207,7 +205,6 @@ class Follow(NamedTuple):
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> def rounded(x, h, b, gradient, key):
       ...     return Follow(gradient(jnp.round(x)), jnp.round(x))
       >>> method = Algorithm(direction=rounded, move=lambda x, follow: descend(0.5)(follow.x, follow.d))

@@ -18,7 +18,6 @@ def fedavg(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method, x = fedavg(stepsize=0.5, prob=0.1), jnp.array([4.0, 2.0])
       >>> method.move(x, method.direction(x, (), x, lambda x: x, None)).tolist()  # the gradient of ||x||^2 / 2 is x
       [2.0, 1.0]

@@ -17,7 +17,6 @@ def fedavg_server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, p
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method, mean = fedavg_server_pruning(stepsize=0.5, prob=0.1, sparsity=0.5), jnp.array([[4.0, 2.0]])
       >>> method.serve(mean, mean, None).tolist()
       [[4.0, 0.0]]
@@ -39,15 +38,8 @@ def fedavg_client_pruning(
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method, x = fedavg_client_pruning(stepsize=0.5, prob=0.1, sparsity=0.5), jnp.array([[4.0, 2.0]])
       >>> method.send(x, (), x, lambda x: x, None).tolist()
       [[4.0, 0.0]]
     """
-    return pruned(
-        fedavg(stepsize=stepsize, prob=prob),
-        prune,
-        sparsity,
-        gradient=straight_through,
-        uplink=True,
-    )
+    return pruned(fedavg(stepsize=stepsize, prob=prob), prune, sparsity, gradient=straight_through, uplink=True)

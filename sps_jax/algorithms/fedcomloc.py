@@ -69,7 +69,6 @@ def fedcomloc_local(
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method, x = fedcomloc_local(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
       >>> method.direction(x, jnp.zeros((1, 2)), x, lambda x: x, None).tolist()
       [[4.0, 0.0]]

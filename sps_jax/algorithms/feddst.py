@@ -85,7 +85,6 @@ def feddst(
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method = feddst(stepsize=0.5, prob=0.5, sparsity=0.5)
       >>> _, server = method.init(jnp.ones((2, 4)))
       >>> int(server.mask.sum()), (server.model == server.mask).all().item()

@@ -36,7 +36,6 @@ def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method = feddyn(stepsize=0.5, prob=0.1, alpha=1.0)
       >>> x, l, b = jnp.array([4.0, 2.0]), jnp.array([1.0, 0.0]), jnp.array([2.0, 2.0])
       >>> method.direction(x, l, b, lambda x: x, None).tolist()  # x - l + (x - b)

@@ -51,7 +51,6 @@ def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Sca
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method, b, tau = fednova(stepsize=0.5, prob=0.1), jnp.array([4.0, 2.0]), jnp.float32(1)
       >>> x = method.start(b, tau)
       >>> for _ in range(3):  # tau is 1, so only the first step moves x

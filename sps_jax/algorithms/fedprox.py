@@ -19,7 +19,6 @@ def fedprox(*, stepsize: Scalar, prob: Scalar, mu: Scalar = 0.1) -> Algorithm:
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method = fedprox(stepsize=0.5, prob=0.1, mu=1.0)
       >>> x, b = jnp.array([4.0, 2.0]), jnp.array([2.0, 2.0])
       >>> method.direction(x, (), b, lambda x: x, None).tolist()  # x + (x - b)

@@ -13,7 +13,6 @@ def gd(*, stepsize: Scalar) -> Algorithm:
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method, x = gd(stepsize=0.5), jnp.array([4.0, 2.0])
       >>> method.move(x, method.direction(x, (), x, lambda x: x, None)).tolist()  # the gradient of ||x||^2 / 2 is x
       [2.0, 1.0]

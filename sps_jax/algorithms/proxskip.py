@@ -27,7 +27,6 @@ def proxskip(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method = proxskip(stepsize=0.5, prob=0.5)
       >>> x, h, b = jnp.array([4.0, 2.0]), jnp.array([1.0, 1.0]), jnp.array([3.0, 3.0])
       >>> method.move(x, method.direction(x, h, b, lambda x: x, None)).tolist()  # x - (x - h) / 2

@@ -2,7 +2,7 @@
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.compression.bits import FLOATS
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.tree import Tree
 
 SERVER = ("none", "naive", "modified")
@@ -38,15 +38,13 @@ def pruned(
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> import sps_jax as sps
       >>> method = pruned(sps.scaffold(stepsize=0.5, prob=0.1), sps.topk, 0.5, server="modified")
       >>> _, b = method.init(jnp.array([[4.0, 2.0]]))
       >>> method.start(b, jnp.zeros((1, 2))).tolist()  # each client starts from C(b)
       [[4.0, 0.0]]
     """
-    if server not in SERVER:
-        raise unknown("server pruning", server, SERVER)
+    refuse_unknown("server pruning", server, SERVER)
     wants_gradient, code = getattr(prune, "wants_gradient", False), getattr(prune, "code", FLOATS)
 
     def cut(params: Tree, gradient: Gradient | None = None) -> Tree:

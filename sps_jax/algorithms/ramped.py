@@ -22,7 +22,6 @@ def cubic(sparsity: jax.Array, rounds: jax.Array, t: jax.Array) -> jax.Array:
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> [round(float(cubic(jnp.float32(0.8), jnp.float32(2), jnp.int32(t))), 2) for t in range(4)]
       [0.0, 0.7, 0.8, 0.8]
     """
@@ -45,7 +44,6 @@ def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: 
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> import sps_jax as sps
       >>> method = ramped(
       ...     lambda s: sps.sparse_proxskip(stepsize=0.5, prob=0.5, sparsity=s), jnp.float32(0.75), jnp.float32(2)

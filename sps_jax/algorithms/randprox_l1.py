@@ -25,7 +25,6 @@ def randprox_l1(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Algorit
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method = randprox_l1(stepsize=0.5, prob=0.5, l1=1.0)
       >>> method.move(jnp.array([4.0, 0.5]), jnp.array([4.0, 0.5])).tolist()  # [2, 0.25], each 0.5 nearer to zero
       [1.5, 0.0]

@@ -47,7 +47,6 @@ def randprox_server(*, stepsize: Scalar, prob: Scalar, l1: Scalar = 1e-3) -> Alg
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method, zero = randprox_server(stepsize=0.5, prob=0.5, l1=0.5), jnp.zeros(2)
       >>> info = RoundInfo(None, None, None, None, cohort=2, clients=2)
       >>> server = method.serve(RandProxServerState(zero, zero), jnp.array([4.0, 0.25]), info)

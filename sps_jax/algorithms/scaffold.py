@@ -43,7 +43,6 @@ def scaffold(*, stepsize: Scalar, prob: Scalar) -> Algorithm:
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method = scaffold(stepsize=0.5, prob=0.1)
       >>> x, ci, c = jnp.array([4.0, 2.0]), jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
       >>> method.direction(x, ci, ScaffoldState(x, c), lambda x: x, None).tolist()  # x - ci + c

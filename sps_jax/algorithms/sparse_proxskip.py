@@ -42,7 +42,6 @@ def sparse_proxskip(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: 
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method = sparse_proxskip(stepsize=0.5, prob=0.5, sparsity=0.5)
       >>> x, h = jnp.array([[4.0, 2.0]]), jnp.array([[1.0, 1.0]])
       >>> method.direction(x, h, x, lambda x: x, None).tolist()  # C(x) - h: the gradient is taken at C(x)
@@ -70,7 +69,6 @@ def sparse_proxskip_local(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, p
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method = sparse_proxskip_local(stepsize=0.5, prob=0.5, sparsity=0.5)
       >>> method.move(jnp.array([[4.0, 2.0]]), jnp.array([[6.0, 0.0]])).tolist()  # C of [1, 2]
       [[0.0, 2.0]]
@@ -94,7 +92,6 @@ def server_pruning(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: P
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method, mean = server_pruning(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
       >>> b = method.serve(mean, mean, None)
       >>> b.tolist()
@@ -118,7 +115,6 @@ def server_pruning_modified(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar,
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> method, mean = server_pruning_modified(stepsize=0.5, prob=0.5, sparsity=0.5), jnp.array([[4.0, 2.0]])
       >>> b = method.serve(mean, mean, None)
       >>> b.tolist(), method.start(b, ()).tolist()

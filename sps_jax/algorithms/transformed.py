@@ -12,7 +12,7 @@ import optax
 from jax import lax
 
 from sps_jax.algorithms.base import Algorithm, Follow, Gradient, RoundInfo
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.tree import Tree
 
 ON = ("direction", "gradient")
@@ -38,7 +38,6 @@ def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, o
 
     Example:
       >>> import jax.numpy as jnp
-
       >>> import optax
       >>> from sps_jax import descend
       >>> method = transformed(Algorithm(move=descend(0.5)), optax.clip_by_global_norm(2.0))
@@ -93,8 +92,7 @@ def check_transform(transform: Any, on: str) -> None:
       ...
     ValueError: transform must be an optax transform, such as optax.clip_by_global_norm(1.0), not a function
     """
-    if on not in ON:
-        raise unknown("on", on, ON)
+    refuse_unknown("on", on, ON)
     if not all(callable(getattr(transform, name, None)) for name in ("init", "update")):
         kind = type(transform).__name__
         raise ValueError(f"transform must be an optax transform, such as optax.clip_by_global_norm(1.0), not a {kind}")

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from sps_jax import results
 from sps_jax.datasets import SETS
 from sps_jax.datasets.prepare import root_of
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 
 
 def data(
@@ -31,8 +31,7 @@ def data(
       json: print one JSON document instead of text.
     """
     for name in names:
-        if name not in SETS:
-            raise unknown("data set", name, SETS)
+        refuse_unknown("data set", name, SETS)
     if action == "prepare":
         prepare(names, manual_dir, data_dir)
     elif manual_dir is not None:

@@ -60,10 +60,7 @@ def command(arguments: list[str]) -> int:
         "doctor": kept(doctor),
     }
     given, perform = tyro.extras.subcommand_cli_from_dict(
-        commands,
-        prog="sps-jax",
-        description=DESCRIPTION,
-        args=arguments or ["--help"],
+        commands, prog="sps-jax", description=DESCRIPTION, args=arguments or ["--help"]
     )
     console.hush(given.get("quiet", False))
     return processes.leave(status_of(lambda: perform(**expanded(heard(given, arguments)))))

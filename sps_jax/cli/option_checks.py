@@ -12,7 +12,7 @@ from sps_jax.cli.from_options import sparsifier
 from sps_jax.cli.options import MAKERS, Run, flag, number, own_options
 from sps_jax.compression import CRITERIA, SCOPES
 from sps_jax.compression.bits import ENCODINGS
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.problems import PROBLEMS
 from sps_jax.problems.supervised import PRECISIONS
 from sps_jax.simulation.cohort import BY, ESTIMATES
@@ -72,12 +72,10 @@ def check_names(options: Any) -> None:
         "matmul_precision": MATMUL_PRECISIONS,
     }
     for name, allowed in choices.items():
-        if getattr(options, name) not in allowed:
-            raise unknown(name, getattr(options, name), allowed)
+        refuse_unknown(name, getattr(options, name), allowed)
     sparsifier(options)
     for name in options.algorithm:
-        if name not in ALGORITHMS:
-            raise unknown("algorithm", name, ALGORITHMS)
+        refuse_unknown("algorithm", name, ALGORITHMS)
     if len(set(options.algorithm)) < max(1, len(options.algorithm)):
         given = ", ".join(options.algorithm) or "none"
         raise ValueError(f"--algorithm must name at least one algorithm, each only once, not: {given}")

@@ -26,7 +26,7 @@ def run(options: Run) -> int:
     processes.all_or_none(lambda: begin(job, out, config) if processes.first() else None)
     if job.checkpoint_every is not None:
         return complete_with_checkpoints(job, report, out, journal.begun(out) if processes.first() else config)
-    return conclude(report, run_all(job, journal.RunWriter(out) if processes.first() else journal.NullWriter()), out)
+    return conclude(report, run_all(job, journal.RunWriter(out if processes.first() else None)), out)
 
 
 class Report(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from sps_jax import results
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.results import tables
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def plot(
 
     out = plots.picture(out or Path(*folders[:1]) / "plot.png")
     records, metric = _load(folders, metric)
-    if against not in plots.LABELS:
-        raise unknown("--against", against, plots.LABELS)
+    refuse_unknown("--against", against, plots.LABELS)
     if heat is not None:
         drawn = _draw_maps(records, metric, heat, out)
     else:
@@ -88,8 +87,7 @@ def _load(folders: tuple[Path, ...], metric: str | None) -> tuple["pandas.DataFr
     measured = [name for name in records if name.startswith(tables.PARTS)]
     if metric is None:
         metric = next(name for name in ("test_accuracy", "test_loss", "train_loss") if name in measured)
-    if metric not in measured:
-        raise unknown("metric", metric, measured)
+    refuse_unknown("metric", metric, measured)
     return records, metric
 
 
@@ -105,8 +103,7 @@ def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str],
     from sps_jax.results import plots
 
     for name in names:
-        if name not in tables.hyperparameters(records):
-            raise unknown("hyperparameter", name, tables.hyperparameters(records))
+        refuse_unknown("hyperparameter", name, tables.hyperparameters(records))
     drawn, rounds = [], records["round"].max()
     for algorithm, own in records.dropna(subset=list(names)).groupby("algorithm", sort=False):
         rows, columns = ((name, sorted(own[name].unique())) for name in names)

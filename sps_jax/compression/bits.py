@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax import tree
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 
 KNOWN = -1
 """Stands for the number of positions sent if both sides know the positions."""
@@ -168,8 +168,7 @@ def message_bits(count: MessageCount | int, size: MessageSpec | int, encoding: s
     >>> message_bits(78, 7840), message_bits(7840, 7840)
     (3510, 250880)
     """
-    if encoding not in ENCODINGS:
-        raise unknown("encoding", encoding, ENCODINGS)
+    refuse_unknown("encoding", encoding, ENCODINGS)
     values, positions = map(int, count if isinstance(count, MessageCount) else (count, count))
     size = size if isinstance(size, MessageSpec) else MessageSpec(int(size), int(size))
     if size.entries < 1 or not 0 <= values <= size.entries or not KNOWN <= positions <= size.places * size.groups:

@@ -46,7 +46,10 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
 @custom_vmap
 def _masks(x: jax.Array, k: jax.Array) -> jax.Array:
     """Returns masks (n, d) of the ``k`` (n,) entries of largest magnitude of each row of ``x`` (n, d)."""
-    accelerated: dict[str, Callable] = {"cuda": partial(_by_bits, digit=4, tpu=False), "rocm": partial(_by_bits, digit=4, tpu=False)}
+    accelerated: dict[str, Callable] = {
+        "cuda": partial(_by_bits, digit=4, tpu=False),
+        "rocm": partial(_by_bits, digit=4, tpu=False),
+    }
     if x.dtype != jnp.float64:
         accelerated["tpu"] = _on_tpu
     return lax.platform_dependent(x, k, cpu=_by_search, **accelerated)

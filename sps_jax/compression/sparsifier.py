@@ -14,7 +14,7 @@ from sps_jax.compression.leaves import Prunable, chosen, names, nothing, pattern
 from sps_jax.compression.scopes import SCOPES, as_scalar, erk_densities, kept
 from sps_jax.compression.selection import topk_mask
 from sps_jax.compression.structures import Entries
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.tree import Tree
 
 
@@ -57,13 +57,11 @@ class Sparsifier:
 
     def __post_init__(self) -> None:
         if isinstance(self.criterion, str):
-            if self.criterion not in CRITERIA:
-                raise unknown("criterion", self.criterion, CRITERIA)
+            refuse_unknown("criterion", self.criterion, CRITERIA)
             object.__setattr__(self, "criterion", CRITERIA[self.criterion])
         if isinstance(self.structure, str):
             object.__setattr__(self, "structure", structures.structure(self.structure))
-        if self.scope not in SCOPES:
-            raise unknown("scope", self.scope, SCOPES)
+        refuse_unknown("scope", self.scope, SCOPES)
         object.__setattr__(self, "prunable", _hashable(self.prunable))
         self._blocks.check(self.scope)
 
@@ -165,13 +163,7 @@ class Sparsifier:
         return [self._blocks.spread(mask, shape) for mask, shape in zip(masks, shapes, strict=True)]
 
 
-def topk(
-    params: Tree,
-    sparsity: jax.Array | float,
-    *,
-    scope: str = "global",
-    prunable: Prunable = None,
-) -> Tree:
+def topk(params: Tree, sparsity: jax.Array | float, *, scope: str = "global", prunable: Prunable = None) -> Tree:
     """Returns ``params`` with all but the entries of largest magnitude set to zero: the default :class:`Sparsifier`.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sps_jax.datasets.prepare import Source, check_sha256, described, locate, prepared, records, unix_text, unpacked
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 
 FEATURES: dict[str, int] = {"a9a": 123, "mushrooms": 112}
 LIMIT = 1 << 24
@@ -59,8 +59,7 @@ def libsvm(
     Raises ValueError for an unknown name or a damaged file, FileNotFoundError if the file is found neither there nor on
     the network.
     """
-    if name not in FEATURES:
-        raise unknown("LIBSVM data set", name, FEATURES)
+    refuse_unknown("LIBSVM data set", name, FEATURES)
     builder = prepared(SpsLibsvm, SOURCES[name], manual_dir=manual_dir, data_dir=data_dir, config=name)
     (whole,) = records(builder, "train", "part")
     # Copies, because a record is a view of read-only bytes.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sps_jax import datasets
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.models import Model, resnet18, resnet20, resnet32, resnet44, resnet56
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import deal
@@ -43,8 +43,7 @@ def cifar10(
       data_seed: seed of the partition.
       manual_dir: folder into which you have put cifar-10-binary.tar.gz.
     """
-    if model not in MODELS:
-        raise unknown("model", model, MODELS)
+    refuse_unknown("model", model, MODELS)
     if width is not None and width < 1:
         raise ValueError(f"width must be at least 1, not {width}")
     dtype = held_in(split["precision"])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sps_jax.datasets import partition
-from sps_jax.errors import described, real, unknown
+from sps_jax.errors import described, real, refuse_unknown
 from sps_jax.problems.shared import Split
 
 PARTITIONS = ("natural", "iid", "dirichlet", "by_label", "by_size")
@@ -93,8 +93,7 @@ def set_apart(name: str, parts: Parts, fraction: Any, seed: int) -> tuple[Parts,
 
 def _parts(split: Split, labels: np.ndarray, own: Parts | None) -> Parts:
     how, clients, seed = split["partition"], split["clients"], split["data_seed"]
-    if how not in PARTITIONS:
-        raise unknown("partition", how, PARTITIONS)
+    refuse_unknown("partition", how, PARTITIONS)
     if how == "iid":
         return partition.iid(len(labels), clients, seed)
     if how == "by_label":

@@ -25,10 +25,5 @@ def digits(*, ridge: float = 1e-3, **split: Unpack[Split]) -> Problem:
     x = x / 16
     parts, apart = deal(split, y[train])
     return linear_problem(
-        "softmax",
-        (x[train], y[train]),
-        (x[test], y[test]),
-        parts,
-        outputs=10,
-        **objective(split, apart, ridge),
+        "softmax", (x[train], y[train]), (x[test], y[test]), parts, outputs=10, **objective(split, apart, ridge)
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from sps_jax import datasets
 from sps_jax.datasets.partition import natural
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import hold_out_and_deal
 from sps_jax.problems.shared import SplitOfFile
@@ -31,8 +31,7 @@ def femnist(*, classes: str = "digits", ridge: float = 0.0, **split: Unpack[Spli
       ridge: weight of the ridge term.
       manual_dir: folder into which you have put the parquet file of flwrlabs/femnist.
     """
-    if classes not in CLASSES:
-        raise unknown("classes", classes, CLASSES)
+    refuse_unknown("classes", classes, CLASSES)
     images, labels, writers = datasets.femnist(manual_dir=split["manual_dir"], data_dir=split["data_dir"])
     own = by_writer(labels, writers, CLASSES[classes])
     called = f"writers of at least {MIN_IMAGES} images"

@@ -31,10 +31,5 @@ def libsvm(*, dataset: str = "mushrooms", kappa: float = 1000.0, **split: Unpack
     bare = smoothness(x[train], parts, 1 / 4, 0.0, bias=False).max()
     ridge = float(bare / (kappa - 1))  # (bare + ridge) / ridge = kappa
     return linear_problem(
-        "logistic",
-        (x[train], y[train]),
-        (x[test], y[test]),
-        parts,
-        bias=False,
-        **objective(split, apart, ridge),
+        "logistic", (x[train], y[train]), (x[test], y[test]), parts, bias=False, **objective(split, apart, ridge)
     )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.models import Model
 from sps_jax.tree import Tree, widened
 
@@ -74,8 +74,7 @@ def loss_named(loss: str | Callable[[jax.Array, jax.Array], jax.Array]) -> Loss:
     """
     if callable(loss):
         return Loss(loss, lambda outputs, y: {}, np.inf)
-    if loss not in LOSSES:
-        raise unknown("loss", loss, LOSSES)
+    refuse_unknown("loss", loss, LOSSES)
     return LOSSES[loss]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from sps_jax import datasets
 from sps_jax.datasets.shakespeare import windows
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.models import lstm, transformer
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import consecutive, hold_out_and_deal
@@ -41,8 +41,7 @@ def shakespeare(
       partition: natural (a client is a role), iid, by_size (whole roles), dirichlet or by_label (by first character).
       manual_dir: folder into which you have put input.txt.
     """
-    if model not in MODELS:
-        raise unknown("model", model, MODELS)
+    refuse_unknown("model", model, MODELS)
     chosen = {name: value for name, value in (("width", width), ("depth", depth)) if value is not None}
     for name, value in {**chosen, "length": length}.items():
         if value < 1:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.layout import by_client
 from sps_jax.models import Model, linear, storage
 from sps_jax.problem import Problem
@@ -180,8 +180,7 @@ def network_problem(
     batch_size, precision = options["batch_size"], options["precision"]
     if not 0 <= ridge < np.inf:
         raise ValueError(f"ridge must be finite and not negative, not {ridge:g}")
-    if weights not in WEIGHTS:
-        raise unknown("weights", weights, WEIGHTS)
+    refuse_unknown("weights", weights, WEIGHTS)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, or 'full', not {batch_size}")
     dtype, shape, augment = held_in(precision), train[0].shape[1:], options["augment"]
@@ -237,8 +236,7 @@ def held_in(precision: str) -> str:
     Raises:
       ValueError: for a precision not in ``PRECISIONS``, or float64 without ``jax_enable_x64``.
     """
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
+    refuse_unknown("precision", precision, PRECISIONS)
     wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # options are made at import
     if precision == "float64" and not wide:
         raise ValueError('precision float64 needs jax.config.update("jax_enable_x64", True), before anything else')

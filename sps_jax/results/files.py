@@ -29,12 +29,10 @@ def write_text(path: Path, text: str) -> None:
     """Write a file atomically: into a temporary file beside it, which is then renamed to ``path``.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "file"
-      >>> write_text(path, "all of it")
-      >>> path.read_text()
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_text(path := Path(folder) / "file", "all of it")
+      ...     path.read_text()
       'all of it'
-      >>> folder.cleanup()
     """
     partial = _partial(path)
     partial.write_text(text, encoding="utf-8")
@@ -49,12 +47,10 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically; raise a ``ValueError`` for a number that is not finite.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "file"
-      >>> write_json(path, {"rounds": 3})
-      >>> json.loads(path.read_text())
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_json(path := Path(folder) / "file", {"rounds": 3})
+      ...     json.loads(path.read_text())
       {'rounds': 3}
-      >>> folder.cleanup()
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
@@ -63,12 +59,10 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object per line, atomically.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "file"
-      >>> write_jsonl(path, [{"round": 1}, {"round": 2}])
-      >>> read_jsonl(path)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_jsonl(path := Path(folder) / "file", [{"round": 1}, {"round": 2}])
+      ...     read_jsonl(path)
       [{'round': 1}, {'round': 2}]
-      >>> folder.cleanup()
     """
     write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
 
@@ -77,13 +71,11 @@ def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Append one JSON object per line, in one write.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "file"
-      >>> write_jsonl(path, [{"round": 1}])
-      >>> append_jsonl(path, [{"round": 2}])
-      >>> read_jsonl(path)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_jsonl(path := Path(folder) / "file", [{"round": 1}])
+      ...     append_jsonl(path, [{"round": 2}])
+      ...     read_jsonl(path)
       [{'round': 1}, {'round': 2}]
-      >>> folder.cleanup()
     """
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
     with path.open("a", encoding="utf-8") as file:
@@ -94,11 +86,9 @@ def sync(path: Path) -> None:
     """Flush a file to disk, so that its content survives a power failure.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "file"
-      >>> write_text(path, "kept")
-      >>> sync(path)
-      >>> folder.cleanup()
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_text(path := Path(folder) / "file", "kept")
+      ...     sync(path)
     """
     with path.open("ab") as file:
         os.fsync(file.fileno())
@@ -108,13 +98,11 @@ def cut_torn(path: Path) -> None:
     """Remove an incomplete last line from a file, so that lines can be appended.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "file"
-      >>> write_text(path, '{"round": 1}\\n{"rou')
-      >>> cut_torn(path)
-      >>> path.read_text()
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_text(path := Path(folder) / "file", '{"round": 1}\\n{"rou')
+      ...     cut_torn(path)
+      ...     path.read_text()
       '{"round": 1}\\n'
-      >>> folder.cleanup()
     """
     if path.exists():
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
@@ -124,12 +112,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; raise a ``ValueError`` that names the file if it holds anything else.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "file"
-      >>> write_json(path, {"rounds": 3})
-      >>> read_json(path)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_json(path := Path(folder) / "file", {"rounds": 3})
+      ...     read_json(path)
       {'rounds': 3}
-      >>> folder.cleanup()
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -144,12 +130,10 @@ def read_config(path: Path) -> dict[str, Any]:
     """Return the content of a ``config.json``: ``settings``, ``versions`` and more; raise as :func:`read_json`.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "config.json"
-      >>> write_json(path, {"settings": {"rounds": 3}, "versions": {}})
-      >>> read_config(path)["settings"]
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_json(path := Path(folder) / "config.json", {"settings": {"rounds": 3}, "versions": {}})
+      ...     read_config(path)["settings"]
       {'rounds': 3}
-      >>> folder.cleanup()
     """
     found = read_json(path)
     for name in ("settings", "versions"):
@@ -165,12 +149,10 @@ def read_jsonl(path: Path, needed: Iterable[str] = ()) -> list[dict[str, Any]]:
       ValueError: if a line is not a JSON object with all keys in ``needed``; the message names file and line.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "file"
-      >>> write_text(path, '{"round": 1}\\n{"rou')
-      >>> read_jsonl(path)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_text(path := Path(folder) / "file", '{"round": 1}\\n{"rou')
+      ...     read_jsonl(path)
       [{'round': 1}]
-      >>> folder.cleanup()
     """
     if not path.exists():
         return []
@@ -198,11 +180,9 @@ def new_folder(path: Path, first: str = "config.json") -> Path:
       ValueError: if ``path`` is a file, is not empty, or cannot be made.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "file"
-      >>> new_folder(path).is_dir()
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     new_folder(Path(folder) / "file").is_dir()
       True
-      >>> folder.cleanup()
     """
     mark = _partial(path / first)
     taken = ValueError(f"the output folder {path} is not empty; give another --out, or empty it")
@@ -228,12 +208,10 @@ def locked(out: Path, file: Path) -> Iterator[None]:
       ValueError: if another process holds the lock.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> file = Path(folder.name) / "config.json"
-      >>> write_json(file, {})
-      >>> with locked(Path(folder.name), file):
-      ...     write_text(Path(folder.name) / "mine", "")
-      >>> folder.cleanup()
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_json(file := Path(folder) / "config.json", {})
+      ...     with locked(Path(folder), file):
+      ...         write_text(Path(folder) / "mine", "")
     """
     with file.open("rb") as held:
         try:

@@ -40,12 +40,11 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
       ValueError: if a line is damaged; the message names file and line.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
       >>> record = {"algorithm": "gd", "problem": "digits", "control_sum": None} | dict.fromkeys(NUMBERS, 1)
-      >>> write_jsonl(Path(folder.name) / "metrics.jsonl", [record])
-      >>> len(read_records(Path(folder.name)))
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_jsonl(Path(folder) / "metrics.jsonl", [record])
+      ...     len(read_records(Path(folder)))
       1
-      >>> folder.cleanup()
     """
     path = folder / "metrics.jsonl"
     found = read_jsonl(path, ("algorithm", "problem", "control_sum", *NUMBERS))
@@ -67,14 +66,12 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
       ValueError: if a folder has no results, or damaged ones.
 
     Example:
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> path = Path(folder.name) / "file"
       >>> names, bits = {"algorithm": "gd", "problem": "digits", "seed": 0}, {"uplink_bits": 8, "downlink_bits": 8}
       >>> seen = {"round": 1, "train_loss": 0.5, "control_sum": None}
-      >>> write_jsonl(Path(folder.name) / "metrics.jsonl", [names | seen | bits])
-      >>> load(folder.name)[["round", "train_loss"]].to_dict("records")
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_jsonl(Path(folder) / "metrics.jsonl", [names | seen | bits])
+      ...     load(folder)[["round", "train_loss"]].to_dict("records")
       [{'round': 1, 'train_loss': 0.5}]
-      >>> folder.cleanup()
     """
     import pandas  # heavy
 

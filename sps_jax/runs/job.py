@@ -10,11 +10,11 @@ from sps_jax.problem import Problem
 from sps_jax.runs import console, processes
 from sps_jax.runs.blocks import Row, block_length, go_on, start_run, summarise
 from sps_jax.runs.drivers import Driver, on_devices, on_host
-from sps_jax.runs.journal import Journal, NullWriter, RunWriter
+from sps_jax.runs.journal import Journal, RunWriter
 from sps_jax.runs.shared_journal import SharedJournal
 from sps_jax.simulation.method import Method
 
-Keeper = RunWriter | NullWriter | Journal | SharedJournal
+Keeper = RunWriter | Journal | SharedJournal
 """What writes the records of runs, and knows which have ended."""
 
 

@@ -24,9 +24,13 @@ Record = dict[str, Any]
 
 
 class RunWriter:
-    """A journal without checkpoints: it writes the records of each run to ``metrics.jsonl``, atomically, at its end."""
+    """A journal without checkpoints: it writes the records of each run to ``metrics.jsonl``, atomically, at its end.
 
-    def __init__(self, out: Path) -> None:
+    Args:
+      out: the folder of results; None to write nothing, as in every process but process 0.
+    """
+
+    def __init__(self, out: Path | None) -> None:
         self.out = out
         self.finished: list[Record] = []
         self._rows: list[Record] = []
@@ -41,21 +45,8 @@ class RunWriter:
 
     def finish(self, summary: Record) -> None:
         """Record that the run has ended."""
-        files.write_jsonl(self.out / "metrics.jsonl", self._rows)
-        self.finished.append(summary)
-
-
-class NullWriter(RunWriter):
-    """The journal of every process but process 0: it writes nothing."""
-
-    def __init__(self) -> None:
-        self.finished: list[Record] = []
-
-    def add(self, names: Record, rows: list[Record], at: Standing) -> None:
-        """Add records of a run, whose progress is ``at``."""
-
-    def finish(self, summary: Record) -> None:
-        """Record that the run has ended."""
+        if self.out is not None:
+            files.write_jsonl(self.out / "metrics.jsonl", self._rows)
         self.finished.append(summary)
 
 

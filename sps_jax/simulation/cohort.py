@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.random import fold_in
 
-from sps_jax.errors import described, unknown, whole
+from sps_jax.errors import described, refuse_unknown, whole
 
 BY = ("uniform", "size")
 ESTIMATES = ("unbiased", "normalised")
@@ -74,10 +74,8 @@ class Cohort:
         if size is None or size < 1:
             raise ValueError(f"a cohort must be a whole number of clients, at least 1, not {described(self.size)}")
         object.__setattr__(self, "size", size)
-        if self.by not in BY:
-            raise unknown("way to draw a cohort", self.by, BY)
-        if self.estimate not in ESTIMATES:
-            raise unknown("estimate of the mean over all clients", self.estimate, ESTIMATES)
+        refuse_unknown("way to draw a cohort", self.by, BY)
+        refuse_unknown("estimate of the mean over all clients", self.estimate, ESTIMATES)
 
     def draw(self, key: jax.Array, examples: jax.Array) -> jax.Array:
         """Sample the ids of C distinct clients, (C,) int32, in the order in which they were drawn.

@@ -84,12 +84,7 @@ class Method:
 
 
 @with_shared()
-def prepare(
-    make: Callable[..., Algorithm],
-    hyper: Mapping[str, Any],
-    dtype: Any,
-    **choices: Unpack[Choices],
-) -> Method:
+def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any, **choices: Unpack[Choices]) -> Method:
     """Check the choices of a simulation, and split the static from the traced ones.
 
     Args:
