@@ -15,6 +15,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from sps_jax.compression.magnitude import magnitude_bits
+
 LONGEST = 2**16
 """The longest row that a kernel takes."""
 REGISTERS = 2**14
@@ -25,22 +27,22 @@ BLOCK = 2**18
 Test = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def masks_by_kernel(keys: jax.Array, k: jax.Array, *, bits: int, tpu: bool, interpret: bool = False) -> jax.Array:
-    """Returns masks (n, d) of the ``k`` (n,) largest of each row of ``keys`` (n, d); ties go to the lowest index.
+def masks_by_kernel(x: jax.Array, k: jax.Array, *, tpu: bool, interpret: bool = False) -> jax.Array:
+    """Returns masks (n, d) of the ``k`` (n,) largest magnitudes of each row of ``x`` (n, d), see :func:`topk_mask`.
 
     Args:
-      keys: integers of ``bits`` bits, at least 0.
+      x: floats.
       k: at least 1 and at most d.
-      bits: the number of bits of a key.
       tpu: whether the kernel is for a TPU instead of a GPU.
       interpret: whether to interpret the kernel, on any platform, instead of compiling it.
 
     Example:
-      >>> keys, k = jnp.array([[1, 3, 3, 2], [0, 0, 0, 0]], jnp.int32), jnp.array([1, 2], jnp.int32)
-      >>> masks_by_kernel(keys, k, bits=2, tpu=True, interpret=True).tolist()
+      >>> x, k = jnp.array([[1.0, 3.0, -3.0, 2.0], [0.0, 0.0, 0.0, 0.0]]), jnp.array([1, 2], jnp.int32)
+      >>> masks_by_kernel(x, k, tpu=True, interpret=True).tolist()
       [[False, True, False, False], [True, True, False, False]]
     """
-    n, d = keys.shape
+    (n, d), bits = x.shape, jnp.finfo(x.dtype).bits - 1
+    x = x if bits >= 31 else magnitude_bits(x).astype(jnp.int32)  # a TPU's kernel cannot read the bits of 16-bit floats
     if tpu:  # tiles have 8 rows; with four of them the sum over one hides the latency of another's
         rows, width, parts, params = min(32 if 32 * d <= BLOCK else 8, n), d, 1, None
     else:
@@ -49,19 +51,26 @@ def masks_by_kernel(keys: jax.Array, k: jax.Array, *, bits: int, tpu: bool, inte
         params = None if interpret else triton.CompilerParams(num_warps=warps)
     kept = pl.pallas_call(
         partial(_program, d=d, bits=bits, parts=parts, tpu=tpu),
-        out_shape=jax.ShapeDtypeStruct((n, d), jnp.int32),
+        out_shape=jax.ShapeDtypeStruct((n, d), jnp.int8),
         grid=(pl.cdiv(n, rows),),
         in_specs=[pl.BlockSpec((rows, 1), lambda i: (i, 0)), pl.BlockSpec((rows, width), lambda i: (i, 0))],
         out_specs=pl.BlockSpec((rows, width), lambda i: (i, 0)),
         interpret=interpret,
         compiler_params=params,
-    )(k[:, None], keys)
+    )(k[:, None], x)
     return kept != 0
 
 
-def _read(keys: Any, first: jax.Array | int, index: jax.Array, d: int, tpu: bool) -> jax.Array:
+def _read(x: Any, first: jax.Array | int, index: jax.Array, d: int, tpu: bool) -> jax.Array:
     """Returns the keys from ``first`` on; behind the end of a row -1, which no threshold counts."""
-    return keys[...] if tpu else triton.load(keys.at[:, pl.ds(first, index.shape[1])], mask=index < d, other=-1)
+    if tpu:
+        return _keys(x[...])
+    own = index < d
+    return jnp.where(own, _keys(triton.load(x.at[:, pl.ds(first, index.shape[1])], mask=own, other=0)), -1)
+
+
+def _keys(x: jax.Array) -> jax.Array:
+    return magnitude_bits(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def _write(kept: Any, first: jax.Array | int, index: jax.Array, d: int, tpu: bool, values: jax.Array) -> None:
@@ -71,14 +80,14 @@ def _write(kept: Any, first: jax.Array | int, index: jax.Array, d: int, tpu: boo
         triton.store(kept.at[:, pl.ds(first, index.shape[1])], values, mask=index < d)
 
 
-def _program(k_ref: Any, keys_ref: Any, kept_ref: Any, *, d: int, bits: int, parts: int, tpu: bool) -> None:
+def _program(k_ref: Any, x_ref: Any, kept_ref: Any, *, d: int, bits: int, parts: int, tpu: bool) -> None:
     """Write the masks of a block of rows."""
-    (rows, width), k = keys_ref.shape, k_ref[...]
+    (rows, width), k = x_ref.shape, k_ref[...]
     size = width // parts
 
     def part(i: jax.Array | int) -> tuple[jax.Array, jax.Array]:
         index = i * size + lax.broadcasted_iota(jnp.int32, (rows, size), 1)
-        return _read(keys_ref, i * size, index, d, tpu), index
+        return _read(x_ref, i * size, index, d, tpu), index
 
     only = part(0)
     each = (lambda i: only) if parts == 1 else part  # a row of one part stays in registers
@@ -98,7 +107,7 @@ def _program(k_ref: Any, keys_ref: Any, kept_ref: Any, *, d: int, bits: int, par
         reached = count(*(lambda key, _, trial=kth + v * unit: key >= trial for v in (1, 2, 3)))
         return kth + unit * sum((c >= k).astype(kth.dtype) for c in reached)
 
-    kth = jnp.zeros((rows, 1), keys_ref.dtype)
+    kth = jnp.zeros((rows, 1), only[0].dtype)
     if bits % 2:
         top = kth.dtype.type(1 << bits - 1)
         kth = jnp.where(count(lambda key, _: key >= top)[0] >= k, top, kth)
@@ -116,7 +125,7 @@ def _program(k_ref: Any, keys_ref: Any, kept_ref: Any, *, d: int, bits: int, par
     for i in range(parts):
         key, index = each(i)
         kept = (key > kth) | ((key == kth) & (index < end))
-        _write(kept_ref, i * size, index, d, tpu, kept.astype(jnp.int32))
+        _write(kept_ref, i * size, index, d, tpu, kept.astype(jnp.int8))
 
 
 def _sum(flags: jax.Array) -> jax.Array:

@@ -70,11 +70,10 @@ def _by_search(x: jax.Array, k: jax.Array) -> jax.Array:
 
 
 def _by_bits(x: jax.Array, k: jax.Array, *, digit: int, tpu: bool) -> jax.Array:
+    if x.shape[1] <= LONGEST:
+        return masks_by_kernel(x, k, tpu=tpu)
     keys, bits = magnitude_bits(x), jnp.finfo(x.dtype).bits - 1
-    keys = keys if bits > 31 else keys.astype(jnp.int32)
-    if x.shape[1] > LONGEST:
-        return masks_by_passes(keys, k, bits, digit)
-    return masks_by_kernel(keys, k, bits=bits, tpu=tpu)
+    return masks_by_passes(keys if bits > 31 else keys.astype(jnp.int32), k, bits, digit)
 
 
 def _on_tpu(x: jax.Array, k: jax.Array) -> jax.Array:
