@@ -146,18 +146,32 @@ def _found(name: str, thunks: list[Thunk], buffered: bool = False) -> Iterator[t
 def traffic(one: Instruction, module: Module) -> int:
     """Return the bytes of an instruction's operands and results; of those that are only sliced, the slices' bytes."""
     fused = module.computations.get(one.attribute("calls") or "", [])
-    given = [module.instructions[name].shape for name in one.operands if name in module.instructions]
-    written = size(one.shape)
-    if fused and fused[-1].opcode == "dynamic-update-slice":
-        written = size(module.instructions[fused[-1].operands[1]].shape)
-    return written + sum(_part_read(i, shape, fused) for i, shape in enumerate(given))
+    shapes = [module.instructions[name].shape for name in one.operands if name in module.instructions]
+    if not fused:
+        return size(one.shape) + sum(map(size, shapes))
+    given = {p.rest.partition(")")[0].removeprefix("parameter("): p for p in fused if p.opcode == "parameter"}
+    return _written(fused[-1], module) + sum(_read(given[str(i)], fused) for i in range(len(shapes)) if str(i) in given)
 
 
-def _part_read(number: int, shape: str, fused: list[Instruction]) -> int:
-    own = next((p.name for p in fused if p.opcode == "parameter" and p.rest.startswith(f"parameter({number})")), None)
-    users = [one for one in fused if own in one.operands]
-    if users and all(one.opcode in ("dynamic-slice", "gather") and one.operands[0] == own for one in users):
-        return sum(size(one.shape) for one in users)
-    if users and all(one.opcode == "dynamic-update-slice" and one.operands[0] == own for one in users):
-        return 0
-    return size(shape)
+def _written(result: Instruction, module: Module) -> int:
+    """The bytes that are written to a fusion's result: of an update in place, the update's."""
+    operands = [module.instructions[name] for name in result.operands]
+    if result.opcode == "tuple":
+        return sum(_written(one, module) for one in operands)
+    if result.opcode == "bitcast":
+        return _written(operands[0], module)
+    return size(operands[1].shape if result.opcode == "dynamic-update-slice" else result.shape)
+
+
+def _read(value: Instruction, fused: list[Instruction]) -> int:
+    """The bytes that a fusion reads of a value, at most all of it."""
+    read = 0
+    for user in (one for one in fused if value.name in one.operands):
+        sliced = user.operands[0] == value.name and user.opcode.removeprefix("dynamic-")
+        if user.opcode == "bitcast":
+            read += _read(user, fused)
+        elif sliced in ("slice", "gather"):
+            read += size(user.shape)
+        elif sliced != "update-slice":
+            read += size(value.shape)
+    return min(read, size(value.shape))

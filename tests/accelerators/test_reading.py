@@ -100,6 +100,24 @@ condition:
   true_branch:
     017: kCopy [source | sink] kCopy
 """
+UPDATE = """
+%updated (parameter.1: f32[100,8], parameter.2: f32[8], parameter.3: s32[]) -> (f32[100,8], f32[8]) {
+  %parameter.1 = f32[100,8]{1,0} parameter(0)
+  %parameter.2 = f32[8]{0} parameter(1)
+  %parameter.3 = s32[] parameter(2)
+  %row = f32[1,8]{1,0} bitcast(%parameter.2)
+  %twice = f32[8]{0} add(%parameter.2, %parameter.2)
+  %update = f32[100,8]{1,0} dynamic-update-slice(%parameter.1, %row, %parameter.3, %parameter.3)
+  ROOT %both = (f32[100,8]{1,0}, f32[8]{0}) tuple(%update, %twice)
+}
+
+ENTRY %main (table: f32[100,8], new: f32[8], place: s32[]) -> (f32[100,8], f32[8]) {
+  %table = f32[100,8]{1,0} parameter(0)
+  %new = f32[8]{0} parameter(1)
+  %place = s32[] parameter(2)
+  ROOT %fusion = (f32[100,8]{1,0}, f32[8]{0}) fusion(%table, %new, %place), kind=kLoop, calls=%updated
+}
+"""
 NAMES = {1: "steps", 2: "done", 3: "gradient", 5: "magnitudes", 6: "ask", 7: "count", 11: "fixed", 12: "ask"}
 
 
@@ -154,6 +172,12 @@ def test_what_the_host_does(module):
         "waits": 1 + 10,
         "bytes": 1 + 68 + 9 * 124 + 10,
     }
+
+
+def test_an_update_in_place_moves_the_update_alone():
+    """8 floats and the place are read, 8 floats written into the table and 8 beside it."""
+    module = hlo.parse(UPDATE)
+    assert plans.traffic(module.instructions["fusion"], module) == 4 * (8 + 1 + 8 + 8)
 
 
 def test_a_loop_of_known_length_has_no_question(module):
