@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from sps_jax.compression.magnitude import magnitude_bits
@@ -53,14 +52,23 @@ def sampled(x: jax.Array, k: jax.Array) -> jax.Array:
     search starts among the nonzeros.
     """
     n, octave = min(x.size, max(64, math.isqrt(x.size))), 1 << jnp.finfo(x.dtype).nmant
-    places = np.arange(n) * ((math.sqrt(5) - 1) / 2) % 1 * x.size  # evenly spread, and aligned with no matrix row
-    sample = jnp.sort(magnitude_bits(x.at[places.astype(np.int32)].get(mode="promise_in_bounds")))
+    sample = jnp.sort(magnitude_bits(x.at[_spread(n, x.size)].get(mode="promise_in_bounds")))
     sample = jnp.append(sample, sample[-1:] + octave)  # twice the largest, as few entries exceed the whole sample
     p = 1 - k.astype(jnp.float32) / x.size
     deviation = 2.5 * jnp.sqrt(jnp.maximum(p * (1 - p), 1 / n) / n)
-    ranks = (n * (p + deviation * np.array([-1, 0, 1], np.float32))).astype(jnp.int32)
+    ranks = (n * (p + deviation * (lax.iota(jnp.float32, 3) - 1))).astype(jnp.int32)
     lower, middle, upper = sample[jnp.clip(ranks, 0, n)]
     return jnp.stack([jnp.zeros_like(lower), jnp.maximum(lower - 1, upper - 6 * octave), middle - 1, upper])
+
+
+def _spread(n: int, d: int) -> jax.Array:
+    """Returns n indices below d: multiples of the golden ratio modulo 1, spread evenly and aligned with no matrix row.
+
+    They are computed in 32 bits. As a constant array they would be an operand of every branch that TopK is in, and
+    ``custom_vmap`` refuses those.
+    """
+    fraction = (lax.iota(jnp.uint32, n) * jnp.uint32(2654435769)) >> 8  # of 2**24; the factor is 2**32 / golden ratio
+    return jnp.minimum((fraction.astype(jnp.float32) * (d / 2**24)).astype(jnp.int32), d - 1)
 
 
 def interpolated(bounds: Bounds, k: jax.Array) -> jax.Array:

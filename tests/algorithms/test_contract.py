@@ -149,7 +149,7 @@ def test_float32_stays_float32(name, options):
     algorithm = method.algorithm()
     h, server = algorithm.init(params)
     state = State(server, tree.stack(h, 4), jnp.int32(0))
-    run = jax.eval_shape(partial(run_rounds, method, VMAP), quadratic.problem, state, KEY, np.ones(5, bool))
+    run = run_rounds.eval_shape(method, VMAP, quadratic.problem, state, KEY, np.ones(5, bool))
     chex.assert_trees_all_equal_shapes_and_dtypes(run[0], state)
     chex.assert_trees_all_equal_shapes_and_dtypes(jax.eval_shape(algorithm.model, run[0].server), params)
     assert run[1]["train_loss"].dtype == np.float32 and run[1]["train_loss"].shape == (5,)

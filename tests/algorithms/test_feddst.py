@@ -195,6 +195,7 @@ def test_other_steps_do_not_pay_for_it():
     state = start(method, problem, KEY)
     program = jax.make_jaxpr(partial(one_round, method, problem, schedule))(state, KEY)
     products = [str(equation).count("dot_general[") for equation in conditions(program.jaxpr)]
+    products = [count for count in products if count]  # TopK chooses by platform, without a product
     each = str(
         jax.make_jaxpr(partial(one_round, ALGORITHMS["fedavg"](stepsize=0.1, prob=0.25), problem, schedule))(
             state._replace(server=problem.init(KEY)), KEY
