@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -9,11 +10,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from accelerators import hlo, plans, targets
+from accelerators import bundles, hlo, plans, targets
 from accelerators.programs import PROGRAMS, placed
 
-STEP, ROUND, PASS = "Round.local_steps", "_scan_rounds", "narrowed"
-"""The functions of the package that have the loops over local steps, over rounds, and over TopK's passes."""
+STEP, ROUND = "Round.local_steps", "_scan_rounds"
+"""The functions of the package that have the loops over local steps and over rounds."""
+TOPK = "topk_mask"
 SCRIPT = Path(__file__).parents[1] / "compiled.py"
 MEMORY = ("argument_size", "output_size", "alias_size", "temp_size", "peak_memory")
 
@@ -37,7 +39,7 @@ def record(name: str, platform: str, options: Mapping[str, str] | None = None) -
         "devices": program.devices,
         "step": iteration(STEP, module, plan),
         "round": iteration(ROUND, module, plan),
-        "topk_pass": iteration(PASS, module, plan),
+        "topk": topk(module) if platform == "tpu" else None,
         "all_reduces_a_round": _rounds_sum(module),
         "predicted_bytes": one.predicted,
         **{f"{part.removesuffix('_size')}_bytes": getattr(memory, f"{part}_in_bytes") for part in MEMORY},
@@ -50,17 +52,35 @@ def record(name: str, platform: str, options: Mapping[str, str] | None = None) -
 
 
 def iteration(function: str, module: hlo.Module, plan: list[plans.Thunk] | None) -> dict[str, int] | None:
-    """Return what one iteration of a loop of the package costs, the first in a local step; None without such a loop.
+    """Return what one iteration of the first loop of a function costs; None without such a loop.
 
-    On a TPU these are estimated cycles, on a GPU the numbers of :class:`accelerators.plans.Cost`.
+    On a TPU these are cycles, estimated by XLA and of TopK's kernels scheduled by libtpu; on a GPU the numbers of
+    :class:`accelerators.plans.Cost`.
     """
     loops = module.loops(function)
-    inside = [loop for loop in loops if STEP in module.functions(loop)] or loops
-    if not inside:
+    if not loops:
         return None
     if plan is None:
-        return {"cycles": module.iteration(inside[0], lambda one: one.cycles)}
-    return plans.iteration(inside[0], plan, module)._asdict()
+        return {"cycles": module.iteration(loops[0], lambda one: one.cycles + kernel(one))}
+    return plans.iteration(loops[0], plan, module)._asdict()
+
+
+def topk(module: hlo.Module) -> dict[str, int] | None:
+    """Return the cycles of a local step on a TPU that are TopK's: in its kernels, and in what XLA puts around them."""
+    loops = module.loops(STEP)
+    if not loops:
+        return None
+
+    def around(one: hlo.Instruction) -> int:
+        return one.cycles if TOPK in module.functions(one) else 0
+
+    return {"kernel": module.iteration(loops[0], kernel), "around": module.iteration(loops[0], around)}
+
+
+def kernel(one: hlo.Instruction) -> int:
+    """Return the cycles of an instruction that is TopK's kernel on a TPU, whose masks are bytes; 0 for another."""
+    masks = re.match(r"s8\[(\d+),(\d+)\]", one.shape) if one.target == "tpu_custom_call" else None
+    return bundles.kernel(*map(int, masks.groups())) if masks else 0
 
 
 def _rounds_sum(module: hlo.Module) -> int:

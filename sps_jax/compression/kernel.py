@@ -43,8 +43,8 @@ def masks_by_kernel(x: jax.Array, k: jax.Array, *, tpu: bool, interpret: bool = 
     """
     (n, d), bits = x.shape, jnp.finfo(x.dtype).bits - 1
     x = x if bits >= 31 else magnitude_bits(x).astype(jnp.int32)  # a TPU's kernel cannot read the bits of 16-bit floats
-    if tpu:  # tiles have 8 rows; with four of them the sum over one hides the latency of another's
-        rows, width, parts, params = min(32 if 32 * d <= BLOCK else 8, n), d, 1, None
+    if tpu:
+        rows, width, parts, params = block_rows(n, d), d, 1, None
     else:
         rows, width = 1, 1 << max(7, (d - 1).bit_length())
         parts, warps = pl.cdiv(width, REGISTERS), 4 if width <= 2**11 else 8 if width <= 2**13 else 16
@@ -59,6 +59,11 @@ def masks_by_kernel(x: jax.Array, k: jax.Array, *, tpu: bool, interpret: bool = 
         compiler_params=params,
     )(k[:, None], x)
     return kept != 0
+
+
+def block_rows(n: int, d: int) -> int:
+    """Returns the rows of (n, d) in a TPU's block: four tiles of 8, so that sums over one hide another's latency."""
+    return min(32 if 32 * d <= BLOCK else 8, n)
 
 
 def _read(x: Any, first: jax.Array | int, index: jax.Array, d: int, tpu: bool) -> jax.Array:

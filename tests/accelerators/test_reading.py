@@ -1,9 +1,9 @@
 """Readers of compilers' output, on a program of a few lines: no compiler is needed."""
 
 import pytest
-from accelerators import hlo, plans, targets
-from accelerators.compiling import iteration
-from compiled import table
+from accelerators import bundles, hlo, plans, targets
+from accelerators.compiling import iteration, topk
+from compiled import in_topk, table
 
 MODULE = """
 HloModule example
@@ -118,6 +118,50 @@ ENTRY %main (table: f32[100,8], new: f32[8], place: s32[]) -> (f32[100,8], f32[8
   ROOT %fusion = (f32[100,8]{1,0}, f32[8]{0}) fusion(%table, %new, %place), kind=kLoop, calls=%updated
 }
 """
+KERNEL = """
+HloModule kernel
+
+FunctionNames
+1 "Round.local_steps"
+2 "topk_mask"
+
+FileLocations
+1 {file_name_id=1 function_name_id=1 line=1}
+2 {file_name_id=1 function_name_id=2 line=2}
+
+StackFrames
+1 {file_location_id=1 parent_frame_id=1}
+2 {file_location_id=2 parent_frame_id=2}
+
+%step_condition (p: (s32[])) -> pred[] {
+  ROOT %done = pred[]{:T(128)} fusion(%p), backend_config={"estimated_cycles":"2"}
+}
+
+%step (p: (s32[])) -> (s32[]) {
+  %gradient = f32[10,640]{1,0} fusion(%p), backend_config={"estimated_cycles":"100"}
+  %masks = s8[10,640]{1,0:T(8,128)(4,1)S(1)} custom-call(%gradient), custom_call_target="tpu_custom_call"
+  ROOT %kept = pred[10,640]{1,0} fusion(%masks), metadata={stack_frame_id=2}, backend_config={"estimated_cycles":"4"}
+}
+
+ENTRY %main (p: (s32[])) -> (s32[]) {
+  ROOT %steps = (s32[]) while(%p), condition=%step_condition, body=%step, metadata={stack_frame_id=1}
+}
+"""
+BUNDLES = """
+LB: loop body
+     0   :  { %s1 = smov 0 }
+   0x1 LB: > { %v1 = vld [vmem:%s1] }
+   0x2   : > { %v2 = vmov 0 }
+   0x3 LB: >> { %v3 = vadd.s32 %v1, %v2 ;; %p1 = scmp.ge.s32.totalorder %s2, 15 /* loop exit test */ }
+   0x4   :  {}
+   0x5   : >> { %7 = sbr.rel (!%p1) target = $region3 }
+   0x6   : > { %v4 = vmov 1 }
+   0x7 LB: >> { %v5 = vmov 2 }
+   0x8 LB: >> { %v6 = vmov 3 }
+   0x9   : >> { %8 = sbr.rel (!%p2) target = $region4 }
+   0xa PF: > { %p3 = scmp.ge.s32.totalorder %s3, 6 /* loop exit test */ }
+   0xb   :  { %s9 = smov 1 }
+"""
 NAMES = {1: "steps", 2: "done", 3: "gradient", 5: "magnitudes", 6: "ask", 7: "count", 11: "fixed", 12: "ask"}
 
 
@@ -174,6 +218,23 @@ def test_what_the_host_does(module):
     }
 
 
+def test_bundles_of_a_kernel():
+    """Of 12 bundles 2 are outside. A block: 4 of its own, bisection 15 times 3, ties 1 that do not run, a copy of 2."""
+    blocks = bundles.parse(BUNDLES).inside[0]
+    assert bundles.parse(BUNDLES).bundles == 2
+    assert (blocks.bundles, blocks.trips) == (4, 6)
+    assert [(loop.bundles, loop.trips) for loop in blocks.inside] == [(3, 15), (1, None), (2, None)]
+    assert bundles.cycles(BUNDLES, 4) == 4 * (4 + 15 * 3 + 2)
+
+
+def test_cycles_of_topk_are_its_kernel_and_what_is_around(monkeypatch):
+    """A step is 102 cycles, 4 of them around TopK's kernel, and the kernel's 1,000."""
+    monkeypatch.setattr(bundles, "kernel", lambda rows, entries: {(10, 640): 1_000}[rows, entries])
+    module = hlo.parse(KERNEL)
+    assert iteration("Round.local_steps", module, None) == {"cycles": 2 + 100 + 4 + 1_000}
+    assert topk(module) == {"kernel": 1_000, "around": 4}
+
+
 def test_an_update_in_place_moves_the_update_alone():
     """8 floats and the place are read, 8 floats written into the table and 8 beside it."""
     module = hlo.parse(UPDATE)
@@ -185,6 +246,14 @@ def test_a_loop_of_known_length_has_no_question(module):
     plan = plans.parse(PLAN, NAMES)
     assert plans.cost(plan[1:], module)[:3] == (4 + 1, 4 + 1, 1)
     assert plans.cost(plan[1:2], module, buffered=True)[:3] == (4, 0, 0)
+
+
+def test_microseconds_in_topk():
+    """Before, 9 passes of 1,500 cycles in a step of 30,000; after, 2,400 in the kernel and 600 around it."""
+    step = {"step": {"cycles": 30_000}}
+    assert in_topk(step | {"topk_pass": {"cycles": 1_500}}) == "9 (45%)"
+    assert in_topk(step | {"topk": {"kernel": 2_400, "around": 600}}) == "2 (10%)"
+    assert in_topk(step | {"topk": {"kernel": 0, "around": 0}}) == "-"
 
 
 def test_the_table_shows_what_changed():
