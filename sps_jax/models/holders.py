@@ -70,7 +70,8 @@ def _of_nnx(module: Any, make: Callable[[jax.Array], Any]) -> Model:
     """Returns the functions of a module of nnx, whose dropout draws from the client's key."""
     evaluating, training = modes(module.__call__)
     graph, parameters, others = nnx.split(module, nnx.Param, ...)
-    flat, beside = nnx.to_flat_state(parameters), [variable for _, variable in nnx.to_flat_state(others)]
+    flat: Any = nnx.to_flat_state(parameters)
+    beside: Any = [variable for _, variable in nnx.to_flat_state(others)]
     kept = {type(variable).__name__ for variable in beside if not isinstance(variable, nnx.RngState)}
     if kept:
         raise ValueError(f"the model keeps {', '.join(sorted(kept))} beside its parameters; {STATELESS}")
@@ -111,7 +112,7 @@ def _of_equinox(module: Any, make: Callable[[jax.Array], Any]) -> Model:
     parameters, others = eqx.partition(module, eqx.is_inexact_array)
     paths, structure = jax.tree_util.tree_flatten_with_path(parameters)
     names = [tuple(jax.tree_util.keystr((key,), simple=True) for key in path) for path, _ in paths]
-    dropout = not eqx.tree_equal(*(eqx.nn.inference_mode(module, value) for value in (True, False)))
+    dropout = not eqx.tree_equal(eqx.nn.inference_mode(module, True), eqx.nn.inference_mode(module, False))
 
     def init(key: jax.Array) -> dict:
         own = jax.tree.leaves(eqx.filter(make(key), eqx.is_inexact_array))

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from sps_jax.errors import described
 
@@ -61,6 +62,11 @@ def refuse_other_metrics(metrics: Metrics, outputs: jax.ShapeDtypeStruct, y: jax
             raise ValueError(f"metric {name} must be one number per example, ({b},) for {b} examples, not {found}")
         if not leaves or any(leaf.shape[:1] != (b,) for leaf in leaves):
             raise ValueError(f"the sums of metric {name} must be arrays ({b}, ...) for {b} examples, not {found}")
+        if finish is not None:
+            total = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], jnp.float32), found)
+            end = jax.eval_shape(finish, total)
+            if getattr(end, "shape", None) != ():
+                raise ValueError(f"metric {name} must be one number in the end, not {end}")
 
 
 @cache

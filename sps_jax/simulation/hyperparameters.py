@@ -107,8 +107,6 @@ def check_params(problem: Problem, params: Tree | None) -> None:
     if params is None:
         return
     wanted, given = jax.eval_shape(problem.init, jax.random.key(0)), jax.eval_shape(lambda a: a, params)
-    same: Any = jax.tree.structure(wanted) == jax.tree.structure(given)
-    if not same or any(
-        (a.shape, a.dtype) != (b.shape, b.dtype) for a, b in zip(*map(jax.tree.leaves, (wanted, given)), strict=True)
-    ):
+    trees: Any = [jax.tree.map(lambda a: (a.shape, a.dtype), tree) for tree in (wanted, given)]
+    if trees[0] != trees[1]:
         raise ValueError(f"params must be like the problem's, {listed(wanted)}, not {listed(given)}")
