@@ -10,6 +10,10 @@ import numpy as np
 
 SCALARS = (bool, int, float, complex, str, bytes, np.generic)
 
+SYNONYMS = {"lr": "stepsize", "learning_rate": "stepsize", "step_size": "stepsize", "gamma": "stepsize"}
+SYNONYMS |= {"p": "prob", "epochs": "local_steps", "steps": "local_steps", "num_clients": "clients", "bs": "batch_size"}
+"""Other names of options and hyperparameters -> their names here."""
+
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> ValueError:
     """Return the ``ValueError`` for a ``name`` that is not a known ``kind``; the caller raises it.
@@ -18,7 +22,7 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> ValueError:
     unknown algorithm 'fedvag': did you mean 'fedavg'? Allowed: fedavg, gd
     """
     allowed = list(allowed)
-    near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.5)
+    near = [SYNONYMS[name]] if SYNONYMS.get(name) in allowed else difflib.get_close_matches(str(name), allowed, 1, 0.5)
     guess = f" did you mean {near[0]!r}?" if near else ""
     return ValueError(f"unknown {kind} {name!r}:{guess} Allowed: {', '.join(allowed)}")
 
@@ -104,6 +108,15 @@ def is_missing(value: Any) -> bool:
 
 def _is_nothing(value: Any) -> bool:
     return value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType")
+
+
+def comes_from(value: Any, package: str) -> bool:
+    """Return whether the type of ``value``, or a base of it, is defined in ``package``.
+
+    >>> comes_from(np.zeros(2), "numpy"), comes_from(2, "numpy")
+    (True, False)
+    """
+    return any(f"{base.__module__}.".startswith(f"{package}.") for base in type(value).__mro__)
 
 
 def described(value: Any) -> str:

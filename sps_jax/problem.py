@@ -43,7 +43,12 @@ class Problem:
         rows are its examples. :attr:`examples` is the size of a client everywhere.
       init: key -> params, the starting point x_0.
       loss: (params, *examples) -> (b,), the losses of b examples.
-      metrics: (params, *examples) -> {name: (b,)}, averaged over the test examples; None for the loss alone.
+      noisy_loss: (key, params, *examples) -> (b,), the loss of a training batch where it is random, as with dropout;
+        None if it is ``loss``.
+      metrics: (params, *examples) -> {name: (b, ...)}, pytrees that are summed over the held-out examples; None for the
+        loss alone.
+      finish: ({name: sums}, number of examples) -> {name: scalar}, the metrics; None divides the sums by the number.
+      classes: the labels that the numbers 0, 1, ... of y stand for; None if they are 0, 1, ... themselves.
       batch_size: b, the number of examples per local gradient; None for all of the client's.
       in_order: whether iteration t takes the examples t b, t b + 1, ... modulo m_i, cyclically, instead of drawing b
         with replacement.
@@ -78,7 +83,12 @@ class Problem:
     sizes: jax.Array | None = None
     init: Callable[[jax.Array], Tree] = field(kw_only=True, metadata=STATIC)
     loss: Callable[..., jax.Array] = field(kw_only=True, metadata=STATIC)
-    metrics: Callable[..., dict[str, jax.Array]] | None = field(default=None, kw_only=True, metadata=STATIC)
+    noisy_loss: Callable[..., jax.Array] | None = field(default=None, kw_only=True, metadata=STATIC)
+    metrics: Callable[..., dict[str, Any]] | None = field(default=None, kw_only=True, metadata=STATIC)
+    finish: Callable[[dict[str, Any], Any], dict[str, jax.Array]] | None = field(
+        default=None, kw_only=True, metadata=STATIC
+    )
+    classes: tuple[Any, ...] | None = field(default=None, kw_only=True, metadata=STATIC)
     batch_size: int | None = field(default=None, kw_only=True, metadata=STATIC)
     in_order: bool = field(default=False, kw_only=True, metadata=STATIC)
     augment: Callable[..., tuple[jax.Array, ...]] | None = field(default=None, kw_only=True, metadata=STATIC)
@@ -117,6 +127,10 @@ class Problem:
 
     def local_loss(self, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array) -> Callable:
         """Return ``params -> mean loss``, the function that :meth:`gradient` differentiates, without the ridge."""
+        if self.noisy_loss is not None:
+            key, noise = jax.random.split(key)
+            drawn = replace(self, loss=partial(self.noisy_loss, noise), noisy_loss=None, evaluate_batch=None)
+            return drawn.local_loss(data, count, t, key)
         if self.batch_size is None:
             return lambda params: self._mean_loss(params, data, count)
         draw, change = (key, key) if self.augment is None else jax.random.split(key)
@@ -153,25 +167,28 @@ class Problem:
         metrics: dict[str, jax.Array] = {}
         for part, examples in (("validation", self.validation), ("test", self.test)):
             if examples is not None:
-                metrics |= {f"{part}_{name}": mean for name, mean in self._means(examples, params, layout).items()}
+                metrics |= {f"{part}_{name}": value for name, value in self._finished(examples, params, layout).items()}
         return metrics
 
-    def _means(self, held: tuple[jax.Array, ...], params: Tree, layout: Layout) -> dict[str, jax.Array]:
-        """Return the mean metrics of held-out examples, split equally over the devices of ``layout``."""
+    def _finished(self, held: tuple[jax.Array, ...], params: Tree, layout: Layout) -> dict[str, jax.Array]:
+        """Return the metrics of held-out examples, split equally over the devices of ``layout``."""
         metrics = self.metrics or (lambda *a: {"loss": self.loss(*a)})
         examples, devices = held[0].shape[0], layout.devices
         each = -(-examples // devices)
         firsts = jnp.arange(devices, dtype=jnp.int32) * each
 
         # the examples are an argument because shard_map cannot close over arrays that are sharded over the mesh
-        def share(shared: Any, first: jax.Array) -> tuple[dict[str, jax.Array], tuple[()]]:
+        def share(shared: Any, first: jax.Array) -> tuple[dict[str, Any], tuple[()]]:
             params, held = shared
             rows = jnp.minimum(first + jnp.arange(each, dtype=jnp.int32), examples - 1)
             own = tuple(a[rows] for a in held)
             return self._sums(metrics, params, own, jnp.minimum(each, examples - first)), ()
 
         sums, _ = over_clients(Layout(1, layout.mesh), share, None, (params, held), firsts)
-        return {name: total * devices / examples for name, total in sums.items()}
+        sums = jax.tree.map(lambda total: total * devices, sums)
+        if self.finish is not None:
+            return self.finish(sums, examples)
+        return {name: total / examples for name, total in sums.items()}
 
     def _sums(self, function: Callable, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> Any:
         """Sum ``function``, such as ``loss`` or ``metrics``, over the first ``count`` examples.
@@ -183,10 +200,15 @@ class Problem:
         def over(rows: jax.Array) -> Any:
             own = data if at_once is None else tuple(a[jnp.minimum(rows, examples - 1)] for a in data)
             values = jax.tree.map(partial(widened, to=self.ridge.dtype), function(params, *own))
-            return jax.tree.map(lambda v: jnp.sum(jnp.where(rows < count, v, jnp.zeros_like(v))), values)
+            return jax.tree.map(lambda v: jnp.sum(_first_rows(rows < count, v), axis=0), values)
 
         if at_once is None:
             return over(jnp.arange(examples, dtype=jnp.int32))
         batches = -(-examples // at_once)
         rows = jnp.arange(batches * at_once, dtype=jnp.int32).reshape(batches, at_once)
-        return jax.tree.map(jnp.sum, lax.map(over, rows))
+        return jax.tree.map(lambda sums: jnp.sum(sums, axis=0), lax.map(over, rows))
+
+
+def _first_rows(real: jax.Array, values: jax.Array) -> jax.Array:
+    """Return ``values`` (b, ...) with zeros where ``real`` (b,) is false."""
+    return jnp.where(real.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.zeros_like(values))

@@ -51,7 +51,7 @@ def test_held_out_examples_are_of_no_client_and_each_client_gives_its_share(size
     held = [min(int(test * m), m - 1) for m in sizes]
     kept = [min(int(rest * (m - h)), m - h - 1) for m, h in zip(sizes, held, strict=True)]
     marks = np.arange(len(ids), dtype=np.float32)[:, None]
-    make = lambda: sps.from_arrays(marks, np.zeros(len(ids)), ids, batch_size=1, test=test, validation=rest)  # noqa: E731
+    make = lambda: sps.from_arrays(marks, np.zeros(len(ids), int), ids, batch_size=1, test=test, validation=rest)  # noqa: E731
     if not sum(held) or not sum(kept):
         with pytest.raises(ValueError, match="less than one example of every client"):
             make()
@@ -145,17 +145,17 @@ WRONG = {
     "unhashable id": ((X, Y, X), {}, "one hashable value per example"),
     "not finite": ((np.where(X[3, 1] == X, np.inf, X), Y, IDS), {}, r"x must be finite in float32; entry \(3, 1\)"),
     "too large": ((X * 1e300, Y, IDS), {}, "x must be finite in float32"),
-    "names as classes": ((X, np.array(IDS), IDS), {}, "y holds <U1, not real numbers"),
+    "names as numbers": ((X, np.array(IDS), IDS), {"loss": "squares"}, "y holds names, such as 'a', but squares"),
     "complex": ((X * 1j, Y, IDS), {}, "x holds complex128"),
     "integers": ((np.full(12, 2**40), Y, IDS), {}, "integers beyond 32 bits, such as 1099511627776"),
     "negative class": ((X, Y - 1, IDS), {}, "y must be classes 0 to 1 for softmax of 2 outputs, not -1"),
     "class": ((X, Y, IDS), {"outputs": 2}, "y must be classes 0 to 1 for softmax of 2 outputs, not 2"),
-    "class of a model": ((X, Y + 1, IDS), {"model": PAIR}, "classes 0 to 2 for softmax of 3 outputs, not 3"),
+    "class of a model": ((X, np.arange(12) % 4, IDS), {"model": PAIR}, "0 to 2 for softmax of 3 outputs, not 3"),
     "half a class": ((X, Y / 2, IDS), {"loss": "softmax"}, "not 0.5"),
-    "labels": ((X, 2 * (Y % 2) - 1, IDS), {"loss": "logistic"}, "y must be 0 or 1 for logistic, not -1"),
+    "labels": ((X, Y, IDS), {"loss": "logistic"}, "y must be 0 or 1 for logistic, not 2"),
     "two targets": ((X, X, IDS), {}, r"squares takes outputs \(b, 1\) and y \(b,\)"),
     "outputs": ((X, X[:, 0], IDS), {"model": PAIR, "loss": lambda z, y: z.mean()}, "one number per example"),
-    "positions": ((X, Y[:, None], IDS), {"model": PAIR}, "softmax takes outputs"),
+    "positions": ((X, np.stack([Y, Y], 1), IDS), {"model": PAIR}, "softmax takes outputs"),
     "loss": ((X, Y, IDS), {"loss": "softmx"}, "unknown loss 'softmx': did you mean 'softmax'"),
     "weights": ((X, Y, IDS), {"weights": "sizes"}, "unknown weights"),
     "ridge": ((X, Y, IDS), {"ridge": -1}, "ridge must be finite and not negative"),
@@ -166,6 +166,13 @@ WRONG = {
     "test shape": ((X, Y, IDS), {"test": (X[:, :2], Y)}, r"test x has examples of shape \(2,\)"),
     "test class": ((X, Y, IDS), {"test": (X, Y + 1), "outputs": 3}, "not 3"),
     "validation": ((X, Y, IDS), {"validation": -0.1}, r"validation must be a fraction in \(0, 1\)"),
+    "floats as classes": ((X, Y * 1.0, IDS), {}, "y holds floats that are all whole numbers, such as 0.0: give loss="),
+    "more names": (
+        (X, [*"abcdefghijkl"], IDS),
+        {"model": PAIR},
+        "y has 12 classes, a, b, c, d, e and 7 more; the loss",
+    ),
+    "names of several kinds": ((X, np.array([*IDS[:-1], 1], object), IDS), {}, "y mixes names of several kinds"),
     "float64": ((X, Y, IDS), {"precision": "float64"}, "jax_enable_x64"),
     "module class": ((X, Y, IDS), {"model": Network}, "an instance of a flax.linen module"),
     "batch norm": ((X, Y, IDS), {"model": (grown, lambda p, x: x)}, "keeps batch_stats beside its parameters"),
@@ -175,6 +182,19 @@ WRONG = {
         {"model": (lambda k: jnp.zeros((3, 3), "bfloat16"), lambda p, x: x @ p)},
         "parameters are bfloat16, but precision needs float32",
     ),
+    "dict of outputs": (
+        (X, Y, IDS),
+        {"model": (PAIR[0], lambda p, x: {"logits": x @ p["w"]})},
+        "the model returns a dict, not one array of outputs",
+    ),
+    "tuple of outputs": ((X, Y, IDS), {"model": (PAIR[0], lambda p, x: (x @ p["w"], x))}, "the model returns a tuple"),
+    "init of inputs": ((X, Y, IDS), {"model": (lambda key, x: x, PAIR[1])}, "init must take a key alone .*'x'"),
+    "apply with a key": (
+        (X, Y, IDS),
+        {"model": (PAIR[0], lambda p, key, x: x)},
+        "apply must take parameters and inputs",
+    ),
+    "a name for a model": ((X, Y, IDS), {"model": "resnet18"}, "not 'resnet18'"),
 }
 
 

@@ -106,7 +106,7 @@ def test_test_takes_a_pair():
         for wrong in ({"x": x}, x, FRAME, "0.5", np.ma.masked, pandas.NA, True):
             with pytest.raises(ValueError, match=rf"^{name} must be a fraction in \(0, 1\), not [^\n]*$"):
                 sps.from_arrays(x, y, y, **{name: wrong})
-    assert sps.from_arrays(np.eye(4), np.ones(4), np.zeros(4), test=np.array(0.5)).counts.tolist() == [2]
+    assert sps.from_arrays(np.eye(4), np.ones(4, int), np.zeros(4), test=np.array(0.5)).counts.tolist() == [2]
 
 
 # --- one number -------------------------------------------------------------------------------------------------------

@@ -29,12 +29,13 @@ from sps_jax import __version__
 from sps_jax.cli.data import data
 from sps_jax.cli.doctor import doctor
 from sps_jax.cli.list import list_all
-from sps_jax.cli.options import command_type
+from sps_jax.cli.options import command_type, flag
 from sps_jax.cli.resume import resume
 from sps_jax.cli.run import run
 from sps_jax.cli.show import plot, table
 from sps_jax.cli.sweep import sweep
 from sps_jax.cli.sweep_options import sweep_type
+from sps_jax.errors import SYNONYMS
 from sps_jax.results.files import at_home
 from sps_jax.runs import console, environment, processes
 
@@ -59,11 +60,24 @@ def command(arguments: list[str]) -> int:
         "data": kept(data),
         "doctor": kept(doctor),
     }
-    given, perform = tyro.extras.subcommand_cli_from_dict(
-        commands, prog="sps-jax", description=DESCRIPTION, args=arguments or ["--help"]
-    )
+    try:
+        given, perform = tyro.extras.subcommand_cli_from_dict(
+            commands, prog="sps-jax", description=DESCRIPTION, args=arguments or ["--help"]
+        )
+    except SystemExit as end:
+        if end.code:
+            suggest(arguments)
+        raise
     console.hush(given.get("quiet", False))
     return processes.leave(status_of(lambda: perform(**expanded(heard(given, arguments)))))
+
+
+def suggest(arguments: list[str]) -> None:
+    """Print our name of each option that is known elsewhere by the name given here, such as ``--lr``."""
+    for argument in arguments:
+        name = argument.partition("=")[0].removeprefix("--").replace("-", "_")
+        if argument.startswith("--") and name in SYNONYMS:
+            print(f"sps-jax: error: no option {flag(name)}: did you mean {flag(SYNONYMS[name])}?", file=sys.stderr)
 
 
 def kept(make: Callable[..., Any], work: Callable[[Any], int] = int) -> Callable[..., tuple[dict[str, Any], Callable]]:

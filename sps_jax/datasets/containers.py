@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 
-from sps_jax.errors import SCALARS, described, is_missing
+from sps_jax.errors import SCALARS, comes_from, described, is_missing
 
 ADVICE = {  # kind of a dtype -> remedy
     "c": "give their real and imaginary parts",
@@ -38,9 +38,9 @@ def as_array(name: str, values: Any) -> np.ndarray:
     """
     if isinstance(values, list | tuple):
         a = _of_list(name, values)
-    elif _comes_from(values, "pandas") and hasattr(values, "columns"):
+    elif comes_from(values, "pandas") and hasattr(values, "columns"):
         a = _of_frame(name, values)
-    elif _comes_from(values, "scipy.sparse"):
+    elif comes_from(values, "scipy.sparse"):
         a = _of_sparse(name, values)
     else:
         if getattr(getattr(values, "dtype", None), "name", None) == "category":
@@ -73,6 +73,23 @@ def as_numbers(name: str, values: Any, held: str) -> np.ndarray:
     return floats
 
 
+def as_classes(name: str, values: Any, held: str) -> np.ndarray:
+    """Return strings, bytes and categories as an array of objects, all else by :func:`as_numbers`.
+
+    >>> as_classes("y", ["cat", "dog"], "float32").tolist(), as_classes("y", [1, 0], "float32").dtype.kind
+    (['cat', 'dog'], 'i')
+    """
+    if isinstance(values, list | tuple):
+        named = bool(values) and all(issubclass(kind, str | bytes) for kind in _leaf_types(values))
+    elif getattr(getattr(values, "dtype", None), "name", None) == "category":
+        named = True
+    else:
+        readable = hasattr(values, "__array__") and not hasattr(values, "columns")
+        a = _read(name, values) if readable and not comes_from(values, "scipy.sparse") else np.empty(0)
+        named = a.ndim > 0 and a.size > 0 and isinstance(a.flat[0], str | bytes)
+    return as_labels(name, values).astype(object) if named else as_numbers(name, values, held)
+
+
 def as_labels(name: str, values: Any) -> np.ndarray:
     """Return ``values`` as an array of any dtype, including strings and objects, without masked or missing entries.
 
@@ -99,7 +116,7 @@ def as_list(name: str, values: Any) -> list:
     >>> as_list("client_ids", range(3)), as_list("client_ids", np.array(["a", "b"]))
     ([0, 1, 2], ['a', 'b'])
     """
-    if isinstance(values, str | bytes | Mapping | set | frozenset) or _comes_from(values, "scipy.sparse"):
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or comes_from(values, "scipy.sparse"):
         raise ValueError(f"{name} must be an array or a list of one value per example, not {described(values)}")
     if hasattr(values, "__array__"):
         a = _read(name, values)
@@ -112,10 +129,6 @@ def as_list(name: str, values: Any) -> list:
         raise ValueError(f"{name} must be one hashable value per example, not {described(values)}") from None
     strange = [kind for kind in set(map(type, several)) if hasattr(kind, "__array__")]
     return [_item(f"{name}[{i}]", value) for i, value in enumerate(several)] if strange else several
-
-
-def _comes_from(values: Any, package: str) -> bool:
-    return any(f"{base.__module__}.".startswith(f"{package}.") for base in type(values).__mro__)
 
 
 def _item(name: str, value: Any) -> Any:
@@ -189,9 +202,9 @@ def _read(name: str, values: Any) -> np.ndarray:
     """Return an array of any dtype; refuse masked entries and missing values of pandas dtypes."""
     if isinstance(values, np.ma.MaskedArray):
         _refuse_masked(name, values)
-    if _comes_from(values, "scipy.sparse"):
+    if comes_from(values, "scipy.sparse"):
         raise ValueError(f"{name} is {described(values)}: its toarray() is an array")
-    if _comes_from(values, "pandas") and hasattr(values, "isna") and not hasattr(values, "columns"):
+    if comes_from(values, "pandas") and hasattr(values, "isna") and not hasattr(values, "columns"):
         _refuse_missing(name, values)
         values = values.to_numpy()
     a = _by_protocol(name, values)
@@ -202,6 +215,7 @@ def _read(name: str, values: Any) -> np.ndarray:
 
 def _by_protocol(name: str, values: Any) -> np.ndarray:
     """Convert by ``__array__`` or ``__dlpack__``; an error quotes their reason, such as a device or a gradient."""
+    _refuse_data_set(name, values)
     try:
         if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
             return np.from_dlpack(values)
@@ -211,6 +225,22 @@ def _by_protocol(name: str, values: Any) -> np.ndarray:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(f"{name} is {described(values)} that NumPy cannot read ({reason})") from None
+
+
+def _refuse_data_set(name: str, values: Any) -> None:
+    """Raise a ``ValueError`` for an object whose entries are an example with its label, such as torch's data sets."""
+    if hasattr(values, "__array__") or not hasattr(values, "__getitem__"):
+        return
+    try:
+        first = values[0]
+    except Exception:  # no entries, or not numbered
+        return
+    if isinstance(first, tuple | Mapping):
+        part = next(iter(first), 0) if isinstance(first, Mapping) else 0
+        raise ValueError(
+            f"{name} is {described(values)} whose entries are {type(first).__name__}s: give an array of each part, "
+            f"such as np.stack([entry[{part!r}] for entry in data])"
+        )
 
 
 def _real(name: str, a: np.ndarray) -> np.ndarray:

@@ -14,15 +14,17 @@ names them; ``config.json`` lists the pruned leaves.
 
 ``--precision bfloat16`` computes in bfloat16 and keeps parameters and control variates in float32. It is for
 accelerators: on a CPU it takes twice the time. Losses and metrics are summed in float32 or wider, whatever the network
-computes in. Your own module may hold parameters only: normalise with GroupNorm, for example, not with batch statistics.
+computes in. Your own network may be a module of flax.linen, flax.nnx or equinox, a pair of haiku, or two functions; see
+:func:`sps_jax.models.adapters.network_of`. It may hold parameters only: normalise with GroupNorm, for example, not with
+batch statistics.
 """
 
-from sps_jax.models.base import Model, storage
+from sps_jax.models.base import Model, after, storage
 from sps_jax.models.linear import linear
 from sps_jax.models.lstm import lstm
 from sps_jax.models.resnet import resnet, resnet18
 from sps_jax.models.resnet_cifar import resnet20, resnet32, resnet44, resnet56
 from sps_jax.models.transformer import transformer
 
-__all__ = ["Model", "linear", "lstm", "resnet", "resnet18", "storage", "transformer"]
+__all__ = ["Model", "after", "linear", "lstm", "resnet", "resnet18", "storage", "transformer"]
 __all__ += ["resnet20", "resnet32", "resnet44", "resnet56"]

@@ -1,24 +1,28 @@
 """Your own arrays as a problem: examples, and the client that each belongs to."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from functools import cache
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sps_jax.datasets.containers import as_list, as_numbers
+from sps_jax.datasets.containers import as_classes, as_list, as_numbers
 from sps_jax.datasets.partition import natural
 from sps_jax.errors import is_missing, real, single_number, whole_number
-from sps_jax.models import Model, linear
+from sps_jax.models import Model, after, linear
+from sps_jax.models.adapters import network_of, outputs_of
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import Parts, set_apart
+from sps_jax.problems.labels import encoded, loss_for, targets
 from sps_jax.problems.losses import loss_named
 from sps_jax.problems.supervised import Regularised, held_in, linear_problem, network_problem
 from sps_jax.simulation.choices import with_shared
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""x and y of N examples."""
 
 
 @with_shared()
@@ -40,23 +44,28 @@ def from_arrays(
 
     Clients are numbered in the order in which their ids appear. The default model is linear in the flattened examples
     and starts from zero; with a named loss the problem then knows its ``smoothness``, and ``1 / smoothness.max()`` is a
-    safe step size.
+    safe step size. Classes that are not 0, 1, ... are numbered in sorted order, and the problem's ``classes`` says what
+    the numbers stand for.
 
-    >>> x, y = np.eye(4), np.array([0, 1, 1, 0])
+    >>> x, y = np.eye(4), np.array(["cat", "dog", "dog", "cat"])
     >>> problem = from_arrays(x, y, ["ann", "bob", "bob", "bob"])
-    >>> problem.clients, problem.counts.tolist(), problem.smoothness.shape
-    (2, [1, 3], (2,))
+    >>> problem.clients, problem.counts.tolist(), problem.smoothness.shape, problem.classes
+    (2, [1, 3], (2,), ('cat', 'dog'))
 
     Args:
-      x: (N, ...) numbers. Floats are cast to the precision; for your own model integers stay integers.
-      y: (N, ...) numbers: classes 0, 1, ... for ``"softmax"``, labels 0 and 1 for ``"logistic"``.
+      x: (N, ...) numbers. Floats are cast to the precision; for your own model integers stay integers. Bytes (uint8)
+        with three or more axes are images and scaled to [0, 1]; give another integer dtype to keep them.
+      y: (N, ...) classes for ``"softmax"``: integers, names, or one-hot rows; two classes for ``"logistic"``; numbers
+        otherwise. (N, 1) means (N,).
       client_ids: (N,) the client of each example: numbers, strings, anything hashable.
-      model: functions ``(init, apply)``, ``key -> params`` and ``params, x -> outputs`` for b examples at once, or a
-        flax.linen module with parameters only; None for a linear model. With the same object JAX reuses compiled
+      model: functions ``(init, apply)``, ``key -> params`` and ``params, x -> outputs`` for b examples at once; or a
+        network of flax.linen, flax.nnx, equinox or haiku with parameters only, see
+        :func:`sps_jax.models.adapters.network_of`; None for a linear model. With the same object JAX reuses compiled
         programs.
       loss: ``"softmax"``, ``"logistic"``, ``"squares"`` (half the squared error) or a function ``outputs, y -> (b,)``,
-        the losses of b examples. By default ``"squares"`` if y holds floats, else ``"softmax"``.
-      outputs: number of outputs of the linear model; by default the largest class plus one for ``"softmax"``, else 1.
+        the losses of b examples. By default ``"squares"`` if y holds floats, else ``"softmax"``; if they are whole
+        numbers, say which.
+      outputs: number of outputs of the linear model; by default the number of classes for ``"softmax"``, else 1.
       bias: whether the linear model has a bias.
       test: x and y of examples that no client has; or the fraction in (0, 1) of each client's examples to hold out,
         rounded down; or None.
@@ -65,8 +74,8 @@ def from_arrays(
       precision: float32, float64 (with JAX's ``jax_enable_x64``), or bfloat16, for the linear model's computation.
 
     Raises:
-      ValueError: for different lengths, numbers that are not finite, missing ids, labels out of range, a model or a
-        loss with a wrong shape or precision, and options out of range.
+      ValueError: for different lengths, numbers that are not finite, missing ids, labels out of range, a model, a loss
+        or a metric with a wrong shape or precision, and options out of range.
     """
     held, parts = held_in(options["precision"]), by_client(client_ids)
     pairs = [examples("", x, y, held)]
@@ -78,20 +87,18 @@ def from_arrays(
                 f"test must be (x, y), or a fraction in (0, 1), not a {type(test).__name__} of {len(test)}"
             )
         pairs.append(examples("test ", *test, held, like=pairs[0]))
-    if loss is None:
-        loss = "squares" if np.issubdtype(pairs[0][1].dtype, np.floating) else "softmax"
-    if model is not None:
-        network, outputs = network_of(model, pairs[0][0].shape[1:], pairs[0][0].dtype.name), None
-    else:
-        pairs = [(x.reshape(len(x), -1).astype(held), y) for x, y in pairs]
-        if outputs is not None:
-            outputs = whole_number("outputs", outputs)
-        else:
-            outputs = max(2, *(1 + int(y.max()) for _, y in pairs)) if loss == "softmax" else 1
-        network = linear(pairs[0][0].shape[1], outputs, bias=bias, dtype=options["precision"])
-    answers = outputs_of(network, pairs[0][0], held)
-    pairs = [(x, targets(y, loss, answers, held)) for x, y in pairs]
-    refuse_other_losses(loss, answers, pairs[0][1])
+    loss = loss_for(pairs[0][1], loss)
+    network = None if model is None else own_network(model, pairs[0][0], held)
+    if model is None:
+        pairs = [(scaled(x, held).reshape(len(x), -1), y) for x, y in pairs]
+        outputs = None if outputs is None else whole_number("outputs", outputs)
+    ys, classes = encoded([y for _, y in pairs], loss, *((outputs, 2) if network is None else network.room))
+    if network is None:
+        outputs = outputs or (max(2, *(1 + int(y.max()) for y in ys)) if loss == "softmax" else 1)
+        given = linear(pairs[0][0].shape[1], outputs, bias=bias, dtype=options["precision"])
+        network = Network(given, outputs_of(given, pairs[0][0].shape[1:], held, held))
+    pairs = [(x, targets(y, loss, network.outputs.shape, held)) for (x, _), y in zip(pairs, ys, strict=True)]
+    refuse_other_losses(loss, network.outputs, pairs[0][1])
     if test is not None and not isinstance(test, tuple | list):
         parts, rows = set_apart("test", parts, test, seed)
         pairs.append((pairs[0][0][rows], pairs[0][1][rows]))
@@ -102,9 +109,11 @@ def from_arrays(
     options["ridge"] = single_number("ridge", options["ridge"])
     if options["batch_size"] is not None:
         options["batch_size"] = whole_number("batch_size", options["batch_size"])
-    if outputs is not None and model is None and isinstance(loss, str):
-        return linear_problem(loss, *data, outputs=outputs, bias=bias, validation=apart, **options)
-    return network_problem(loss, network, *data, validation=apart, **options)
+    if model is None and isinstance(loss, str):
+        made = linear_problem(loss, *data, outputs=network.room[0], bias=bias, validation=apart, **options)
+    else:
+        made = network_problem(loss, network.model, *data, validation=apart, **options)
+    return made if classes is None else replace(made, classes=classes)
 
 
 def by_client(client_ids: Iterable[Hashable]) -> Parts:
@@ -126,11 +135,9 @@ def by_client(client_ids: Iterable[Hashable]) -> Parts:
     return natural(numbered)
 
 
-def examples(
-    prefix: str, x: ArrayLike, y: ArrayLike, held: str, like: tuple[np.ndarray, np.ndarray] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def examples(prefix: str, x: ArrayLike, y: ArrayLike, held: str, like: Pair | None = None) -> Pair:
     """Returns x and y as arrays of equal length whose examples have the shapes and dtypes of those of ``like``."""
-    x, y = as_numbers(f"{prefix}x", x, held), as_numbers(f"{prefix}y", y, held)
+    x, y = as_numbers(f"{prefix}x", x, held), as_classes(f"{prefix}y", y, held)
     if len(x) != len(y):
         raise ValueError(f"{prefix}x has {len(x)} examples and {prefix}y {len(y)}")
     for name, a, other in zip("xy", (x, y), like or (x, y), strict=True):
@@ -142,67 +149,45 @@ def examples(
     return x, y
 
 
-def network_of(model: Any, shape: tuple[int, ...], dtype: str) -> Model:
-    """Returns ``model`` as a pair of functions; a module is initialised with an example of this shape and dtype.
+class Network(NamedTuple):
+    """A network, and the shape and dtype of its outputs for two examples."""
 
-    Equal modules give the same object, so that JAX reuses a compiled program.
+    model: Model
+    outputs: jax.ShapeDtypeStruct
 
-    Raises:
-      ValueError: for anything but a pair of functions or an instance of a flax.linen module.
+    @property
+    def room(self) -> tuple[int, int]:
+        """The number of outputs, and that of their axes."""
+        shape = self.outputs.shape
+        return shape[-1] if len(shape) > 1 else 1, len(shape)
+
+
+def own_network(model: Any, x: np.ndarray, held: str) -> Network:
+    """Returns a user's model as a :class:`Network` of x; images stay bytes in memory, and the model sees [0, 1]."""
+    seen = held if is_image(x) else x.dtype.name
+    network = network_of(model, x.shape[1:], seen)
+    if is_image(x):
+        network = after(_to_unit(held), network)
+    return Network(network, outputs_of(network, x.shape[1:], x.dtype, held))
+
+
+def is_image(x: np.ndarray) -> bool:
+    """Returns whether x are images: bytes (N, ...) with at least three axes."""
+    return x.dtype == np.uint8 and x.ndim > 2
+
+
+def scaled(x: np.ndarray, held: str) -> np.ndarray:
+    """Returns x in the dtype ``held``, images divided by 255.
+
+    >>> scaled(np.full((1, 1, 1), 255, np.uint8), "float32").item(), scaled(np.full((1, 1), 255, np.uint8), "float32")
+    (1.0, array([[255.]], dtype=float32))
     """
-    if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
-        return Model(*model)
-    if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("init", "apply")):
-        raise ValueError(f"model must be functions (init, apply) or an instance of a flax.linen module, not {model!r}")
-    with suppress(TypeError):  # flax hashes a module by its fields, and a list among them cannot be hashed
-        model = _first_equal(model)
-    return _network_of_methods(model.init, model.apply, shape, dtype)
+    return x.astype(held) / np.asarray(255, held) if is_image(x) else x.astype(held)
 
 
 @cache
-def _first_equal(module: Any) -> Any:
-    """Returns the first module seen that equals this one; a ``TypeError`` if it cannot be hashed."""
-    return module
-
-
-@cache  # bound methods compare by the identity of their module, hashable or not
-def _network_of_methods(init: Callable, apply: Callable, shape: tuple[int, ...], dtype: str) -> Model:
-    return Model(lambda key: init(key, jnp.zeros((1, *shape), dtype)), apply)
-
-
-def outputs_of(network: Model, x: np.ndarray, held: str) -> jax.ShapeDtypeStruct:
-    """Returns the shape and dtype of the network's outputs for two examples.
-
-    Raises:
-      ValueError: if its parameters are not of the dtype ``held``, or it has state beside its parameters.
-    """
-    params = jax.eval_shape(network.init, jax.random.key(0))
-    if isinstance(params, Mapping) and "params" in params and len(params) > 1:
-        more = ", ".join(sorted(set(params) - {"params"}))
-        raise ValueError(
-            f"the model keeps {more} beside its parameters; use layers without state, such as GroupNorm for BatchNorm"
-        )
-    others = {leaf.dtype.name for leaf in jax.tree.leaves(params)} - {held}
-    if others:
-        raise ValueError(f"the model's parameters are {', '.join(sorted(others))}, but precision needs {held}")
-    return jax.eval_shape(network.apply, params, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype))
-
-
-def targets(y: np.ndarray, loss: Any, answers: jax.ShapeDtypeStruct, held: str) -> np.ndarray:
-    """Returns y as the loss takes it: classes as int32, labels and targets with the dtype ``held``.
-
-    Raises:
-      ValueError: for classes that are not integers from 0 to the number of outputs minus 1, or labels but 0 and 1.
-    """
-    if loss == "softmax":
-        wrong = y[(y != np.rint(y)) | (y < 0) | (y >= answers.shape[-1])]
-        if wrong.size:
-            most = answers.shape[-1] - 1
-            raise ValueError(f"y must be classes 0 to {most} for softmax of {most + 1} outputs, not {wrong[0]}")
-        return y.astype(np.int32)
-    if loss == "logistic" and not np.isin(y, (0, 1)).all():
-        raise ValueError(f"y must be 0 or 1 for logistic, not {y[~np.isin(y, (0, 1))][0]}")
-    return y.astype(held) if isinstance(loss, str) else y
+def _to_unit(dtype: str) -> Callable[[jax.Array], jax.Array]:
+    return lambda images: images.astype(dtype) / 255
 
 
 def refuse_other_losses(loss: Any, answers: jax.ShapeDtypeStruct, y: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """CIFAR-10: classifying small images with a deep network."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Unpack
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 
 from sps_jax import datasets
 from sps_jax.errors import refuse_unknown
-from sps_jax.models import Model, resnet18, resnet20, resnet32, resnet44, resnet56
+from sps_jax.models import Model, after, resnet18, resnet20, resnet32, resnet44, resnet56
 from sps_jax.problem import Problem
 from sps_jax.problems.dealing import deal
 from sps_jax.problems.shared import SplitOfFile
@@ -66,7 +66,7 @@ def cifar10(
 @cache
 def _on_bytes(model: Model, dtype: str) -> Model:
     """Returns ``model`` with :func:`standardised` applied to its inputs."""
-    return Model(model.init, lambda params, images: model.apply(params, standardised(images, dtype)))
+    return after(partial(standardised, dtype=dtype), model)
 
 
 def standardised(images: jax.Array, dtype: str) -> jax.Array:

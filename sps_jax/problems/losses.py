@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import optax
 
 from sps_jax.errors import refuse_unknown
 from sps_jax.models import Model
+from sps_jax.problems.metrics import Metrics
 from sps_jax.tree import Tree, widened
 
 
@@ -40,7 +41,13 @@ def _cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _argmax_accuracy(logits: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-    return {"accuracy": _over_positions(widened(logits.argmax(-1).astype(y.dtype) == y, logits.dtype))}
+    return {"accuracy": _over_positions(widened(logits.argmax(-1).astype(y.dtype) == y, jnp.float32))}
+
+
+def _accuracy_of_classes(outputs: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+    """The accuracy where y are classes and the last axis of the outputs is over them; else no metric."""
+    classes = jnp.issubdtype(y.dtype, jnp.integer) and outputs.shape[:-1] == y.shape and outputs.shape[-1:] > (1,)
+    return _argmax_accuracy(outputs, y) if classes else {}
 
 
 def _logistic(logits: jax.Array, y: jax.Array) -> jax.Array:
@@ -67,13 +74,15 @@ LOSSES = {
 
 
 def loss_named(loss: str | Callable[[jax.Array, jax.Array], jax.Array]) -> Loss:
-    """Returns the :class:`Loss` of that name, or of a function ``outputs, y -> (b,)``, without further metrics.
+    """Returns the :class:`Loss` of that name, or of a function ``outputs, y -> (b,)``.
+
+    A function has the accuracy as a further metric where y are integers and the outputs ``(*y.shape, classes)``.
 
     Raises:
       ValueError: for an unknown name.
     """
     if callable(loss):
-        return Loss(loss, lambda outputs, y: {}, np.inf)
+        return Loss(loss, _accuracy_of_classes, np.inf)
     refuse_unknown("loss", loss, LOSSES)
     return LOSSES[loss]
 
@@ -86,13 +95,27 @@ def loss_of(model: Model, loss: str | Callable) -> Callable[..., jax.Array]:
 
 
 @cache
-def metrics_of(model: Model, loss: str | Callable) -> Callable[..., dict[str, jax.Array]]:
-    """Returns a function (params, x, y) -> {name: (b,)}, loss included, that applies the model once."""
+def noisy_loss_of(model: Model, loss: str | Callable) -> Callable[..., jax.Array] | None:
+    """Returns a function (key, params, x, y) -> (b,), the losses of b training examples; None if they draw nothing."""
+    of, train = loss_named(loss).of, model.train
+    return None if train is None else lambda key, params, x, y: of(train(params, x, key), y)
+
+
+@cache
+def metrics_of(model: Model, loss: str | Callable, more: Metrics = ()) -> Callable[..., dict[str, Any]]:
+    """Returns a function (params, x, y) -> {name: (b, ...)}, loss included, that applies the model once.
+
+    Args:
+      model: the network.
+      loss: a name or a function.
+      more: further metrics, from :func:`sps_jax.problems.metrics.own_metrics`.
+    """
     named = loss_named(loss)
 
-    def metrics(params: Tree, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+    def metrics(params: Tree, x: jax.Array, y: jax.Array) -> dict[str, Any]:
         outputs = model.apply(params, x)
-        return {"loss": named.of(outputs, y)} | named.metrics(outputs, y)
+        own = {name: sums(outputs, y) for name, sums, _ in more}
+        return {"loss": named.of(outputs, y)} | named.metrics(outputs, y) | own
 
     return metrics
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from sps_jax.errors import refuse_unknown
 from sps_jax.layout import by_client
-from sps_jax.models import Model, linear, storage
+from sps_jax.models import Model, after, linear, storage
 from sps_jax.problem import Problem
-from sps_jax.problems.losses import loss_named, loss_of, metrics_of, of_moments
+from sps_jax.problems.losses import loss_named, loss_of, metrics_of, noisy_loss_of, of_moments
+from sps_jax.problems.metrics import Given, finish_of, own_metrics, refuse_other_metrics
 from sps_jax.problems.shared import Split
 from sps_jax.simulation.choices import with_shared
 from sps_jax.simulation.stacking import stack_clients
@@ -30,6 +31,13 @@ class Regularised(TypedDict, total=False):
     batch_size: Annotated[int | None, None, "number of examples per local gradient, None for all."]
     weights: Annotated[str, "equal", "the clients' weights: equal, or size, proportional to their numbers of examples."]
     precision: Annotated[str, "float32", "one of ``PRECISIONS``."]
+    metrics: Annotated[
+        Given,
+        None,
+        "further metrics of held-out examples: name -> ``f``, the mean of ``f(outputs, y)``, (b,); or name -> "
+        "``(sums, finish)``, the scalar ``finish(total)`` of ``sums(outputs, y)``, a pytree of (b, ...), summed over "
+        "the examples.",
+    ]
 
 
 class Objective(Regularised, TypedDict, total=False):
@@ -184,9 +192,14 @@ def network_problem(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, or 'full', not {batch_size}")
     dtype, shape, augment = held_in(precision), train[0].shape[1:], options["augment"]
+    more = own_metrics(options["metrics"])
     if len(shape) > 1:
         model, augment = of_vectors(model, shape), augment and augmented_vectors(augment, shape)
         train, test = _vectors(train), test and _vectors(test)
+    if more:
+        two = [jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype) for a in train]
+        outputs = jax.eval_shape(lambda key, x: model.apply(model.init(key), x), jax.random.key(0), two[0])
+        refuse_other_metrics(more, outputs, two[1])
     sizes = np.array([len(part) for part in parts], np.int32)
     of = stacked or (lambda own: stack_clients(train, own, sizes.max(initial=0))[0])
     return Problem(
@@ -199,7 +212,9 @@ def network_problem(
         weights=None if weights == "equal" else jnp.asarray(sizes / sizes.sum(), dtype),
         init=model.init,
         loss=loss_of(model, loss),
-        metrics=metrics_of(model, loss),
+        noisy_loss=noisy_loss_of(model, loss),
+        metrics=metrics_of(model, loss, more),
+        finish=finish_of(more),
         batch_size=batch_size,
         in_order=options["in_order"],
         augment=augment,
@@ -213,10 +228,14 @@ def _vectors(examples: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.nd
     return x.reshape(len(x), math.prod(x.shape[1:])), y
 
 
-@cache
 def of_vectors(model: Model, shape: tuple[int, ...]) -> Model:
     """Returns ``model`` for inputs (b, d) that hold (b, *shape)."""
-    return Model(model.init, lambda params, x: model.apply(params, x.reshape(-1, *shape)))
+    return after(_unflattened(shape), model)
+
+
+@cache
+def _unflattened(shape: tuple[int, ...]) -> Callable[[jax.Array], jax.Array]:
+    return lambda x: x.reshape(-1, *shape)
 
 
 @cache

@@ -84,13 +84,17 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
     return pandas.DataFrame(rows)
 
 
-def larger_is_better(metric: str) -> bool:
-    """Whether ``metric`` is an accuracy; all others are losses.
+SMALLER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "nll", "brier")
+"""Ends of the names of metrics of which a smaller value is better."""
 
-    >>> larger_is_better("test_accuracy"), larger_is_better("train_loss")
-    (True, False)
+
+def larger_is_better(metric: str) -> bool:
+    """Whether a larger ``metric`` is better, by its name: all but those that end in one of ``SMALLER``.
+
+    >>> larger_is_better("test_accuracy"), larger_is_better("test_f1"), larger_is_better("train_loss")
+    (True, True, False)
     """
-    return metric.endswith("accuracy")
+    return not metric.endswith(SMALLER)
 
 
 def default_target(ends: Iterable[float], metric: str) -> float:

@@ -1,4 +1,4 @@
-"""Checks of the hyperparameters that users give: each is a single number in its range, or a static value."""
+"""Checks of what users give a simulation: hyperparameters, each a number in its range or static, and a start."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sps_jax.compression.leaves import listed
 from sps_jax.errors import described, real, whole
+from sps_jax.problem import Problem
+from sps_jax.tree import Tree
 
 RAMP = "sparsity_rounds"
 """A hyperparameter of every method that takes a ``sparsity``, see :func:`sps_jax.algorithms.ramped.ramped`."""
@@ -29,6 +32,13 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 """The allowed range of a hyperparameter, by its name."""
 ANY: tuple[Callable[[float], bool], str] = (lambda v: 0 <= v < np.inf, "finite and not negative")
 """The allowed range of every other hyperparameter."""
+
+
+def check_maker(make: Any) -> None:
+    """Raise a ``ValueError`` unless ``make`` is a factory of algorithms: not its name, nor what it returns."""
+    if not callable(make):
+        how = f"sps.ALGORITHMS[{make!r}]" if isinstance(make, str) else "the factory, with its hyperparameters apart"
+        raise ValueError(f"the algorithm must be a factory such as sps.fedavg, not {described(make)}: give {how}")
 
 
 def is_number(value: Any) -> bool:
@@ -90,3 +100,13 @@ def check_sparsifier(hyper: Mapping[str, Any]) -> None:
     sparsity, agree = hyper.get("sparsity"), getattr(hyper.get("prune"), "agree", None)
     if agree is not None and sparsity is not None and not isinstance(sparsity, jax.core.Tracer):
         agree(float(sparsity))
+
+
+def check_params(problem: Problem, params: Tree | None) -> None:
+    """Raise a ``ValueError`` unless ``params``, a user's starting point, are like the problem's; None is."""
+    if params is None:
+        return
+    wanted, given = jax.eval_shape(problem.init, jax.random.key(0)), jax.eval_shape(lambda a: a, params)
+    trees: Any = [jax.tree.map(lambda a: (a.shape, a.dtype), tree) for tree in (wanted, given)]
+    if trees[0] != trees[1]:
+        raise ValueError(f"params must be like the problem's, {listed(wanted)}, not {listed(given)}")

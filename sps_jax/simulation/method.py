@@ -17,6 +17,7 @@ from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.hyperparameters import (
     RAMP,
+    check_maker,
     check_range,
     check_sparsifier,
     is_number,
@@ -107,6 +108,7 @@ def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any
       >>> sorted(method.hyper), [name for name, _ in method.options], method.schedule.local_steps
       (['prob', 'sparsity', 'stepsize'], ['prune'], 10)
     """
+    check_maker(make)
     takes, local_steps = inspect.signature(make).parameters, choices["local_steps"]
     transform, transform_on, cohort = choices["transform"], choices["transform_on"], choices["cohort"]
     if not hasattr(hyper, "keys"):
@@ -125,6 +127,8 @@ def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any
         if "prob" in takes:
             hyper["prob"] = 1 / count
     for name in hyper:
+        if name not in takes and name in Choices.__annotations__:
+            raise ValueError(f"{name} is no hyperparameter: give it beside them, as {name}=..., not among them")
         if name not in takes:
             raise unknown(f"hyperparameter of {make.__name__}", name, takes)
     missing = [name for name, p in takes.items() if p.default is p.empty and name not in hyper]

@@ -20,6 +20,7 @@ from sps_jax.simulation.compiling import compiler_options, in_context
 from sps_jax.simulation.evaluation import observe
 from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.history import asked_rounds, tabulate
+from sps_jax.simulation.hyperparameters import check_params
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose
 from sps_jax.simulation.round import State, one_round, start
@@ -107,6 +108,7 @@ def start_rounds(
     It is jitted, and ``problem.init`` separately, so that all methods share it: for a deep network compiling it takes
     seconds, and running it without jit takes longer.
     """
+    check_params(problem, params)
     params = jax.jit(problem.init)(split_key(key).init) if params is None else params
     return _start_rounds(method, layout, problem, key, params)
 

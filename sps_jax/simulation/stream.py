@@ -28,6 +28,7 @@ from sps_jax.simulation.evaluation import client_means, control_sum, observe_ser
 from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.history import asked_rounds, healthy_history
 from sps_jax.simulation.host import columns, empty, load, parts, put, rows_of
+from sps_jax.simulation.hyperparameters import check_params
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.participation import Member, Participants, Shares, drawn
 from sps_jax.simulation.placement import choose
@@ -115,6 +116,7 @@ def start_streaming(
 ) -> State:
     """Return the state before the first round, with all clients' memory on the host; see :func:`stream`."""
     n = problem.clients
+    check_params(problem, params)
     params = jax.jit(problem.init)(split_key(key).init) if params is None else params
     server, some = _enrolled(method, params, jnp.arange(1, dtype=jnp.int32), n)
     leaves, structure = jax.tree.flatten(some)

@@ -147,13 +147,15 @@ FLAT = {
     "pandas index": pandas.Index,
     "0-d scalars": lambda a: [np.array(v) for v in a],
 }
-LABELS = {  # of a client or a class, but no real numbers
+NAMES = {  # of a client or a class
     "categories": pandas_of("category"),
     "Categorical": pandas.Categorical,
     "strings": lambda a: a.astype(str),
     "pandas strings": pandas_of("string"),
     "pyarrow strings": lambda a: pandas_of("string[pyarrow]")(a),
     "bytes": lambda a: a.astype("S"),
+}
+LABELS = {  # of a client, but no real numbers nor names
     "complex": lambda a: a.astype(complex),
     "dates": lambda a: a.astype("datetime64[D]"),
     "times of a zone": lambda a: pandas.Series(pandas.to_datetime(a, utc=True)),
@@ -215,6 +217,17 @@ def test_the_same_problem_of_what_has_two_axes(container, argument, plain):
     assert_same(problem_of(argument, (SPARSE | {"matrix": lambda a: np.asmatrix(a)})[container]), plain[argument])
 
 
+@pytest.mark.parametrize("container", NAMES)
+def test_names_are_clients_or_classes(container, plain):
+    """Sorted, they are 0, 1 here; the problem remembers what was sorted, unless it was 0, 1 itself."""
+    make = NAMES[container]
+    assert_same(problem_of("client_ids", make), plain["client_ids"])
+    found = sps.from_arrays(X, make(Y), IDS, loss="softmax", test=(X, make(Y)))
+    assert_same(found, plain["test y"])
+    sorted_names = tuple(sorted(set(make(Y).tolist())))
+    assert found.classes == (None if sorted_names == (0, 1) else sorted_names)
+
+
 @pytest.mark.parametrize("container", LABELS)
 def test_labels_name_clients_but_are_no_numbers(container, plain):
     """A client's name may be anything; numbers are refused with what would make some of it."""
@@ -270,7 +283,7 @@ REFUSED = {  # with words for numbers, and for ids
     "NA, boolean": (lacking("boolean"), NOTHING, NOTHING),
     "NA, Float64": (lacking("Float64"), NOTHING, NOTHING),
     "NA, string": (lacking("string"), NOTHING, NOTHING),
-    "NA, category": (lacking("category"), "holds categories", NOTHING),
+    "NA, category": (lacking("category"), NOTHING, NOTHING),
     "NA, pyarrow": (lacking("int64[pyarrow]"), NOTHING, NOTHING),
     "null, pyarrow": (
         lambda a: pyarrow.array([*a[:-1].tolist(), None]),
@@ -309,9 +322,9 @@ def test_one_sentence(container, argument):
     assert "\n" not in str(error.value) and len(str(error.value)) < 250
 
 
-@pytest.mark.parametrize("container", [*SAME, *FLAT, *LABELS])
+@pytest.mark.parametrize("container", [*SAME, *FLAT, *NAMES, *LABELS])
 def test_labels_of_a_partition(container):
-    make = (SAME | FLAT | LABELS)[container]
+    make = (SAME | FLAT | NAMES | LABELS)[container]
     if container in ("list of tensors", "records", "list of JAX arrays", "pyarrow"):
         return
     try:
