@@ -158,11 +158,11 @@ def test_against_numpy(twin):
 
 @x64
 def test_all_clients_as_a_cohort_are_all_clients():
-    """The same round in another order."""
+    """The same round in another order; an answer to a cohort counts as bits."""
     problem = least_squares().problem
     run = {"problem": problem, "hyper": {"stepsize": 0.01}, "key": KEY, "rounds": 5, "local_steps": 3}
     (one, first), (other, second) = (simulate(ALGORITHMS["proxskip"], **run, cohort=cohort) for cohort in (None, N))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), one, other)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), one[:3], other[:3])
     np.testing.assert_allclose(first["train_loss"], second["train_loss"], rtol=1e-12)
 
 

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from sps_jax.results.reading import records
 from sps_jax.runs.drivers import Driver
 from sps_jax.simulation.footprint import footprint
-from sps_jax.simulation.history import Past, asked_rounds, diverged_at, tabulate
+from sps_jax.simulation.history import advance, asked_rounds, diverged_at
 from sps_jax.simulation.method import Method
 from sps_jax.simulation.placement import summary
-from sps_jax.simulation.round import State
+from sps_jax.simulation.round import Past, State
 
 Row = dict[str, Any]
 
@@ -69,12 +68,9 @@ def go_on(
         done = driver.length if bad is None else bad - 1
         past, iterations, rows = progress.past, progress.iterations, []
         if done:
-            last = np.arange(done) == done - 1  # always tabulated, for the bit totals, even if not evaluated
             metrics = {name: values[:done] for name, values in metrics.items()}
-            rows = records(tabulate(metrics, block[:done] | last, driver.shapes, encoding, past))
-            past = Past(past.rounds + done, rows[-1]["uplink_bits"], rows[-1]["downlink_bits"])
-            iterations = int(metrics["iteration"][-1])
-            rows = rows if block[done - 1] else rows[:-1]
+            history, past = advance(metrics, block[:done], driver.shapes, encoding, past)
+            iterations, rows = int(metrics["iteration"][-1]), records(history)
         diverged = None if bad is None else past.rounds + 1
         progress = Standing(state, past, iterations, time.perf_counter() - began, diverged)
         yield progress, rows

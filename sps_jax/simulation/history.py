@@ -2,21 +2,13 @@
 
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import NamedTuple
 
 import numpy as np
 
 from sps_jax.compression.bits import MessageCount, message_bits, total_bits
 from sps_jax.errors import whole_number
 from sps_jax.simulation.footprint import Shapes
-
-
-class Past(NamedTuple):
-    """The rounds done so far, and the bits sent in them (totals over all clients)."""
-
-    rounds: int = 0
-    uplink_bits: int | float = 0
-    downlink_bits: int | float = 0
+from sps_jax.simulation.round import Past
 
 
 def tabulate(
@@ -58,25 +50,48 @@ def tabulate(
     return history if each == 1 else history | {"answer_bits": history["downlink_bits"] / 2}
 
 
+def advance(
+    metrics: Mapping[str, np.ndarray], evaluated: np.ndarray, shapes: Shapes, encoding: str, past: Past
+) -> tuple[dict[str, np.ndarray], Past]:
+    """Return the history of R rounds, as :func:`tabulate` does, and the :class:`Past` after them."""
+    if not len(evaluated):
+        return tabulate(metrics, evaluated, shapes, encoding, past), past
+    last = np.arange(len(evaluated)) == len(evaluated) - 1  # tabulated for the bit totals, even if not evaluated
+    history = tabulate(metrics, evaluated | last, shapes, encoding, past)
+    after = Past(*(history[name][-1].item() for name in ("round", "uplink_bits", "downlink_bits")))
+    return history if evaluated[-1] else {name: column[:-1] for name, column in history.items()}, after
+
+
 def diverged_at(metrics: Mapping[str, np.ndarray], evaluated: np.ndarray) -> int | None:
     """Return the first round, from 1, whose server state or evaluated training loss is not finite; None if all are."""
     bad = ~(metrics["finite"] & (~evaluated | np.isfinite(metrics["train_loss"])))
     return int(bad.argmax()) + 1 if bad.any() else None
 
 
+def healthy(metrics: Mapping[str, np.ndarray], evaluated: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the metrics of the rounds before divergence, see :func:`diverged_at`; of all rounds without one."""
+    diverged = diverged_at(metrics, evaluated)
+    return {name: values[: None if diverged is None else diverged - 1] for name, values in metrics.items()}
+
+
 def healthy_history(
     metrics: Mapping[str, np.ndarray], evaluated: np.ndarray, shapes: Shapes, encoding: str
 ) -> tuple[dict[str, np.ndarray], int | None]:
     """Return the history (:func:`tabulate`) of the rounds before divergence, and the round that diverged or None."""
-    diverged = diverged_at(metrics, evaluated)
-    done = len(evaluated) if diverged is None else diverged - 1
-    healthy = {name: values[:done] for name, values in metrics.items()}
-    return tabulate(healthy, evaluated[:done], shapes, encoding), diverged
+    before = healthy(metrics, evaluated)
+    history = tabulate(before, evaluated[: len(before["finite"])], shapes, encoding)
+    return history, diverged_at(metrics, evaluated)
 
 
-def asked_rounds(rounds: int, evaluate_every: int) -> np.ndarray:
-    """Return (rounds,) booleans, the rounds to evaluate: every ``evaluate_every``-th round, and the last."""
+def asked_rounds(rounds: int, evaluate_every: int, done: int = 0) -> np.ndarray:
+    """Return (rounds,) booleans, the rounds to evaluate: every ``evaluate_every``-th round, and the last.
+
+    Rounds are counted from the first of the simulation, of which ``done`` came before these.
+
+    >>> asked_rounds(3, 2).tolist(), asked_rounds(3, 2, done=3).tolist()
+    ([False, True, True], [True, False, True])
+    """
     rounds, evaluate_every = whole_number("rounds", rounds), whole_number("evaluate_every", evaluate_every)
-    evaluated = np.zeros(rounds, bool)
-    evaluated[evaluate_every - 1 :: evaluate_every] = evaluated[-1] = True
+    evaluated = (done + np.arange(1, rounds + 1)) % evaluate_every == 0
+    evaluated[-1] = True
     return evaluated

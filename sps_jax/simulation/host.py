@@ -36,6 +36,20 @@ def empty(folder: str | os.PathLike[str] | None, number: int, shape: tuple[int, 
     return np.lib.format.open_memmap(folder / f"memory-{number}.npy", "w+", dtype, shape)
 
 
+def copied(folder: str | os.PathLike[str] | None, memory: Tree) -> Tree:
+    """Return ``memory`` in the arrays of :func:`empty`; a file that is mapped already stays as it is."""
+    leaves, structure = jax.tree.flatten(memory)
+    rooms: list[np.ndarray] = []
+    for number, a in enumerate(leaves):
+        path = None if folder is None else os.path.realpath(at_home(folder) / f"memory-{number}.npy")
+        if isinstance(a, np.memmap) and os.path.realpath(str(a.filename)) == path:
+            rooms.append(a)
+            continue
+        rooms.append(empty(folder, number, a.shape, a.dtype))
+        rooms[-1][...] = np.asarray(a)
+    return jax.tree.unflatten(structure, rooms)
+
+
 def rows_of(stacked: Tree, who: Member) -> Tree:
     """Return a copy of the members' rows of ``stacked``, arrays (n, ...)."""
     ids = np.asarray(who.ids)

@@ -27,6 +27,19 @@ from sps_jax.simulation.schedule import Keys, Schedule, round_length, split_key
 from sps_jax.tree import Tree
 
 
+class Past(NamedTuple):
+    """The rounds done so far, and the bits sent in them (totals over all clients).
+
+    Example:
+      >>> Past().rounds
+      0
+    """
+
+    rounds: int = 0
+    uplink_bits: int | float = 0
+    downlink_bits: int | float = 0
+
+
 class State(NamedTuple):
     """The complete simulation state just after a communication.
 
@@ -34,6 +47,8 @@ class State(NamedTuple):
       server: the server's state.
       memory: (n, ...), the state that each client keeps between rounds.
       t: int32, the number of iterations done.
+      past: the rounds done and the bits sent so far, which :func:`sps_jax.simulate` and :func:`sps_jax.stream` add to
+        what they return, so that either goes on from it; None inside a simulation.
 
     Example:
       >>> import sps_jax as sps
@@ -46,6 +61,7 @@ class State(NamedTuple):
     server: Any
     memory: Any
     t: jax.Array
+    past: Past | None = None
 
 
 class Client(NamedTuple):

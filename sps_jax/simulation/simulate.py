@@ -19,13 +19,15 @@ from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.compiling import compiler_options, in_context
 from sps_jax.simulation.evaluation import observe
 from sps_jax.simulation.footprint import shapes
-from sps_jax.simulation.history import asked_rounds, tabulate
+from sps_jax.simulation.going_on import checked, past_of, run_blocks, with_past
+from sps_jax.simulation.history import asked_rounds
 from sps_jax.simulation.hyperparameters import check_params
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose
 from sps_jax.simulation.round import State, one_round, start
 from sps_jax.simulation.schedule import split_key
 from sps_jax.simulation.stacking import foreign_padding, repeat_first
+from sps_jax.simulation.watching import OnEvaluation, Watch
 from sps_jax.tree import Tree
 
 
@@ -157,6 +159,10 @@ def simulate(
     params: Tree | None = None,
     encoding: str = "cheapest",
     layout: Layout | None = None,
+    state: State | None = None,
+    on_evaluation: OnEvaluation | None = None,
+    stop_at: str | None = None,
+    patience: int | None = None,
     **choices: Unpack[Choices],
 ) -> tuple[State, dict[str, np.ndarray]]:
     """Run an algorithm on a problem for a number of communication rounds.
@@ -176,13 +182,22 @@ def simulate(
       encoding: how messages are encoded, see :mod:`sps_jax.compression.bits`.
       layout: how the clients are mapped onto devices and chunks, which never changes what is computed; None for the
         choice of :func:`sps_jax.choose`.
+      state: a state that ``simulate`` or :func:`sps_jax.stream` returned for the same arguments, to go on from: rounds,
+        bits and random numbers continue, so that the histories joined are those of one simulation. None to begin.
+      on_evaluation: a function that is called after each evaluation with its row of the history as a dict of Python
+        numbers, between compiled blocks; if it returns True, the simulation ends.
+      stop_at: a column of the history compared with a number, ``"test_accuracy>=0.9"``; the evaluation that fulfils it
+        is the last.
+      patience: how many evaluations in a row may pass without a new best ``validation_accuracy``, else
+        ``validation_loss``, ``test_accuracy`` or ``train_loss``, before the simulation ends.
 
     Returns:
-      The final state, and the history as NumPy columns, see :func:`sps_jax.simulation.history.tabulate` and
-      :func:`sps_jax.simulation.evaluation.observe`.
+      The final state, and the history of these rounds as NumPy columns, see
+      :func:`sps_jax.simulation.history.tabulate` and :func:`sps_jax.simulation.evaluation.observe`.
 
     Raises:
-      ValueError: if a hyperparameter is unknown, missing or out of range.
+      ValueError: if a hyperparameter is unknown, missing or out of range, ``state`` is of another simulation, or
+        ``stop_at`` names no column of the history.
 
     Example:
       >>> import sps_jax as sps
@@ -191,12 +206,26 @@ def simulate(
       >>> state, history = simulate(sps.proxskip, problem, {"stepsize": 0.5}, key, rounds=3, local_steps=2)
       >>> history["iteration"].tolist(), history["uplink_bits"].tolist()
       ([2, 4, 6], [64, 128, 192])
+      >>> simulate(sps.proxskip, problem, {"stepsize": 0.5}, key, rounds=1, local_steps=2, state=state)[1]["round"]
+      array([4])
     """
     method = prepare(make, hyper, problem.ridge.dtype, **choices)
-    evaluated = asked_rounds(rounds, evaluate_every)
+    past, watch = past_of(state, params), Watch(on_evaluation, stop_at, patience)
+    watch.check(problem, params)
+    evaluated = asked_rounds(rounds, evaluate_every, past.rounds)
     specs = shapes(method, problem)
     layout = choose(specs, problem) if layout is None else layout
     problem = shard_problem(layout, problem)
-    state = start_rounds(method, problem, key, params, layout)
-    state, metrics = run_rounds(method, layout, problem, state, key, jnp.asarray(evaluated))
-    return state, tabulate(metrics, evaluated, specs, encoding)
+    if state is None:
+        now = start_rounds(method, problem, key, params, layout)
+    else:  # a copy, because the state is donated
+        now = jax.tree.map(lambda a: jnp.array(a, copy=True), checked(state, method, problem))
+        now = now._replace(memory=place(layout, now.memory))
+
+    def run(block: np.ndarray) -> dict[str, np.ndarray]:
+        nonlocal now
+        now, metrics = run_rounds(method, layout, problem, now, key, jnp.asarray(block))
+        return jax.tree.map(np.asarray, metrics)
+
+    history, past = run_blocks(run, evaluated, watch, specs, encoding, past)
+    return with_past(now, past), history

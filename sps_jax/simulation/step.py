@@ -115,7 +115,7 @@ def begin(
       >>> state.x["x"].ravel().tolist()
       [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
-    return _begun(algorithm, problem, cohort, split_key(key), *start(algorithm, problem, key, params))
+    return _begun(algorithm, problem, cohort, split_key(key), *start(algorithm, problem, key, params)[:3])
 
 
 def _begun(

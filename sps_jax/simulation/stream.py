@@ -6,6 +6,7 @@ its members. The numbers are those of :func:`sps_jax.simulate`, except that an e
 order.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,14 +27,16 @@ from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.compiling import in_context
 from sps_jax.simulation.evaluation import client_means, control_sum, observe_server
 from sps_jax.simulation.footprint import shapes
-from sps_jax.simulation.history import asked_rounds, healthy_history
-from sps_jax.simulation.host import columns, empty, load, parts, put, rows_of
+from sps_jax.simulation.going_on import checked, past_of, run_blocks, with_past
+from sps_jax.simulation.history import asked_rounds, healthy
+from sps_jax.simulation.host import columns, copied, empty, load, parts, put, rows_of
 from sps_jax.simulation.hyperparameters import check_params
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.participation import Member, Participants, Shares, drawn
 from sps_jax.simulation.placement import choose
 from sps_jax.simulation.round import Round, State, init_clients
 from sps_jax.simulation.schedule import round_length, split_key
+from sps_jax.simulation.watching import OnEvaluation, Watch
 from sps_jax.tree import Tree
 
 
@@ -49,6 +52,10 @@ def stream(
     params: Tree | None = None,
     encoding: str = "cheapest",
     layout: Layout | None = None,
+    state: State | None = None,
+    on_evaluation: OnEvaluation | None = None,
+    stop_at: str | None = None,
+    patience: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     **choices: Unpack[Choices],
 ) -> tuple[State, dict[str, np.ndarray]]:
@@ -58,7 +65,9 @@ def stream(
       problem: its ``data`` may be NumPy arrays or ``np.memmap``; one cohort is read at a time.
       cohort: the number of clients per round, or a :class:`sps_jax.Cohort`.
       folder: a folder for memory-mapped files of the clients' memory, which are overwritten; None for host memory.
-      make, hyper, key, rounds, evaluate_every, params, encoding, layout: as in :func:`sps_jax.simulate`.
+      state: as in :func:`sps_jax.simulate`; its memory is copied, unless it is memory-mapped in ``folder`` already.
+      make, hyper, key, rounds, evaluate_every, params, encoding, layout, on_evaluation, stop_at, patience: as in
+        :func:`sps_jax.simulate`.
 
     Returns:
       The final state, with the clients' memory in NumPy arrays, and the history.
@@ -75,15 +84,30 @@ def stream(
       [64, 128]
     """
     method = prepare(make, hyper, problem.ridge.dtype, **choices)
-    evaluated = asked_rounds(rounds, evaluate_every)
+    past, watch = past_of(state, params), Watch(on_evaluation, stop_at, patience)
+    watch.check(problem, params)
+    evaluated = asked_rounds(rounds, evaluate_every, past.rounds)
     specs = shapes(method, problem)
     layout = cohort_plan(method, problem) if layout is None else layout
-    begun, metrics = start_streaming(method, problem, key, params, folder), []
-    for state, one in stream_rounds(method, layout, problem, key, evaluated, begun):  # noqa: B007
-        metrics.append(one)
-        if not one["finite"]:
-            break
-    return state, healthy_history(columns(metrics), evaluated[: len(metrics)], specs, encoding)[0]
+    if state is None:
+        now = start_streaming(method, problem, key, params, folder)
+    else:
+        now = checked(state, method, problem)
+        own = copied(folder, now.memory)
+        now = jax.tree.map(jnp.asarray, now._replace(memory=None))._replace(memory=own)
+    ahead = stream_rounds(method, layout, problem, key, evaluated, now)
+
+    def run(block: np.ndarray) -> dict[str, np.ndarray]:
+        nonlocal now
+        taken: list[dict[str, np.ndarray]] = []
+        for now, one in itertools.islice(ahead, len(block)):  # noqa: B007
+            taken.append(one)
+            if not one["finite"]:
+                break
+        return healthy(columns(taken), block[: len(taken)])
+
+    history, past = run_blocks(run, evaluated, watch, specs, encoding, past)
+    return with_past(now, past), history
 
 
 def cohort_of(method: Method) -> Cohort:
@@ -138,7 +162,7 @@ def stream_rounds(
     """
     n = problem.clients
     clients = jax.tree.map(jnp.asarray, (problem.examples, problem.weights))
-    server, memory, t = state
+    server, memory, t, _ = state
     memory = jax.tree.map(lambda a: np.require(a, requirements="W"), memory)
     precise = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # JAX defines its options at import
 
@@ -155,7 +179,7 @@ def stream_rounds(
             if number < len(evaluated):
                 who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
                 ahead = loader.submit(taking_part, who, shares)
-            (server, own, _), metrics = _round(method, layout, n, part, begun, key)
+            (server, own, *_), metrics = _round(method, layout, n, part, begun, key)
             put(memory, part.who, own)
             state = State(server, memory, t)
             metrics |= {"iteration": t, "finite": tree.finite(server)}

@@ -1,0 +1,156 @@
+"""Watch a simulation between its compiled blocks: rules that stop it, and which evaluation was the best."""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+
+from sps_jax.errors import described, refuse_unknown, whole_number
+from sps_jax.problem import Problem
+from sps_jax.results import larger_is_better
+
+Row = dict[str, Any]
+OnEvaluation = Callable[[Row], Any]
+"""``row -> whether to stop``, called after each evaluation with its row of the history, as Python numbers."""
+
+CRITERIA = ("validation_accuracy", "validation_loss", "test_accuracy", "train_loss")
+"""What tells the best evaluation: the first of these that is recorded."""
+
+COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+COUNTED = ("round", "iteration", "uplink_bits", "downlink_bits", "density", "average_density", "control_sum")
+
+
+class Best:
+    """The best evaluation so far, by the first of :data:`CRITERIA` that is recorded.
+
+    Attributes:
+      metric: that criterion; None before the first evaluation.
+      value: its best value.
+
+    Example:
+      >>> best = Best()
+      >>> [best.improves({"train_loss": loss}) for loss in (0.5, 0.5, math.nan, 0.4)], best.value
+      ([True, False, False, True], 0.4)
+    """
+
+    metric: str | None = None
+    value: float = math.nan
+
+    def improves(self, row: Row) -> bool:
+        """Return whether the evaluation ``row`` is better than all before, which then takes their place."""
+        self.metric = next(name for name in CRITERIA if name in row)
+        value = row[self.metric]
+        better = value > self.value if larger_is_better(self.metric) else value < self.value
+        if better or (math.isnan(self.value) and not math.isnan(value)):
+            self.value = value
+            return True
+        return False
+
+
+class Watch:
+    """A function that is called after each evaluation, and the rules that end a simulation early.
+
+    Args:
+      on_evaluation: see :data:`OnEvaluation`.
+      stop_at: a comparison of a column of the history with a number, such as ``"test_accuracy>=0.9"``.
+      patience: the number of evaluations in a row that may pass without a new :class:`Best` one.
+
+    Raises:
+      ValueError: for an argument that is none of these.
+
+    Example:
+      >>> watch = Watch(stop_at="train_loss < 0.3", patience=2)
+      >>> watch([{"train_loss": 0.5}]), watch([{"train_loss": 0.2}])
+      (None, 'train_loss < 0.3')
+      >>> watch([{"train_loss": 0.6}]), watch([{"train_loss": 0.7}])
+      (None, 'train_loss has not improved in 2 evaluations')
+    """
+
+    def __init__(
+        self, on_evaluation: OnEvaluation | None = None, stop_at: str | None = None, patience: int | None = None
+    ) -> None:
+        if on_evaluation is not None and not callable(on_evaluation):
+            raise ValueError(f"on_evaluation must be a function of one row, not {described(on_evaluation)}")
+        self._tell, self._stop_at = on_evaluation, stop_at
+        self._metric: str | None = None
+        self._reached: Callable[[Row], bool] | None = None
+        if stop_at is not None:
+            self._metric, self._reached = comparison(stop_at)
+        self._patience = None if patience is None else whole_number("patience", patience)
+        self._best, self._waited = Best(), 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to call and no rule, so that a whole run may be one block."""
+        return self._tell is None and not self.has_rules
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether a rule may end the simulation."""
+        return self._reached is not None or self._patience is not None
+
+    def check(self, problem: Problem, params: Any = None) -> None:
+        """Raise a ``ValueError`` if ``stop_at`` names no column of the history of a simulation of ``problem``."""
+        if self._metric is not None:
+            refuse_unknown("metric of stop_at", self._metric, columns(problem, params))
+
+    def recall(self, rows: Iterable[Row]) -> None:
+        """Let the rules see evaluations of a run that is resumed, without calling ``on_evaluation``."""
+        for row in rows:
+            self._rules(row)
+
+    def __call__(self, rows: Iterable[Row]) -> str | None:
+        """Let all see the rows of a block; return why the simulation is to stop, or None."""
+        why = None
+        for row in rows:
+            asked = self._tell is not None and self._tell(row) is True
+            why = why or ("on_evaluation returned True" if asked else None) or self._rules(row)
+        return why
+
+    def _rules(self, row: Row) -> str | None:
+        if self._reached is not None and self._reached(row):
+            return self._stop_at
+        if self._patience is None:
+            return None
+        self._waited = 0 if self._best.improves(row) else self._waited + 1
+        if self._waited < self._patience:
+            return None
+        return f"{self._best.metric} has not improved in {self._patience} evaluations"
+
+
+def comparison(text: str) -> tuple[str, Callable[[Row], bool]]:
+    """Return the metric of a comparison such as ``"test_accuracy>=0.9"``, and whether a row fulfils it.
+
+    Raises:
+      ValueError: if it is no such comparison.
+
+    Example:
+      >>> metric, fulfilled = comparison("test_accuracy >= 0.9")
+      >>> metric, fulfilled({"test_accuracy": 0.9}), fulfilled({"test_accuracy": 0.8})
+      ('test_accuracy', True, False)
+    """
+    found = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<)\s*(\S+)\s*", text) if isinstance(text, str) else None
+    try:
+        metric, sign, number = found.groups() if found else ("", "", "")
+        bound = float(number)
+    except ValueError:
+        raise ValueError(
+            f"stop_at must be a metric, one of {', '.join(COMPARE)}, and a number, such as 'test_accuracy>=0.9', "
+            f"not {described(text)}"
+        ) from None
+    return metric, lambda row: row[metric] is not None and COMPARE[sign](row[metric], bound)
+
+
+def columns(problem: Problem, params: Any = None) -> list[str]:
+    """Return the names of the columns that every history of ``problem`` has; nothing is computed.
+
+    Example:
+      >>> from sps_jax.problems import quadratic
+      >>> columns(quadratic(clients=2))[-2:]
+      ['control_sum', 'train_loss']
+    """
+    params = jax.eval_shape(problem.init, jax.random.key(0)) if params is None else params
+    return [*COUNTED, "train_loss", *jax.eval_shape(problem.evaluate_held, params)]
