@@ -192,6 +192,7 @@ def simulate(
     """
     method = prepare(make, hyper, problem.ridge.dtype, **choices)
     evaluated = asked_rounds(rounds, evaluate_every)
+    method.check_rounds(rounds)
     specs = shapes(method, problem)
     layout = choose(specs, problem) if layout is None else layout
     problem = shard_problem(layout, problem)
