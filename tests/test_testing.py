@@ -99,6 +99,76 @@ def test_a_broken_promise_is_seen(make, message):
         check_algorithm(make)
 
 
+def changed(**functions):
+    """FedAvg with other functions."""
+
+    def method(*, stepsize, prob):
+        return fedavg(stepsize=stepsize, prob=prob)._replace(**functions)
+
+    return method
+
+
+def returns_nothing(*, stepsize, prob):
+    fedavg(stepsize=stepsize, prob=prob)
+
+
+SENTENCES = {
+    "too few arguments": (
+        changed(direction=lambda x, h, b: x),
+        r"direction takes (x, h, b), but it is called with 5 arguments by position: direction(x, h, b, gradient, key)",
+    ),
+    "no function": (changed(serve=0.5), "serve must be a function serve(server, mean, info), not 0.5"),
+    "no return": (
+        changed(send=lambda x, h, b, gradient, info: None),
+        "send(x, h, b, gradient, info) returns None: is its `return` missing?",
+    ),
+    "no pair": (changed(init=lambda params: params), "init(params) must return the pair (h, server), not a dict"),
+    "a key that is not there": (
+        changed(receive=lambda x, h, m, b, info: m["c"]),
+        "receive(x, h, m, b, info) fails with KeyError: 'c'; x has the keys b, w, m has the keys b, w, b has ",
+    ),
+    "a key left out": (
+        changed(serve=lambda server, mean, info: {"w": mean["w"]}),
+        "a round changes the shapes or dtypes of the server state",
+    ),
+    "another error": (
+        changed(move=lambda x, d: x + d),
+        "move(x, d) fails with TypeError: unsupported operand type(s) for +: 'dict' and 'dict'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_a_slip_of_the_pen_gets_one_sentence(case):
+    make, says = SENTENCES[case]
+    with pytest.raises(AssertionError) as raised:
+        check_algorithm(make)
+    assert says in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_factory_without_return_is_told_so():
+    with pytest.raises(
+        ValueError, match=r"returns_nothing must return an sps_jax.Algorithm, not None: is its `return`"
+    ):
+        check_algorithm(returns_nothing)
+
+
+def test_a_problem_of_ones_own_is_what_it_runs_on():
+    """In the problem's own shapes and dtype, float32 here: a method for models with a leaf x is right there."""
+    from sps_jax.problems import quadratic
+
+    problem = quadratic(clients=3, dimension=4)
+    doubled = changed(serve=lambda server, mean, info: {"x": mean["x"] * 1})
+    assert check_algorithm(doubled, problem=problem) == ["shapes", "steps", "layouts", "bits"]
+    with pytest.raises(
+        AssertionError, match=r"serve.server, mean, info. fails with KeyError: 'x'; .* mean has the keys"
+    ):
+        check_algorithm(doubled)
+    with pytest.raises(AssertionError, match="the control variates do not sum to zero"):
+        check_algorithm(loses_the_sum, problem=problem)
+    assert "control variates" in check_algorithm(proxskip, problem=problem)
+
+
 def test_hyperparameters_are_traced():
     with pytest.raises(jax.errors.TracerBoolConversionError):
         check_algorithm(looks_at_numbers)

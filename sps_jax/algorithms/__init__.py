@@ -24,6 +24,7 @@ from sps_jax.algorithms.pruning import pruned
 from sps_jax.algorithms.ramped import ramped
 from sps_jax.algorithms.randprox_l1 import randprox_l1
 from sps_jax.algorithms.randprox_server import randprox_server
+from sps_jax.algorithms.ranges import Range
 from sps_jax.algorithms.scaffold import scaffold
 from sps_jax.algorithms.sparse_proxskip import (
     server_pruning,
@@ -61,4 +62,15 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
     )
 }
 
-__all__ = ["ALGORITHMS", "Algorithm", "Follow", "RoundInfo", "descend", "pruned", "ramped", "transformed", *ALGORITHMS]
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "Follow",
+    "Range",
+    "RoundInfo",
+    "descend",
+    "pruned",
+    "ramped",
+    "transformed",
+    *ALGORITHMS,
+]

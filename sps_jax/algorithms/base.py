@@ -42,6 +42,8 @@ class RoundInfo(NamedTuple):
       cohort: the number of clients that take part in the round.
       clients: n, the number of all clients.
       weight: a scalar, the sum of the weights of the cohort's clients; None if all clients weigh the same.
+      round: int32, the number of rounds before this one: 0 in the first.
+      begun: in ``receive``, the broadcast that began the round, so that a client need not keep it in x; else None.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -58,6 +60,8 @@ class RoundInfo(NamedTuple):
     cohort: int
     clients: int
     weight: jax.Array | None = None
+    round: jax.Array | int = 0
+    begun: Tree = None
 
     @property
     def share(self) -> Scalar:
@@ -112,7 +116,7 @@ class Send(Protocol):
 
 
 class Serve(Protocol):
-    """Returns the server's next state, from the mean of the messages."""
+    """Returns the server's next state, from the mean of the messages; from all of them where ``needs_all``."""
 
     def __call__(self, server: Tree, mean: Tree, info: RoundInfo, /) -> Tree: ...
 
@@ -157,6 +161,8 @@ class Algorithm(NamedTuple):
       downlink: how the bits of b are counted.
       weighted: whether clients may have unequal weights.
       divides: whether ``serve`` divides one part of the mean by another, so that weights need not add up to one.
+      needs_all: whether ``serve`` gets all messages, stacked along a first axis (C, ...), instead of their mean, as for
+        a median. They are all in memory at once, and all clients must weigh the same.
 
     Example:
       >>> import jax.numpy as jnp
@@ -183,6 +189,7 @@ class Algorithm(NamedTuple):
     downlink: MessageFormat = FLOATS
     weighted: bool = True
     divides: bool = False
+    needs_all: bool = False
 
 
 def descend(stepsize: Scalar) -> Callable[[Tree, Tree], Tree]:

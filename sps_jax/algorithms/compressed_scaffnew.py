@@ -1,15 +1,18 @@
 """CompressedScaffnew: only s clients send each coordinate, chosen by a random key that all of them know."""
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 
 from sps_jax.algorithms.base import Algorithm, Gradient, RoundInfo, Scalar
 from sps_jax.algorithms.proxskip import proxskip
+from sps_jax.algorithms.ranges import Range
 from sps_jax.compression.bits import FLOATS, KNOWN, MessageCount, MessageFormat
 from sps_jax.tree import Tree
 
 
-def compressed_scaffnew(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -> Algorithm:
+def compressed_scaffnew(*, stepsize: Scalar, prob: Scalar, owners: Annotated[Scalar, Range(2)] = 2) -> Algorithm:
     r"""CompressedScaffnew (Condat et al. 2022, arXiv 2210.13277): only a few clients send each coordinate.
 
     The local steps are those of :func:`proxskip`. When a cohort of c of the n clients communicates,

@@ -5,19 +5,23 @@ alone if ``quantize_bits`` is None.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.algorithms.proxskip import proxskip
+from sps_jax.algorithms.ranges import Range
 from sps_jax.compression import topk
 from sps_jax.compression.bits import FLOATS, MessageFormat
 from sps_jax.compression.quantize import quantize, quantized
 from sps_jax.tree import Tree
 
+Bits = Annotated[int | None, Range(1, 16)]
+
 
 def fedcomloc_com(
-    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: Bits = None, prune: Prune = topk
 ) -> Algorithm:
     r"""FedComLoc-Com (Yi et al. 2024, arXiv 2403.09904): ProxSkip whose clients send C(x_i): TopK, quantised, or both.
 
@@ -51,7 +55,7 @@ def fedcomloc_com(
 
 
 def fedcomloc_local(
-    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: Bits = None, prune: Prune = topk
 ) -> Algorithm:
     r"""FedComLoc-Local: gradients are taken at the compressed iterate C(x_i); messages are dense.
 
@@ -83,7 +87,7 @@ def fedcomloc_local(
 
 
 def fedcomloc_global(
-    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: int | None = None, prune: Prune = topk
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, quantize_bits: Bits = None, prune: Prune = topk
 ) -> Algorithm:
     r"""FedComLoc-Global: the server compresses its broadcast, so that the control variates no longer sum to zero.
 

@@ -1,7 +1,7 @@
 """FedDST: trains a sparse model whose mask changes during training."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jax import lax
 
 from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm, Follow, Gradient, Prune, RoundInfo, Scalar
+from sps_jax.algorithms.ranges import Range
 from sps_jax.compression import topk
 from sps_jax.compression.bits import FLOATS, KNOWN, MessageCount, MessageFormat
 from sps_jax.layout import random_key
@@ -53,8 +54,8 @@ def feddst(
     stepsize: Scalar,
     prob: Scalar,
     sparsity: Scalar,
-    drop: Scalar = 0.2,
-    readjust_every: Scalar = 10,
+    drop: Annotated[Scalar, Range(0, 1)] = 0.2,
+    readjust_every: Annotated[Scalar, Range(1)] = 10,
     prune: Prune = topk,
 ) -> Algorithm:
     r"""FedDST (Bibikar et al. 2022, arXiv 2112.09824): dynamic sparse training, whose mask changes every few rounds.

@@ -1,11 +1,13 @@
 """FedDyn: a dynamic regulariser changes each client's objective until all clients have the same minimiser."""
 
-from typing import Any, NamedTuple
+import math
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import optax
 
 from sps_jax.algorithms.base import Algorithm, Gradient, RoundInfo, Scalar, descend
+from sps_jax.algorithms.ranges import Range
 from sps_jax.tree import Tree
 
 
@@ -16,7 +18,7 @@ class FedDynState(NamedTuple):
     s: Any
 
 
-def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Scalar = 0.1) -> Algorithm:
+def feddyn(*, stepsize: Scalar, prob: Scalar, alpha: Annotated[Scalar, Range(0, math.inf, "(]")] = 0.1) -> Algorithm:
     r"""FedDyn (Acar et al. 2021, arXiv 2111.04263), with gradient steps on its inner problem.
 
     .. math::

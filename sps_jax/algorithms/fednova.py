@@ -1,12 +1,15 @@
 """FedNova: clients take different numbers of local steps, and the average does not favour those that take more."""
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from sps_jax.algorithms.base import Algorithm, Gradient, RoundInfo, Scalar
+from sps_jax.algorithms.ranges import Range
 from sps_jax.tree import Tree
+
+Steps = Annotated[Scalar, Range(1)]
 
 
 class FedNovaIterate(NamedTuple):
@@ -24,7 +27,7 @@ class FedNovaMessage(NamedTuple):
     steps: jax.Array
 
 
-def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Scalar = 1, tau_max: Scalar = 10) -> Algorithm:
+def fednova(*, stepsize: Scalar, prob: Scalar, tau_min: Steps = 1, tau_max: Steps = 10) -> Algorithm:
     r"""FedNova (Wang et al. 2020, arXiv 2007.07481): clients take different numbers of plain local steps.
 
     Client i takes :math:`\tau_i` steps per round, a fixed number from ``tau_min`` to ``tau_max``, and then waits. If

@@ -1,10 +1,13 @@
 """TAMUNA: compressed communication with partial participation."""
 
+from typing import Annotated
+
 from sps_jax.algorithms.base import Algorithm, Scalar
 from sps_jax.algorithms.compressed_scaffnew import compressed_scaffnew
+from sps_jax.algorithms.ranges import Range
 
 
-def tamuna(*, stepsize: Scalar, prob: Scalar, owners: Scalar = 2) -> Algorithm:
+def tamuna(*, stepsize: Scalar, prob: Scalar, owners: Annotated[Scalar, Range(2)] = 2) -> Algorithm:
     r"""TAMUNA (Condat et al. 2023, arXiv 2302.09832): CompressedScaffnew with partial participation.
 
     A cohort of c of the n clients, drawn before the local steps, starts from the last broadcast. The coordinates are

@@ -14,7 +14,7 @@ from sps_jax.runs.checkpoint import Checkpoints, Unreadable
 from sps_jax.runs.signals import StopRequest
 from sps_jax.simulation.round import Past
 
-FORMAT = 1
+FORMAT = 2
 """The format number of everything in ``checkpoints/``. This version cannot resume from another format."""
 
 FREE = ("out", "manual_dir", "data_dir", "target", "chunk", "devices", "coordinator", "num_processes", "process_id")

@@ -26,7 +26,8 @@ class Footprint(NamedTuple):
     Attributes:
       data: its clients' data, and the held-out data, of which every device has a copy.
       state: the state of the server, and of its clients between rounds.
-      messages: the iterates and messages that are kept until the server has answered.
+      messages: the iterates and messages that are kept until the server has answered; of a server that needs all
+        messages, also its own copy of those of all devices.
       work: temporaries of the clients computed at once: iterate, gradient and the residuals of the forward pass
         (activations); with chunks, a copy of their inputs and outputs; with a cohort, a copy of its data and memory.
     """
@@ -57,6 +58,7 @@ class Shapes(NamedTuple):
       down: the downlink's.
       saved: the residuals that the forward pass of a local gradient keeps for the backward pass.
       cohort: C, the number of clients per round; None for all.
+      everyones: the message again if the server needs those of all clients, else empty.
     """
 
     memory: Any
@@ -70,6 +72,7 @@ class Shapes(NamedTuple):
     down: MessageSpec
     saved: Any = None
     cohort: int | None = None
+    everyones: Any = ()
 
 
 def shapes(method: Method, problem: Problem) -> Shapes:
@@ -95,16 +98,20 @@ def _shapes(structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
 
     def trace(method: Method, problem: Problem) -> Shapes:
         algorithm, keys, t = method.algorithm(), split_key(jax.random.key(0)), jax.numpy.int32(0)
-        refuse_weights(algorithm, problem)
+        part = taking_part(problem, method.cohort, keys, t)
+        refuse_weights(algorithm, problem, part.shares)
         h, server = algorithm.init(problem.init(keys.init))
         b = algorithm.broadcast(server)
-        this = Round(algorithm, taking_part(problem, method.cohort, keys, t), problem.clients, keys)
+        this = Round(algorithm, part, problem.clients, keys, t)
         x, info = algorithm.start(b, h), this.round_info(t, 1)
         first: Client = jax.tree.map(lambda a: a[0], this.members)
         m = this.send(info, t, b, x, h, first)
-        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, info(first.who)), (x, m))
-        answer = _read(lambda b: algorithm.receive(x, h, m, b, info(first.who)), b)
-        return Shapes(h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b))
+        own = info(first.who)._replace(begun=b)
+        awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, own), (x, m))
+        answer = _read(lambda b: algorithm.receive(x, h, m, b, own), b)
+        all_of_them = m if algorithm.needs_all else ()
+        specs = algorithm.uplink.size(m), algorithm.downlink.size(b)
+        return Shapes(h, server, b, x, m, awaiting, answer, *specs, everyones=all_of_them)
 
     cohort = None if method.cohort is None else method.cohort.size
     return jax.eval_shape(trace, method, problem)._replace(saved=_saved(problem), cohort=cohort)
@@ -192,7 +199,8 @@ def footprint(shapes: Shapes, problem: Problem, layout: Layout, platform: str | 
         work += held(part, _one(problem.data), shapes.memory)
     data = held(here, _one(mine)) + _held(None, common, tiled)
     state = _held(None, shapes.server, tiled) + held(here, shapes.memory)
-    return Footprint(data, state, held(part, shapes.awaiting), work)
+    messages = held(part, shapes.awaiting) + held(part * layout.devices, shapes.everyones)
+    return Footprint(data, state, messages, work)
 
 
 def _one(stacked: Any) -> Any:

@@ -4,12 +4,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from numbers import Real
 from types import NoneType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sps_jax.algorithms.ranges import Range
 from sps_jax.compression.leaves import listed
 from sps_jax.errors import described, real, whole
 from sps_jax.problem import Problem
@@ -17,21 +18,33 @@ from sps_jax.tree import Tree
 
 RAMP = "sparsity_rounds"
 """A hyperparameter of every method that takes a ``sparsity``, see :func:`sps_jax.algorithms.ramped.ramped`."""
-RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "prob": (lambda v: 0 < v <= 1, "in (0, 1]"),
-    "sparsity": (lambda v: 0 <= v < 1, "in [0, 1)"),
-    "alpha": (lambda v: 0 < v < np.inf, "positive and finite"),
-    "drop": (lambda v: 0 <= v <= 1, "in [0, 1]"),
-    "owners": (lambda v: 2 <= v < np.inf, "finite and at least 2"),
-    "quantize_bits": (lambda v: v in range(1, 17), "a whole number from 1 to 16"),
-    "readjust_every": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
-    "tau_min": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
-    "tau_max": (lambda v: 1 <= v < np.inf, "finite and at least 1"),
-    "stepsize": (lambda v: 0 < v < np.inf, "positive and finite"),
-}
-"""The allowed range of a hyperparameter, by its name."""
-ANY: tuple[Callable[[float], bool], str] = (lambda v: 0 <= v < np.inf, "finite and not negative")
-"""The allowed range of every other hyperparameter."""
+RANGES = {"prob": Range(0, 1, "(]"), "sparsity": Range(0, 1, "[)"), "stepsize": Range(0, np.inf, "(]")}
+"""The ranges of the hyperparameters that mean the same in every method, where a factory declares none."""
+
+
+def parameters(make: Callable) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a function by name, with annotations that are text evaluated where that is possible."""
+    try:
+        return dict(inspect.signature(make, eval_str=True).parameters)
+    except Exception:  # a name that exists for type checkers alone
+        return dict(inspect.signature(make).parameters)
+
+
+def kinds(annotation: Any) -> set[Any]:
+    """Return the types that an annotation allows.
+
+    >>> sorted(kind.__name__ for kind in kinds(Annotated[int | None, Range(1, 16)]))
+    ['NoneType', 'int']
+    """
+    if get_origin(annotation) is Annotated:
+        return kinds(get_args(annotation)[0])
+    return set(get_args(annotation) or (annotation,))
+
+
+def declared(name: str, parameter: inspect.Parameter) -> Range:
+    """Return the range that a factory declares for a hyperparameter, else that of its name."""
+    said = get_args(parameter.annotation)[1:] if get_origin(parameter.annotation) is Annotated else ()
+    return next((each for each in said if isinstance(each, Range)), RANGES.get(name, Range(0)))
 
 
 def check_maker(make: Any) -> None:
@@ -55,14 +68,12 @@ def number_or_static(name: str, value: Any, parameter: inspect.Parameter) -> Any
     """
     if isinstance(value, jax.core.Tracer) or value is parameter.default:
         return value
-    kinds = set(get_args(parameter.annotation) or (parameter.annotation,))
-    number = real(value)
+    allowed, number = kinds(parameter.annotation), real(value)
     if number is not None:
-        count = whole(number) if kinds <= {int, NoneType} else None
+        count = whole(number) if allowed <= {int, NoneType} else None
         return number if count is None else count
-    if kinds <= {int, float, jax.Array, NoneType} and not (value is None and NoneType in kinds):
-        schedule = "; a schedule of the step size is transform=optax.scale_by_schedule(...)" if callable(value) else ""
-        raise ValueError(f"{name} must be a single number, not {described(value)}{schedule}")
+    if allowed <= {int, float, jax.Array, NoneType} and not (value is None and NoneType in allowed):
+        raise ValueError(f"{name} must be a single number, not {described(value)}")
     try:
         hash(value)
     except TypeError:
@@ -70,19 +81,60 @@ def number_or_static(name: str, value: Any, parameter: inspect.Parameter) -> Any
     return value
 
 
-def check_range(name: str, value: Any, dtype: Any, coin: bool) -> None:
+def check_range(name: str, value: Any, parameter: inspect.Parameter, dtype: Any, coin: bool = False) -> None:
     """Raise a ``ValueError`` if ``value``, or ``value`` rounded to ``dtype``, is out of range."""
     if isinstance(value, jax.core.Tracer):
         return
-    allowed, words = RANGES.get(name, ANY)
-    if not allowed(float(value)):
-        raise ValueError(f"{name} must be {words}, not {float(value):g}")
+    allowed = declared(name, parameter)
+    if float(value) not in allowed:
+        raise ValueError(f"{name} must be {allowed}, not {float(value):g}")
+    if kinds(parameter.annotation) <= {int, NoneType} and whole(value) is None:
+        raise ValueError(f"{name} must be a whole number, not {float(value):g}")
     info = jnp.finfo(dtype)
     least = float(info.eps if coin else info.tiny)  # denormals flush to zero; a coin's uniforms are multiples of eps
     with np.errstate(over="ignore"):
-        held = float(np.asarray(value, info.dtype)) if float(value) >= least else 0.0
-    if not allowed(held):
-        raise ValueError(f"{name} must be {words}, but {value!r} is {held:g} in {info.dtype}")
+        held = float(np.asarray(value, info.dtype)) if abs(float(value)) >= least else 0.0
+    if held not in allowed:
+        raise ValueError(f"{name} must be {allowed}, but {value!r} is {held:g} in {info.dtype}")
+
+
+def is_schedule(name: str, value: Any, parameter: inspect.Parameter) -> bool:
+    """Return whether ``value`` is a function in place of a number that may be traced."""
+    number = name in RANGES or bool(kinds(parameter.annotation) & {float, jax.Array})
+    return number and callable(value) and value is not parameter.default and real(value) is None
+
+
+def first_value(name: str, schedule: Any, parameter: inspect.Parameter, dtype: Any) -> float:
+    """Return the value of a schedule in round 0.
+
+    Raises:
+      ValueError: if it is no function of the round's number, or the value is out of range.
+    """
+    what = f"{name} must be a number, or a function of the round's number that returns one"
+    try:
+        hash(schedule)
+        first = jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.int32))
+    except Exception as error:
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"{what}; this function fails: {type(error).__name__}: {why}") from error
+    if getattr(first, "shape", None) != () or not jnp.issubdtype(first.dtype, jnp.number):
+        raise ValueError(f"{what}; this one returns {described(first)}")
+    check_scheduled({name: schedule}, {name: parameter}, 1, dtype)
+    return float(schedule(jnp.int32(0)))
+
+
+def check_scheduled(
+    schedules: Mapping[str, Callable], takes: Mapping[str, inspect.Parameter], rounds: int, dtype: Any
+) -> None:
+    """Raise a ``ValueError`` if a schedule leaves the range of its hyperparameter within ``rounds`` rounds."""
+    for name, schedule in schedules.items():
+        values = np.asarray(
+            jax.vmap(lambda t, f=schedule: jnp.asarray(f(t), dtype))(jnp.arange(rounds, dtype=jnp.int32))
+        )
+        allowed = declared(name, takes[name])
+        odd = next((t for t, value in enumerate(values.tolist()) if value not in allowed), None)
+        if odd is not None:
+            raise ValueError(f"{name} must be {allowed}, but its schedule gives {values[odd]:g} in round {odd + 1}")
 
 
 def rounds_of_ramp(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """Check the choices of a simulation, and split them into static and traced values."""
 
-import inspect
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, Unpack
 
 import jax
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from sps_jax.algorithms.base import Algorithm
-from sps_jax.algorithms.ramped import ramped
+from sps_jax.algorithms.ramped import cubic
+from sps_jax.algorithms.scheduled import scheduled
 from sps_jax.algorithms.transformed import check_transform, transformed
 from sps_jax.errors import described, unknown, whole
 from sps_jax.simulation.choices import Choices, with_shared
@@ -19,9 +20,14 @@ from sps_jax.simulation.hyperparameters import (
     RAMP,
     check_maker,
     check_range,
+    check_scheduled,
     check_sparsifier,
+    first_value,
     is_number,
+    is_schedule,
+    kinds,
     number_or_static,
+    parameters,
     rounds_of_ramp,
 )
 from sps_jax.simulation.schedule import Schedule
@@ -38,7 +44,7 @@ class Method:
     Other numbers therefore reuse the compiled program, and ``vmap`` maps over them.
 
     Attributes:
-      hyper: the traced hyperparameters, scalars by name.
+      hyper: the traced hyperparameters, scalars by name; of one that varies over the rounds, its first value.
       schedule: when the clients communicate.
       make: the algorithm's factory.
       options: the factory's static keyword arguments, as sorted pairs.
@@ -46,6 +52,7 @@ class Method:
       transform_on: see :func:`sps_jax.algorithms.transformed`.
       cohort: how to sample the clients of a round; None for all clients.
       matmul_precision: of float32 matrix products and convolutions, see :func:`prepare`.
+      varying: the hyperparameters that are functions of the round's number, as sorted pairs.
 
     Example:
       >>> import sps_jax as sps
@@ -64,17 +71,35 @@ class Method:
     transform_on: str = field(default="direction", metadata=STATIC)
     cohort: Cohort | None = field(default=None, metadata=STATIC)
     matmul_precision: str = field(default="float32", metadata=STATIC)
+    varying: tuple[tuple[str, Callable], ...] = field(default=(), metadata=STATIC)
 
     def algorithm(self) -> Algorithm:
-        """Build the algorithm's functions; with ``sparsity_rounds`` among the hyperparameters, the sparsity grows."""
-        if RAMP not in self.hyper:
+        """Build the algorithm's functions; what varies over the rounds does so inside them."""
+        if RAMP not in self.hyper and not self.varying:
             return self._made(self.hyper)
-        hyper = {name: value for name, value in self.hyper.items() if name != RAMP}
-        return ramped(lambda s: self._made(hyper | {"sparsity": s}), hyper["sparsity"], self.hyper[RAMP])
+        hyper = dict(self.hyper)
+        rounds, dtype = hyper.pop(RAMP, None), self.schedule.prob.dtype
+
+        def at(t: jax.Array) -> Algorithm:
+            now = {name: jnp.asarray(schedule(t), dtype) for name, schedule in self.varying}
+            if rounds is not None:
+                now["sparsity"] = cubic(hyper["sparsity"], rounds, t)
+            return self._made(hyper | now)
+
+        return scheduled(at)
 
     def _made(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
         algorithm = self.make(**hyper, **dict(self.options))
+        if not isinstance(algorithm, Algorithm):
+            missing = ": is its `return` missing?" if algorithm is None else ""
+            raise ValueError(
+                f"{self.make.__name__} must return an sps_jax.Algorithm, not {described(algorithm)}{missing}"
+            )
         return algorithm if self.transform is None else transformed(algorithm, self.transform, self.transform_on)
+
+    def check_rounds(self, rounds: int) -> None:
+        """Raise a ``ValueError`` if a hyperparameter leaves its range in one of so many rounds."""
+        check_scheduled(dict(self.varying), parameters(self.make), rounds, self.schedule.prob.dtype)
 
     def recorded(self) -> dict[str, float | int]:
         """Return the hyperparameters for a record, with ``local_steps`` in place of ``prob`` if k is fixed."""
@@ -91,7 +116,9 @@ def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any
     Args:
       make: the algorithm's factory, from the table ``ALGORITHMS`` or your own.
       hyper: its keyword arguments. Real numbers are traced, as scalars of ``dtype``, unless the parameter is annotated
-        as ``int``; everything else is static. ``sparsity_rounds=T`` grows the sparsity from zero in the first T rounds.
+        as ``int``; everything else is static. A number may instead be a function of the round's number t = 0, 1, ...,
+        such as an optax schedule: it is static, so that another function compiles another program.
+        ``sparsity_rounds=T`` grows the sparsity from zero in the first T rounds.
       dtype: the dtype of the parameters.
 
     Returns:
@@ -109,7 +136,7 @@ def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any
       (['prob', 'sparsity', 'stepsize'], ['prune'], 10)
     """
     check_maker(make)
-    takes, local_steps = inspect.signature(make).parameters, choices["local_steps"]
+    takes, local_steps = parameters(make), choices["local_steps"]
     transform, transform_on, cohort = choices["transform"], choices["transform_on"], choices["cohort"]
     if not hasattr(hyper, "keys"):
         raise ValueError(f"hyperparameters must be a dict of names and values, not {described(hyper)}")
@@ -117,8 +144,10 @@ def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any
     if transform is not None:
         check_transform(transform, transform_on)
     ramp = {RAMP: hyper.pop(RAMP)} if RAMP in hyper and "sparsity" in takes else {}
+    if ramp and is_schedule("sparsity", hyper.get("sparsity"), takes["sparsity"]):
+        raise ValueError("give sparsity a schedule or sparsity_rounds (the cubic one), not both")
     if local_steps is not None:
-        if "prob" in hyper:
+        if "prob" in hyper:  # a schedule as well
             raise ValueError("give prob (the coin) or local_steps (k fixed steps, which means prob = 1/k), not both")
         count = whole(local_steps)
         if count is None or not 1 <= count < 2**31:
@@ -135,21 +164,24 @@ def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any
     if missing:
         raise ValueError(f"{make.__name__} is missing hyperparameters: {', '.join(missing)}")
     defaults = {name: p.default for name, p in takes.items() if p.default is not p.empty}
+    varying = {name: value for name, value in hyper.items() if is_schedule(name, value, takes[name])}
+    hyper |= {name: first_value(name, value, takes[name], dtype) for name, value in varying.items()}
     hyper = defaults | {name: number_or_static(name, value, takes[name]) for name, value in hyper.items()}
     numbers = {name: value for name, value in hyper.items() if is_number(value)}
     for name, value in numbers.items():
-        check_range(name, value, dtype, coin=name == "prob" and local_steps is None)
-    traced = {name: value for name, value in numbers.items() if takes[name].annotation not in (int, int | None)}
+        check_range(name, value, takes[name], dtype, coin=name == "prob" and local_steps is None)
+    traced = {name: value for name, value in numbers.items() if not kinds(takes[name].annotation) <= {int, NoneType}}
     ramp = {name: rounds_of_ramp(value) for name, value in ramp.items()}
     check_sparsifier(hyper)
     static = tuple(sorted((name, value) for name, value in hyper.items() if name not in traced))
     traced = {name: jnp.asarray(value, dtype) for name, value in (traced | ramp).items()}
     always = "prob" not in takes  # a method without prob communicates after every step
     steps = 1 if always else local_steps
-    schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), steps)
+    schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), steps, varying.get("prob"))
     cohort = cohort if cohort is None or isinstance(cohort, Cohort) else Cohort(cohort)
     products = products_in(choices["matmul_precision"])
-    return Method(traced, schedule, make, static, transform, transform_on, cohort, products)
+    several = tuple(sorted(varying.items()))
+    return Method(traced, schedule, make, static, transform, transform_on, cohort, products, several)
 
 
 MATMUL_PRECISIONS = ("float32", "tensorfloat32", "bfloat16")

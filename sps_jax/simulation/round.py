@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.random import fold_in
 
@@ -22,7 +23,7 @@ from sps_jax.algorithms.base import Algorithm, RoundInfo
 from sps_jax.layout import VMAP, Layout, over_clients
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
-from sps_jax.simulation.participation import SERVER, Member, Participants, memory_of, remember, taking_part
+from sps_jax.simulation.participation import SERVER, Member, Participants, Shares, memory_of, remember, taking_part
 from sps_jax.simulation.schedule import Keys, Schedule, round_length, split_key
 from sps_jax.tree import Tree
 
@@ -47,6 +48,7 @@ class State(NamedTuple):
       server: the server's state.
       memory: (n, ...), the state that each client keeps between rounds.
       t: int32, the number of iterations done.
+      round: int32, the number of rounds done.
       past: the rounds done and the bits sent so far, which :func:`sps_jax.simulate` and :func:`sps_jax.stream` add to
         what they return, so that either goes on from it; None inside a simulation.
 
@@ -61,6 +63,7 @@ class State(NamedTuple):
     server: Any
     memory: Any
     t: jax.Array
+    round: jax.Array = np.int32(0)  # type: ignore[assignment]  # NumPy: importing must not touch a device
     past: Past | None = None
 
 
@@ -80,12 +83,14 @@ class Round(NamedTuple):
       part: the participants.
       clients: n, the total number of clients.
       keys: the keys of the simulation.
+      number: the number of rounds before this one.
     """
 
     algorithm: Algorithm
     part: Participants
     clients: int
     keys: Keys
+    number: jax.Array
 
     @property
     def members(self) -> Client:
@@ -114,7 +119,7 @@ class Round(NamedTuple):
         """
         common, steps = fold_in(self.keys.common, t), jnp.asarray(steps, self.part.problem.ridge.dtype)
         sizes = self.part.problem.clients, self.clients, self.part.shares.share
-        return lambda who: RoundInfo(fold_in(common, who.ids), common, who.slots, steps, *sizes)
+        return lambda who: RoundInfo(fold_in(common, who.ids), common, who.slots, steps, *sizes, self.number)
 
     def send(
         self, info: Callable[[Member], RoundInfo], t: jax.Array, b: Tree, x: Tree, h: Tree, client: Client
@@ -174,19 +179,20 @@ class Round(NamedTuple):
         Returns:
           The new server state, the participants' new memory, and the downlink count (2,).
         """
-        algorithm = self.algorithm
-        server = algorithm.serve(server, mean, info(SERVER))
+        algorithm, begun = self.algorithm, self.algorithm.broadcast(server)
+        server = algorithm.serve(server, sent[1] if algorithm.needs_all else mean, info(SERVER))
         back = algorithm.broadcast(server)
 
-        def receive(back: Tree, h: Tree, sent: Tree, who: Member) -> tuple[Tree, Tree]:
-            return (), algorithm.receive(sent[0], h, sent[1], back, info(who))
+        def receive(b: tuple[Tree, Tree], h: Tree, sent: Tree, who: Member) -> tuple[Tree, Tree]:
+            back, begun = b
+            return (), algorithm.receive(sent[0], h, sent[1], back, info(who)._replace(begun=begun))
 
-        _, memory = over_clients(layout, receive, None, back, memory, sent, self.part.who, update=True)
+        _, memory = over_clients(layout, receive, None, (back, begun), memory, sent, self.part.who, update=True)
         return server, memory, jnp.stack(algorithm.downlink.count(back, info(SERVER)))
 
     def run(self, schedule: Schedule, state: State, layout: Layout) -> tuple[State, dict[str, jax.Array]]:
         """Run the round from ``state``, whose memory holds the participants only; see :func:`one_round`."""
-        length = round_length(schedule, self.keys.coin, state.t)
+        length = round_length(schedule.at(state.round), self.keys.coin, state.t)
         t = state.t + length
         info = self.round_info(t, length)
 
@@ -197,7 +203,7 @@ class Round(NamedTuple):
 
         mean, (sent, up) = self.average(layout, one, self.idle(info, t), state.server, state.memory)
         server, memory, down = self.answer(layout, info, state.server, mean, state.memory, sent)
-        return State(server, memory, t), {"up": up, "down": down}
+        return State(server, memory, t, state.round + 1), {"up": up, "down": down}
 
     def idle(self, info: Callable[[Member], RoundInfo], t: jax.Array) -> Callable[[Tree, Tree, Client], Tree]:
         """Return a function ``b, h, client -> message`` for a client that takes no step."""
@@ -207,8 +213,14 @@ class Round(NamedTuple):
 # --- one iteration -----------------------------------------------------------------------------------------------
 
 
-def refuse_weights(algorithm: Algorithm, problem: Problem) -> None:
-    """Raise a ``ValueError`` if the clients have unequal weights and the algorithm does not support that."""
+def refuse_weights(algorithm: Algorithm, problem: Problem, shares: Shares | None = None) -> None:
+    """Raise a ``ValueError`` if the clients, or a cohort's ``shares``, are unequal and the algorithm forbids that."""
+    unequal = problem.weights is not None or (shares is not None and shares.estimate is not None)
+    if algorithm.needs_all and unequal:
+        raise ValueError(
+            "a method whose serve takes all messages has no weights for them: it needs clients of equal weights, and a "
+            "cohort drawn uniformly"
+        )
     if problem.weights is not None and not algorithm.weighted:
         raise ValueError("a method that sends each coordinate from a few clients only needs clients of equal weights")
 
@@ -219,7 +231,7 @@ def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree |
     params = problem.init(split_key(key).init) if params is None else params
     h, server = algorithm.init(params)
     n = problem.clients
-    return State(server, init_clients(algorithm, h, jnp.arange(n, dtype=jnp.int32), n), jnp.int32(0))
+    return State(server, init_clients(algorithm, h, jnp.arange(n, dtype=jnp.int32), n), jnp.int32(0), jnp.int32(0))
 
 
 def init_clients(algorithm: Algorithm, h: Tree, ids: jax.Array, clients: int) -> Tree:
@@ -244,5 +256,5 @@ def one_round(
     keys = split_key(key)
     part = taking_part(problem, cohort, keys, state.t)
     own = state._replace(memory=memory_of(part.who, cohort, state.memory))
-    after, counts = Round(algorithm, part, problem.clients, keys).run(schedule, own, layout)
+    after, counts = Round(algorithm, part, problem.clients, keys, state.round).run(schedule, own, layout)
     return after._replace(memory=remember(part.who, cohort, state.memory, after.memory)), counts

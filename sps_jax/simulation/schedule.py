@@ -1,6 +1,7 @@
 """When clients communicate, and the keys from which a simulation draws all its randomness."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ class Schedule:
     Attributes:
       prob: p in (0, 1], a scalar.
       local_steps: k >= 1, static; None to toss a coin with probability ``prob``.
+      varying: static; a function of the round's number that returns p for that round, or None if p is always ``prob``.
 
     Example:
       >>> every_second = Schedule(prob=jnp.float32(0.5), local_steps=2)
@@ -31,6 +33,11 @@ class Schedule:
 
     prob: jax.Array
     local_steps: int | None = field(default=None, metadata={"static": True})
+    varying: Callable[[jax.Array], jax.Array | float] | None = field(default=None, metadata={"static": True})
+
+    def at(self, number: jax.Array) -> "Schedule":
+        """Return the schedule of the round before which there were ``number`` rounds."""
+        return self if self.varying is None else replace(self, prob=jnp.asarray(self.varying(number), self.prob.dtype))
 
 
 class Keys(NamedTuple):

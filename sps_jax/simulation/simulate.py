@@ -213,6 +213,7 @@ def simulate(
     past, watch = past_of(state, params), Watch(on_evaluation, stop_at, patience)
     watch.check(problem, params)
     evaluated = asked_rounds(rounds, evaluate_every, past.rounds)
+    method.check_rounds(past.rounds + rounds)
     specs = shapes(method, problem)
     layout = choose(specs, problem) if layout is None else layout
     problem = shard_problem(layout, problem)

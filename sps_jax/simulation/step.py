@@ -17,7 +17,7 @@ from sps_jax.simulation.compiling import in_context
 from sps_jax.simulation.hyperparameters import check_params
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.participation import memory_of, remember, taking_part
-from sps_jax.simulation.round import Client, Round, start
+from sps_jax.simulation.round import Client, Round, State, start
 from sps_jax.simulation.schedule import Keys, Schedule, coin, split_key
 from sps_jax.simulation.simulate import own_padding
 from sps_jax.tree import Tree
@@ -31,6 +31,7 @@ class StepState(NamedTuple):
       server: the server's state.
       memory: (n, ...), the state that each client keeps between rounds.
       t: int32, the number of iterations done.
+      round: int32, the number of communications done.
       steps: int32, the number of iterations since the last communication.
 
     Example:
@@ -45,6 +46,7 @@ class StepState(NamedTuple):
     server: Any
     memory: Any
     t: jax.Array
+    round: jax.Array
     steps: jax.Array
 
 
@@ -79,9 +81,9 @@ def step(
       ([True, True], True)
     """
     keys, b = split_key(key), algorithm.broadcast(state.server)
-    heads = coin(schedule, keys.coin, state.t) if heads is None else heads
+    heads = coin(schedule.at(state.round), keys.coin, state.t) if heads is None else heads
     part = taking_part(problem, cohort, keys, state.t - state.steps)
-    this, memory = Round(algorithm, part, problem.clients, keys), memory_of(part.who, cohort, state.memory)
+    this, memory = Round(algorithm, part, problem.clients, keys, state.round), memory_of(part.who, cohort, state.memory)
     x = jax.vmap(partial(this.local_step, state.t, b))(state.x, memory, this.members)
     t, steps = state.t + 1, state.steps + 1
 
@@ -94,10 +96,11 @@ def step(
 
         mean, sent = this.average(VMAP, send, this.idle(info, t), state.server, memory, x)
         server, after, _ = this.answer(VMAP, info, state.server, mean, memory, sent)
-        return _begun(algorithm, problem, cohort, keys, server, remember(part.who, cohort, state.memory, after), t)
+        after = remember(part.who, cohort, state.memory, after)
+        return _begun(algorithm, problem, cohort, keys, State(server, after, t, state.round + 1))
 
     def go_on() -> StepState:
-        return StepState(x, state.server, state.memory, t, steps)
+        return StepState(x, state.server, state.memory, t, state.round, steps)
 
     return lax.cond(heads, communicate, go_on), heads
 
@@ -115,17 +118,15 @@ def begin(
       >>> state.x["x"].ravel().tolist()
       [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
-    return _begun(algorithm, problem, cohort, split_key(key), *start(algorithm, problem, key, params)[:3])
+    return _begun(algorithm, problem, cohort, split_key(key), start(algorithm, problem, key, params))
 
 
-def _begun(
-    algorithm: Algorithm, problem: Problem, cohort: Cohort | None, keys: Keys, server: Tree, memory: Tree, t: jax.Array
-) -> StepState:
+def _begun(algorithm: Algorithm, problem: Problem, cohort: Cohort | None, keys: Keys, state: State) -> StepState:
     """Begin a round: sample the participants, and start each from the broadcast."""
-    who = taking_part(problem, cohort, keys, t).who
-    own, b = memory_of(who, cohort, memory), algorithm.broadcast(server)
+    who = taking_part(problem, cohort, keys, state.t).who
+    own, b = memory_of(who, cohort, state.memory), algorithm.broadcast(state.server)
     x = jax.vmap(algorithm.start, in_axes=(None, 0), axis_size=len(who.ids))(b, own)
-    return StepState(x, server, memory, t, jnp.int32(0))
+    return StepState(x, state.server, state.memory, state.t, state.round, jnp.int32(0))
 
 
 @with_shared()

@@ -87,6 +87,7 @@ def stream(
     past, watch = past_of(state, params), Watch(on_evaluation, stop_at, patience)
     watch.check(problem, params)
     evaluated = asked_rounds(rounds, evaluate_every, past.rounds)
+    method.check_rounds(past.rounds + rounds)
     specs = shapes(method, problem)
     layout = cohort_plan(method, problem) if layout is None else layout
     if state is None:
@@ -148,7 +149,7 @@ def start_streaming(
     memory = jax.tree.unflatten(structure, rooms)
     for who, _ in parts(n, cohort_of(method).size):
         put(memory, who, _enrolled(method, params, jnp.asarray(who.ids), n)[1])
-    return State(server, memory, jnp.int32(0))
+    return State(server, memory, jnp.int32(0), jnp.int32(0))
 
 
 def stream_rounds(
@@ -162,8 +163,8 @@ def stream_rounds(
     """
     n = problem.clients
     clients = jax.tree.map(jnp.asarray, (problem.examples, problem.weights))
-    server, memory, t, _ = state
-    memory = jax.tree.map(lambda a: np.require(a, requirements="W"), memory)
+    server, t, done = state.server, state.t, state.round
+    memory = jax.tree.map(lambda a: np.require(a, requirements="W"), state.memory)
     precise = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # JAX defines its options at import
 
     def taking_part(who: Member, shares: Shares) -> Participants:
@@ -171,17 +172,17 @@ def stream_rounds(
             return Participants(who, load(layout, problem, who, shares.weights), shares)
 
     with ThreadPoolExecutor(1) as loader:
-        who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
+        who, shares, end = _cohort(method, *clients, key, t, done, problem.ridge)
         ahead = loader.submit(taking_part, who, shares)
         for number, evaluate in enumerate(evaluated, start=1):
-            part, begun = ahead.result(), State(server, place(layout, rows_of(memory, who)), t)
+            part, begun = ahead.result(), State(server, place(layout, rows_of(memory, who)), t, done)
             t = end
             if number < len(evaluated):
-                who, shares, end = _cohort(method, *clients, key, t, problem.ridge)
+                who, shares, end = _cohort(method, *clients, key, t, done + 1, problem.ridge)
                 ahead = loader.submit(taking_part, who, shares)
-            (server, own, *_), metrics = _round(method, layout, n, part, begun, key)
+            (server, own, _, done, _), metrics = _round(method, layout, n, part, begun, key)
             put(memory, part.who, own)
-            state = State(server, memory, t)
+            state = State(server, memory, t, done)
             metrics |= {"iteration": t, "finite": tree.finite(server)}
             if evaluate:
                 metrics |= _evaluate(method, layout, problem, state)
@@ -191,15 +192,21 @@ def stream_rounds(
 @jax.jit
 @in_context
 def _cohort(
-    method: Method, examples: jax.Array, weights: jax.Array | None, key: jax.Array, t: jax.Array, like: jax.Array
+    method: Method,
+    examples: jax.Array,
+    weights: jax.Array | None,
+    key: jax.Array,
+    t: jax.Array,
+    done: jax.Array,
+    like: jax.Array,
 ) -> tuple[Member, Shares, jax.Array]:
     """Return the members of the round that begins at iteration ``t``, their weights, and the iteration at its end.
 
-    ``like`` is any array of the parameters' dtype.
+    ``done`` rounds came before; ``like`` is any array of the parameters' dtype.
     """
     keys = split_key(key)
     who, shares = drawn(cohort_of(method), keys, t, examples, weights, like.dtype)
-    return who, shares, t + round_length(method.schedule, keys.coin, t)
+    return who, shares, t + round_length(method.schedule.at(done), keys.coin, t)
 
 
 @partial(jax.jit, static_argnames=("layout", "clients"))
@@ -207,7 +214,7 @@ def _cohort(
 def _round(
     method: Method, layout: Layout, clients: int, part: Participants, state: State, key: jax.Array
 ) -> tuple[State, dict[str, Any]]:
-    return Round(method.algorithm(), part, clients, split_key(key)).run(method.schedule, state, layout)
+    return Round(method.algorithm(), part, clients, split_key(key), state.round).run(method.schedule, state, layout)
 
 
 @partial(jax.jit, static_argnames="layout")

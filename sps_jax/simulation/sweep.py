@@ -169,6 +169,7 @@ def sweep_prepared(
     problem = own_padding(jax.device_put(problem, NamedSharding(mesh, PartitionSpec())))
     evaluated, groups = asked_rounds(rounds, evaluate_every), []
     for _, numbers in _grouped(range(len(points)), lambda i: jax.tree.structure(points[i].method)):
+        points[numbers[0]].method.check_rounds(rounds)
         specs = shapes(points[numbers[0]].method, problem)
         layout, most = _lay_out(specs, problem, mesh.size, points_chunk)
         groups.append((specs, layout, _lanes(numbers, lambda i: points[i].lockstep, most)))
