@@ -56,10 +56,10 @@ from sps_jax.simulation.evaluation import model_of
 from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose
-from sps_jax.simulation.round import State
 from sps_jax.simulation.schedule import Schedule
 from sps_jax.simulation.simulate import shard_problem, simulate
 from sps_jax.simulation.stacking import stack_clients
+from sps_jax.simulation.state import State
 from sps_jax.simulation.step import StepState, begin, iterate, step
 from sps_jax.simulation.stream import stream
 from sps_jax.simulation.sweep import grid, sweep

@@ -101,7 +101,8 @@ ROUND = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import sps_jax as sps
-from sps_jax.simulation.round import State, one_round, start
+from sps_jax.simulation.round import one_round, start
+from sps_jax.simulation.state import State
 from sps_jax.layout import place
 from sps_jax.problems import digits
 problem, layout = digits(clients=8), sps.Layout(2, sps.clients_mesh(jax.devices()))

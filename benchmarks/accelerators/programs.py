@@ -19,8 +19,8 @@ from sps_jax import Problem, models
 from sps_jax.layout import Layout, clients_mesh, random_key
 from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import Method
-from sps_jax.simulation.round import State
 from sps_jax.simulation.simulate import run_points, run_rounds, start_rounds
+from sps_jax.simulation.state import State
 
 ROUNDS, LOCAL_STEPS = 100, 10
 SPARSE, SPARSER = {"stepsize": 0.1, "sparsity": 0.9}, {"stepsize": 0.1, "sparsity": 0.99}

@@ -19,7 +19,8 @@ from sps_jax import tree
 from sps_jax.layout import random_key
 from sps_jax.simulation.footprint import footprint
 from sps_jax.simulation.host import to_host
-from sps_jax.simulation.stream import cohort_plan, start_streaming, stream_rounds
+from sps_jax.simulation.placement import cohort_plan
+from sps_jax.simulation.stream import start_streaming, stream_rounds
 
 COLUMNS = ("way", "method", "clients", "a_round", "clients_at_once", "images_per_second", "predicted_gigabytes")
 COLUMNS += ("peak_gigabytes", "holds", "refusal")

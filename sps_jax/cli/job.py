@@ -29,9 +29,8 @@ from sps_jax.runs.job import Job
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import Method, prepare
-from sps_jax.simulation.placement import choose, describe
+from sps_jax.simulation.placement import choose, cohort_plan, describe
 from sps_jax.simulation.simulate import shard_problem
-from sps_jax.simulation.stream import cohort_plan
 
 TALK = ("json", "quiet")
 """Options of the output alone: no part of the run's configuration."""

@@ -13,7 +13,7 @@ from sps_jax.simulation.footprint import footprint
 from sps_jax.simulation.history import advance, asked_rounds, diverged_at
 from sps_jax.simulation.method import Method
 from sps_jax.simulation.placement import summary
-from sps_jax.simulation.round import Past, State
+from sps_jax.simulation.state import Past, State
 
 Row = dict[str, Any]
 

@@ -14,8 +14,8 @@ from sps_jax.problem import Problem
 from sps_jax.simulation.footprint import Shapes, shapes
 from sps_jax.simulation.host import columns
 from sps_jax.simulation.method import Method
-from sps_jax.simulation.round import State
 from sps_jax.simulation.simulate import run_rounds, shard_problem, start_rounds
+from sps_jax.simulation.state import State
 from sps_jax.simulation.stream import start_streaming, stream_rounds
 
 Run = Callable[[np.ndarray], tuple[State, dict[str, np.ndarray]]]

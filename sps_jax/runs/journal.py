@@ -12,7 +12,7 @@ from sps_jax.runs import console
 from sps_jax.runs.blocks import Standing
 from sps_jax.runs.checkpoint import Checkpoints, Unreadable
 from sps_jax.runs.signals import StopRequest
-from sps_jax.simulation.round import Past
+from sps_jax.simulation.state import Past
 
 FORMAT = 2
 """The format number of everything in ``checkpoints/``. This version cannot resume from another format."""

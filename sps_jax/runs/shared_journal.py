@@ -9,7 +9,7 @@ from sps_jax.runs import processes
 from sps_jax.runs.blocks import Standing
 from sps_jax.runs.journal import Journal, Record
 from sps_jax.runs.signals import StopRequest
-from sps_jax.simulation.round import Past
+from sps_jax.simulation.state import Past
 
 
 class SharedStopRequest(StopRequest):

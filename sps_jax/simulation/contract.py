@@ -19,9 +19,10 @@ from sps_jax.simulation.calls import watched
 from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.hyperparameters import parameters
 from sps_jax.simulation.method import Method, prepare
-from sps_jax.simulation.round import State, one_round, start
+from sps_jax.simulation.round import one_round, start
 from sps_jax.simulation.schedule import Schedule
 from sps_jax.simulation.stacking import stack_clients
+from sps_jax.simulation.state import State
 from sps_jax.simulation.step import StepState, begin, step
 from sps_jax.tree import Tree
 

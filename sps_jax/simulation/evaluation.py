@@ -10,7 +10,7 @@ from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import VMAP, Layout, over_clients
 from sps_jax.problem import Problem
-from sps_jax.simulation.round import State
+from sps_jax.simulation.state import State
 from sps_jax.tree import Tree
 
 

@@ -12,7 +12,8 @@ from sps_jax.results import records
 from sps_jax.simulation.footprint import Shapes
 from sps_jax.simulation.history import advance
 from sps_jax.simulation.method import Method
-from sps_jax.simulation.round import Past, State, start
+from sps_jax.simulation.round import start
+from sps_jax.simulation.state import Past, State
 from sps_jax.simulation.watching import Watch
 from sps_jax.tree import Tree
 

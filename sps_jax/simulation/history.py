@@ -8,7 +8,7 @@ import numpy as np
 from sps_jax.compression.bits import MessageCount, message_bits, total_bits
 from sps_jax.errors import whole_number
 from sps_jax.simulation.footprint import Shapes
-from sps_jax.simulation.round import Past
+from sps_jax.simulation.state import Past
 
 
 def tabulate(

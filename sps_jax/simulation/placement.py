@@ -1,5 +1,6 @@
 """Choose a layout: which devices, how many clients at once, and whether that fits in memory."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -8,7 +9,9 @@ from sps_jax import tree
 from sps_jax.errors import unknown
 from sps_jax.layout import Layout, clients_mesh
 from sps_jax.problem import Problem
-from sps_jax.simulation.footprint import Footprint, Shapes, at_work, batch_rows, footprint, free_memory
+from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.footprint import Footprint, Shapes, at_work, batch_rows, footprint, free_memory, shapes
+from sps_jax.simulation.method import Method
 
 ONE_BY_ONE = 500_000
 """Multiply-adds of a client's forward pass above which XLA:CPU runs faster client by client.
@@ -107,3 +110,24 @@ def _bytes(count: int) -> str:
 def summary(layout: Layout, need: Footprint) -> dict[str, Any]:
     """Return the layout as columns of a record; the predicted bytes are those of one device."""
     return {"devices": layout.devices, "chunk": layout.chunk or "all", "predicted_bytes": need.total}
+
+
+def cohort_of(method: Method) -> Cohort:
+    """Return the method's cohort.
+
+    Raises:
+      ValueError: if there is none: streaming never holds all clients on the device.
+    """
+    if method.cohort is None:
+        raise ValueError("cohort must be the number of clients per round, not None; for all clients use simulate")
+    return method.cohort
+
+
+def cohort_plan(method: Method, problem: Problem, **choices: Any) -> Layout:
+    """Choose a layout for the cohort, the only clients on the device; ``choices`` as in :func:`sps_jax.choose`."""
+    size = cohort_of(method).size
+    data, counts = tuple(a[:size] for a in problem.data), problem.counts[:size]
+    some = replace(problem, data=data, counts=counts, sizes=None, weights=None)
+    layout = choose(shapes(method, problem)._replace(cohort=None), some, **choices)
+    # not None, which footprint would read as all n clients
+    return layout._replace(chunk=layout.chunk or size // layout.devices)

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.random import fold_in
 
@@ -25,46 +24,8 @@ from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.participation import SERVER, Member, Participants, Shares, memory_of, remember, taking_part
 from sps_jax.simulation.schedule import Keys, Schedule, round_length, split_key
+from sps_jax.simulation.state import State
 from sps_jax.tree import Tree
-
-
-class Past(NamedTuple):
-    """The rounds done so far, and the bits sent in them (totals over all clients).
-
-    Example:
-      >>> Past().rounds
-      0
-    """
-
-    rounds: int = 0
-    uplink_bits: int | float = 0
-    downlink_bits: int | float = 0
-
-
-class State(NamedTuple):
-    """The complete simulation state just after a communication.
-
-    Attributes:
-      server: the server's state.
-      memory: (n, ...), the state that each client keeps between rounds.
-      t: int32, the number of iterations done.
-      round: int32, the number of rounds done.
-      past: the rounds done and the bits sent so far, which :func:`sps_jax.simulate` and :func:`sps_jax.stream` add to
-        what they return, so that either goes on from it; None inside a simulation.
-
-    Example:
-      >>> import sps_jax as sps
-      >>> from sps_jax.problems import quadratic
-      >>> state = start(sps.proxskip(stepsize=0.5, prob=0.5), quadratic(clients=3, dimension=2), jax.random.key(0))
-      >>> state.server["x"].shape, state.memory["x"].shape, int(state.t)
-      ((2, 1), (3, 2, 1), 0)
-    """
-
-    server: Any
-    memory: Any
-    t: jax.Array
-    round: jax.Array = np.int32(0)  # type: ignore[assignment]  # NumPy: importing must not touch a device
-    past: Past | None = None
 
 
 class Client(NamedTuple):

@@ -24,9 +24,10 @@ from sps_jax.simulation.history import asked_rounds
 from sps_jax.simulation.hyperparameters import check_params
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose
-from sps_jax.simulation.round import State, one_round, start
+from sps_jax.simulation.round import one_round, start
 from sps_jax.simulation.schedule import split_key
 from sps_jax.simulation.stacking import foreign_padding, repeat_first
+from sps_jax.simulation.state import State
 from sps_jax.simulation.watching import OnEvaluation, Watch
 from sps_jax.tree import Tree
 

@@ -17,9 +17,10 @@ from sps_jax.simulation.compiling import in_context
 from sps_jax.simulation.hyperparameters import check_params
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.participation import memory_of, remember, taking_part
-from sps_jax.simulation.round import Client, Round, State, start
+from sps_jax.simulation.round import Client, Round, start
 from sps_jax.simulation.schedule import Keys, Schedule, coin, split_key
 from sps_jax.simulation.simulate import own_padding
+from sps_jax.simulation.state import State
 from sps_jax.tree import Tree
 
 

@@ -23,7 +23,6 @@ from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import Layout, place
 from sps_jax.problem import Problem
 from sps_jax.simulation.choices import Choices, with_shared
-from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.compiling import in_context
 from sps_jax.simulation.evaluation import client_means, control_sum, observe_server
 from sps_jax.simulation.footprint import shapes
@@ -33,9 +32,10 @@ from sps_jax.simulation.host import columns, copied, empty, load, parts, put, ro
 from sps_jax.simulation.hyperparameters import check_params
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.participation import Member, Participants, Shares, drawn
-from sps_jax.simulation.placement import choose
-from sps_jax.simulation.round import Round, State, init_clients
+from sps_jax.simulation.placement import cohort_of, cohort_plan
+from sps_jax.simulation.round import Round, init_clients
 from sps_jax.simulation.schedule import round_length, split_key
+from sps_jax.simulation.state import State
 from sps_jax.simulation.watching import OnEvaluation, Watch
 from sps_jax.tree import Tree
 
@@ -109,27 +109,6 @@ def stream(
 
     history, past = run_blocks(run, evaluated, watch, specs, encoding, past)
     return with_past(now, past), history
-
-
-def cohort_of(method: Method) -> Cohort:
-    """Return the method's cohort.
-
-    Raises:
-      ValueError: if there is none: streaming never holds all clients on the device.
-    """
-    if method.cohort is None:
-        raise ValueError("cohort must be the number of clients per round, not None; for all clients use simulate")
-    return method.cohort
-
-
-def cohort_plan(method: Method, problem: Problem, **choices: Any) -> Layout:
-    """Choose a layout for the cohort, the only clients on the device; ``choices`` as in :func:`sps_jax.choose`."""
-    size = cohort_of(method).size
-    data, counts = tuple(a[:size] for a in problem.data), problem.counts[:size]
-    some = replace(problem, data=data, counts=counts, sizes=None, weights=None)
-    layout = choose(shapes(method, problem)._replace(cohort=None), some, **choices)
-    # not None, which footprint would read as all n clients
-    return layout._replace(chunk=layout.chunk or size // layout.devices)
 
 
 def start_streaming(

@@ -18,8 +18,9 @@ from sps_jax.algorithms import ALGORITHMS, proxskip
 from sps_jax.layout import VMAP
 from sps_jax.simulation.contract import check_algorithm
 from sps_jax.simulation.method import prepare
-from sps_jax.simulation.round import State, start
+from sps_jax.simulation.round import start
 from sps_jax.simulation.simulate import run_rounds, simulate
+from sps_jax.simulation.state import State
 from sps_jax.simulation.step import iterate
 
 KEY = jax.random.key(5)
