@@ -12,10 +12,11 @@ from sps_jax.algorithms import ALGORITHMS
 from sps_jax.layout import VMAP, Layout
 from sps_jax.problems import digits, quadratic
 from sps_jax.simulation import placement
-from sps_jax.simulation.footprint import _stored, footprint, shapes
+from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import prepare
 from sps_jax.simulation.placement import choose, describe
 from sps_jax.simulation.simulate import run_rounds, start_rounds
+from sps_jax.simulation.tiles import stored
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +106,11 @@ def test_the_largest_model_that_fits_does_not_shrink_with_more_devices(monkeypat
 def test_a_tpu_stores_arrays_in_tiles():
     """Images (32, 32, 3) waste the least in tiles of 32 x 128 for their 32 x 32 pixels: 4 times their size. As vectors
     of 3,072 bytes, whole tiles, they waste nothing. (100, 10) float32 take 104 x 128, or transposed 16 x 128."""
-    assert _stored((10_000, 32, 32, 3), 1, tiled=True) == 4 * 10_000 * 3_072
-    assert _stored((10_000, 3_072), 1, tiled=True) == 10_000 * 3_072
-    assert _stored((100, 10), 4, tiled=True) == 16 * 128 * 4
-    assert _stored((2, 128), 4, tiled=True) == 2 * 128 * 4
-    assert _stored((10_000, 32, 32, 3), 1, tiled=False) == 10_000 * 3_072
+    assert stored((10_000, 32, 32, 3), 1, tiled=True) == 4 * 10_000 * 3_072
+    assert stored((10_000, 3_072), 1, tiled=True) == 10_000 * 3_072
+    assert stored((100, 10), 4, tiled=True) == 16 * 128 * 4
+    assert stored((2, 128), 4, tiled=True) == 2 * 128 * 4
+    assert stored((10_000, 32, 32, 3), 1, tiled=False) == 10_000 * 3_072
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """What a simulation needs: the shapes of what clients and server hold, and the memory that these take."""
 
-import itertools
-import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -9,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import psutil
 
-from sps_jax import tree
 from sps_jax.compression.bits import MessageSpec
 from sps_jax.layout import Layout
 from sps_jax.problem import Problem
@@ -17,7 +14,8 @@ from sps_jax.simulation.method import Method
 from sps_jax.simulation.participation import taking_part
 from sps_jax.simulation.round import Client, Round, refuse_weights
 from sps_jax.simulation.schedule import split_key
-from sps_jax.tree import Tree
+from sps_jax.simulation.tiles import held
+from sps_jax.simulation.work import Abstract, of_held_out, of_loss, of_step, resized
 
 
 class Footprint(NamedTuple):
@@ -55,7 +53,7 @@ class Shapes(NamedTuple):
       answer: the leaves of the broadcast that a client reads when it receives the answer.
       up: the uplink's :class:`sps_jax.MessageSpec`.
       down: the downlink's.
-      saved: the residuals that the forward pass of a local gradient keeps for the backward pass.
+      abstract: the method and the problem that these are the shapes of.
       cohort: C, the number of clients per round; None for all.
     """
 
@@ -68,7 +66,7 @@ class Shapes(NamedTuple):
     answer: Any
     up: MessageSpec
     down: MessageSpec
-    saved: Any = None
+    abstract: Abstract | None = None
     cohort: int | None = None
 
 
@@ -84,14 +82,12 @@ def shapes(method: Method, problem: Problem) -> Shapes:
       >>> shapes(method, problem).up.entries
       8
     """
-    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (method, problem))
-    leaves, structure = jax.tree.flatten(abstract)
-    return _shapes(structure, tuple(leaves))
+    return _shapes(Abstract.of(method, problem))
 
 
 @lru_cache(maxsize=100)
-def _shapes(structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
-    method, problem = structure.unflatten(leaves)
+def _shapes(abstract: Abstract) -> Shapes:
+    method, problem = abstract.both
 
     def trace(method: Method, problem: Problem) -> Shapes:
         algorithm, keys, t = method.algorithm(), split_key(jax.random.key(0)), jax.numpy.int32(0)
@@ -107,27 +103,7 @@ def _shapes(structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
         return Shapes(h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b))
 
     cohort = None if method.cohort is None else method.cohort.size
-    return jax.eval_shape(trace, method, problem)._replace(saved=_saved(problem), cohort=cohort)
-
-
-def _saved(problem: Problem) -> list[Any]:
-    """Return the shapes of the residuals of a local gradient that are neither parameters nor data.
-
-    An upper bound: the compiler stores most of them and recomputes some, in transformers most.
-    """
-
-    def residuals(
-        params: Tree, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array
-    ) -> list[jax.Array]:
-        return jax.tree.leaves(jax.vjp(problem.local_loss(data, count, t, key), params)[1])
-
-    data, count = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (problem.data, problem.counts))
-    t, key = jax.eval_shape(lambda: (jax.numpy.int32(0), jax.random.key(0)))
-    params = jax.eval_shape(problem.init, key)
-    program = jax.make_jaxpr(residuals)(params, data, count, t, key).jaxpr
-    given = {id(v) for v in program.invars}
-    kept = {id(v): v.aval for v in program.outvars if id(v) not in given}
-    return [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in kept.values()]
+    return jax.eval_shape(trace, method, problem)._replace(abstract=abstract, cohort=cohort)
 
 
 def _read(function: Callable, argument: Any) -> list[jax.Array]:
@@ -145,28 +121,23 @@ def batch_rows(problem: Problem) -> int:
     return problem.batch_size or problem.data[0].shape[1]
 
 
-def at_work(shapes: Shapes, problem: Problem) -> int:
-    """Return the bytes of one client's temporaries in a chunk.
-
-    Full batches copy the client's data; minibatches are already part of ``saved``.
-    """
-    return sum(map(tree.bytes, _touched(shapes, problem)))
+def at_work(shapes: Shapes, problem: Problem, platform: str = "cpu") -> int:
+    """Return the bytes that a local step of one client among many touches, its data and memory included."""
+    return _step(shapes, problem, platform, 2, copied=True) // 2
 
 
-def _touched(shapes: Shapes, problem: Problem) -> tuple[Any, ...]:
-    """Return the shapes of one client's temporaries in a chunk."""
-    data = () if problem.batch_size else _one(problem.data)
-    return (*[shapes.iterate] * 4, shapes.saved, data)
-
-
-def footprint(shapes: Shapes, problem: Problem, layout: Layout, platform: str | None = None) -> Footprint:
+def footprint(
+    shapes: Shapes, problem: Problem, layout: Layout, platform: str | None = None, points: int = 1
+) -> Footprint:
     """Predict what each device needs for a simulation with these shapes on ``problem`` under ``layout``.
 
     Args:
       shapes: from :func:`shapes`.
       problem: the problem.
       layout: how its clients are laid out.
-      platform: ``"cpu"``, ``"gpu"`` or ``"tpu"``, which stores arrays in tiles; None for that of the default device.
+      platform: ``"cpu"``, ``"cuda"``, ``"rocm"`` or ``"tpu"``, which stores arrays in tiles; None for that of the
+        default device.
+      points: the number of points of a sweep that a device computes at once; they share the data.
 
     Example:
       >>> import sps_jax as sps
@@ -175,56 +146,41 @@ def footprint(shapes: Shapes, problem: Problem, layout: Layout, platform: str | 
       >>> footprint(specs, problem, Layout(), "cpu").state  # the server's 100 float32 numbers; clients keep nothing
       400
     """
-    tiled = (platform or jax.devices()[0].platform) == "tpu"
+    platform = platform or jax.default_backend()
+    platform = "cuda" if platform == "gpu" else platform
+    tiled = platform == "tpu"
     here = problem.clients // layout.devices
     part = (shapes.cohort or problem.clients) // layout.devices
     mine = (problem.data, problem.counts, problem.sizes, problem.weights)
     common = (problem.test, problem.validation, problem.ridge, problem.smoothness, problem.convexity)
+    data = held(here, _one(mine), tiled) + held(None, common, tiled)
+    state = held(points, shapes.server, tiled) + held(points * here, shapes.memory, tiled)
+    sent = held(points * part, shapes.awaiting, tiled)
+    rows = min(part, layout.chunk or part)
+    work = _step(shapes, problem, platform, points * rows, copied=rows < part)
+    assert shapes.abstract is not None
+    evaluated = min(here, layout.chunk or here)
+    loss = resized(of_loss(shapes.abstract, platform, evaluated > 1), points * evaluated)
+    test = of_held_out(shapes.abstract, platform, layout.devices)
+    evaluation = max(held(None, loss, tiled), points * held(None, test, tiled))
+    if evaluated < here:
+        evaluation += held(evaluated, _one(problem.data), tiled)
+    if rows == part:  # iterates and messages take the place of the step's arrays
+        return Footprint(data, state, 0, max(work, sent, evaluation))
+    cohort = 0 if shapes.cohort is None else held(part, (_one(problem.data), shapes.memory), tiled)
+    return Footprint(data, state, sent, cohort + max(work, evaluation))
 
-    def held(rows: int, *one: Any) -> int:
-        return _held(rows, one, tiled)
 
-    if layout.chunk is None:  # no chunks: full batches read the data in place
-        work = held(here, shapes.iterate, shapes.iterate, shapes.saved)
-    else:
-        work = held(min(part, layout.chunk), *_touched(shapes, problem))
-    if shapes.cohort is not None:
-        work += held(part, _one(problem.data), shapes.memory)
-    data = held(here, _one(mine)) + _held(None, common, tiled)
-    state = _held(None, shapes.server, tiled) + held(here, shapes.memory)
-    return Footprint(data, state, held(part, shapes.awaiting), work)
+def _step(shapes: Shapes, problem: Problem, platform: str, rows: int, copied: bool) -> int:
+    assert shapes.abstract is not None
+    tiled = platform == "tpu"
+    own = resized(of_step(shapes.abstract, platform, rows > 1), rows)
+    data = () if problem.batch_size else _one(problem.data)
+    return held(None, own, tiled) + held(rows, (shapes.iterate, (shapes.memory, data) if copied else ()), tiled)
 
 
 def _one(stacked: Any) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), stacked)
-
-
-def _held(rows: int | None, arrays: Any, tiled: bool) -> int:
-    """Return the bytes of arrays, stacked ``rows`` times along a new first axis unless that is None."""
-    first = () if rows is None else (rows,)
-    return sum(_stored((*first, *a.shape), a.dtype.itemsize, tiled) for a in jax.tree.leaves(arrays))
-
-
-def _stored(shape: tuple[int, ...], size: int, tiled: bool) -> int:
-    """Return the bytes of an array of entries of ``size`` bytes.
-
-    A TPU stores two axes in tiles of 8 x 128 entries (of 4 x 128, 2 x 128 or 128 where there are fewer rows): those two
-    of the last three axes that waste least.
-    """
-    if not tiled or not shape or 0 in shape:
-        return math.prod(shape) * size
-    if len(shape) == 1:
-        return _up(shape[0], 1024 if shape[0] > 512 else 128) * size
-    pairs = itertools.permutations(range(len(shape))[-3:], 2)
-    least = min(
-        _up(shape[i], min(8, 1 << (shape[i] - 1).bit_length())) / shape[i] * _up(shape[j], 128) / shape[j]
-        for i, j in pairs
-    )
-    return round(math.prod(shape) * size * least)
-
-
-def _up(count: int, unit: int) -> int:
-    return -(-count // unit) * unit
 
 
 def free_memory(devices: int = 1) -> int | None:
