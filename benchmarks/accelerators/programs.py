@@ -106,7 +106,7 @@ def _rounds(program: Program, problem: Problem, method: Method, devices: list[ja
     state = _on(first, whole)._replace(memory=_on(first.memory, split))
     own = replace(_on(problem, whole), data=_on(problem.data, split), counts=_on(problem.counts, split))
     arguments = (_on(method, whole), layout, own, state, _on(key, whole), _evaluated(whole))
-    need = footprint(shapes(method, problem), problem, layout, compiler(devices)).total
+    need = footprint(shapes(method, problem), problem, layout, devices[0].platform).total
     return Placed(run_rounds, arguments, need)
 
 
@@ -120,14 +120,9 @@ def _points(program: Program, problem: Problem, method: Method, devices: list[ja
     stacked = replace(each, hyper=each.hyper | prob, schedule=common.schedule)
     coin = method.schedule.local_steps is None
     key = _leading(lanes[:1] if coin else lanes, split, jax.eval_shape(random_key, 0))
-    need = footprint(shapes(method, problem), problem, layout, compiler(devices), lanes[1]).total
+    need = footprint(shapes(method, problem), problem, layout, devices[0].platform, lanes[1]).total
     arguments = (stacked, layout, mesh, coin, _on(problem, whole), key, _evaluated(whole))
     return Placed(run_points, arguments, need)
-
-
-def compiler(devices: list[jax.Device]) -> str:
-    """The platform that XLA compiles for: JAX calls CUDA's ``gpu``."""
-    return "cuda" if devices[0].platform == "gpu" else devices[0].platform
 
 
 def _on(values: Any, sharding: Sharding) -> Any:

@@ -14,19 +14,25 @@ from sps_jax.simulation.method import Method
 from sps_jax.simulation.participation import taking_part
 from sps_jax.simulation.round import Client, Round, refuse_weights
 from sps_jax.simulation.schedule import split_key
-from sps_jax.simulation.tiles import held
+from sps_jax.simulation.tiles import ROW, held, up
 from sps_jax.simulation.work import Abstract, of_held_out, of_loss, of_step, resized
+
+
+VECTOR_MEMORY = 128 * 2**20
+"""Bytes of a TPU v5e's vector memory."""
 
 
 class Footprint(NamedTuple):
     """The predicted memory of a simulation on ONE device, in bytes.
 
     Attributes:
-      data: its clients' data, and the held-out data, of which every device has a copy.
+      data: its clients' data, and the held-out data, of which every device has a copy; on a TPU also a copy of full
+        batches in its vector memory, where they fit.
       state: the state of the server, and of its clients between rounds.
-      messages: the iterates and messages that are kept until the server has answered.
-      work: temporaries of the clients computed at once: iterate, gradient and the residuals of the forward pass
-        (activations); with chunks, a copy of their inputs and outputs; with a cohort, a copy of its data and memory.
+      messages: the iterates and messages that are kept until the server has answered, beside the work of chunks.
+      work: what the clients computed at once hold in a local step, or in an evaluation where that is more: the iterate,
+        and the arrays of :mod:`sps_jax.simulation.liveness`; with chunks, a copy of their memory and full batches; with
+        a cohort, a copy of its data and memory.
     """
 
     data: int
@@ -53,7 +59,7 @@ class Shapes(NamedTuple):
       answer: the leaves of the broadcast that a client reads when it receives the answer.
       up: the uplink's :class:`sps_jax.MessageSpec`.
       down: the downlink's.
-      abstract: the method and the problem that these are the shapes of.
+      traced: the method and the problem, as shapes.
       cohort: C, the number of clients per round; None for all.
     """
 
@@ -66,8 +72,8 @@ class Shapes(NamedTuple):
     answer: Any
     up: MessageSpec
     down: MessageSpec
-    abstract: Abstract | None = None
-    cohort: int | None = None
+    traced: Abstract
+    cohort: int | None
 
 
 def shapes(method: Method, problem: Problem) -> Shapes:
@@ -89,7 +95,7 @@ def shapes(method: Method, problem: Problem) -> Shapes:
 def _shapes(abstract: Abstract) -> Shapes:
     method, problem = abstract.both
 
-    def trace(method: Method, problem: Problem) -> Shapes:
+    def trace(method: Method, problem: Problem) -> tuple:
         algorithm, keys, t = method.algorithm(), split_key(jax.random.key(0)), jax.numpy.int32(0)
         refuse_weights(algorithm, problem)
         h, server = algorithm.init(problem.init(keys.init))
@@ -100,10 +106,10 @@ def _shapes(abstract: Abstract) -> Shapes:
         m = this.send(info, t, b, x, h, first)
         awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, info(first.who)), (x, m))
         answer = _read(lambda b: algorithm.receive(x, h, m, b, info(first.who)), b)
-        return Shapes(h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b))
+        return h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b)
 
     cohort = None if method.cohort is None else method.cohort.size
-    return jax.eval_shape(trace, method, problem)._replace(abstract=abstract, cohort=cohort)
+    return Shapes(*jax.eval_shape(trace, method, problem), abstract, cohort)
 
 
 def _read(function: Callable, argument: Any) -> list[jax.Array]:
@@ -121,9 +127,9 @@ def batch_rows(problem: Problem) -> int:
     return problem.batch_size or problem.data[0].shape[1]
 
 
-def at_work(shapes: Shapes, problem: Problem, platform: str = "cpu") -> int:
-    """Return the bytes that a local step of one client among many touches, its data and memory included."""
-    return _step(shapes, problem, platform, 2, copied=True) // 2
+def at_work(shapes: Shapes, problem: Problem) -> int:
+    """Return the bytes that a local step of one client among many touches on a CPU, its data and memory included."""
+    return _step(shapes, problem, "cpu", 2, copied=True) // 2
 
 
 def footprint(
@@ -131,11 +137,14 @@ def footprint(
 ) -> Footprint:
     """Predict what each device needs for a simulation with these shapes on ``problem`` under ``layout``.
 
+    XLA reserves arguments, results and temporaries; its ``peak_memory_in_bytes`` is what of these is in use at once.
+    On a TPU that counts the vector memory as well, into which a program copies what it reads again and again.
+
     Args:
       shapes: from :func:`shapes`.
       problem: the problem.
       layout: how its clients are laid out.
-      platform: ``"cpu"``, ``"cuda"``, ``"rocm"`` or ``"tpu"``, which stores arrays in tiles; None for that of the
+      platform: ``"cpu"``, ``"gpu"`` (CUDA), ``"rocm"`` or ``"tpu"``, which stores arrays in tiles; None for that of the
         default device.
       points: the number of points of a sweep that a device computes at once; they share the data.
 
@@ -146,37 +155,47 @@ def footprint(
       >>> footprint(specs, problem, Layout(), "cpu").state  # the server's 100 float32 numbers; clients keep nothing
       400
     """
-    platform = platform or jax.default_backend()
+    platform = platform or jax.devices()[0].platform
     platform = "cuda" if platform == "gpu" else platform
     tiled = platform == "tpu"
     here = problem.clients // layout.devices
     part = (shapes.cohort or problem.clients) // layout.devices
     mine = (problem.data, problem.counts, problem.sizes, problem.weights)
     common = (problem.test, problem.validation, problem.ridge, problem.smoothness, problem.convexity)
+    rows = min(part, layout.chunk or part)
     data = held(here, _one(mine), tiled) + held(None, common, tiled)
+    again = held(here, _one(problem.data), tiled)
+    if tiled and rows == here and not problem.batch_size and again <= VECTOR_MEMORY:
+        data += again
     state = held(points, shapes.server, tiled) + held(points * here, shapes.memory, tiled)
     sent = held(points * part, shapes.awaiting, tiled)
-    rows = min(part, layout.chunk or part)
-    work = _step(shapes, problem, platform, points * rows, copied=rows < part)
-    assert shapes.abstract is not None
-    evaluated = min(here, layout.chunk or here)
-    loss = resized(of_loss(shapes.abstract, platform, evaluated > 1), points * evaluated)
-    test = of_held_out(shapes.abstract, platform, layout.devices)
-    evaluation = max(held(None, loss, tiled), points * held(None, test, tiled))
-    if evaluated < here:
-        evaluation += held(evaluated, _one(problem.data), tiled)
-    if rows == part:  # iterates and messages take the place of the step's arrays
-        return Footprint(data, state, 0, max(work, sent, evaluation))
-    cohort = 0 if shapes.cohort is None else held(part, (_one(problem.data), shapes.memory), tiled)
-    return Footprint(data, state, sent, cohort + max(work, evaluation))
+    step = _step(shapes, problem, platform, points * rows, copied=rows < part)
+    work = max(step, _evaluation(shapes, problem, layout, platform, points))
+    if shapes.cohort is not None:
+        work += held(part, (_one(problem.data), shapes.memory), tiled)
+    if rows == part:  # the iterates and messages of all take the place of the step's arrays
+        return Footprint(data, state, 0, max(work, sent))
+    return Footprint(data, state, sent, work)
 
 
 def _step(shapes: Shapes, problem: Problem, platform: str, rows: int, copied: bool) -> int:
-    assert shapes.abstract is not None
+    """Return the bytes of a local step of ``rows`` clients; ``copied`` if their memory and full batches are copies."""
     tiled = platform == "tpu"
-    own = resized(of_step(shapes.abstract, platform, rows > 1), rows)
+    own = resized(of_step(shapes.traced, platform, rows > 1), rows)
     data = () if problem.batch_size else _one(problem.data)
     return held(None, own, tiled) + held(rows, (shapes.iterate, (shapes.memory, data) if copied else ()), tiled)
+
+
+def _evaluation(shapes: Shapes, problem: Problem, layout: Layout, platform: str, points: int) -> int:
+    """Return the bytes of an evaluation: of the clients' losses, or of the held-out data."""
+    tiled, here = platform == "tpu", problem.clients // layout.devices
+    rows = min(here, layout.chunk or here)
+    losses = resized(of_loss(shapes.traced, platform, rows > 1), points * rows)
+    bytes_ = held(None, losses, tiled) + (held(rows, _one(problem.data), tiled) if rows < here else 0)
+    if tiled and points > 1:  # the outputs of all points' models on the shared data have the points as tiles' rows
+        outputs = max(held(None, array, tiled=False) for array in losses)
+        bytes_ += outputs * (up(points, ROW) - points) // points
+    return max(bytes_, points * held(None, list(of_held_out(shapes.traced, platform, layout.devices)), tiled))
 
 
 def _one(stacked: Any) -> Any:

@@ -7,6 +7,10 @@ from typing import Any
 import jax
 
 
+ROW = 128
+"""Entries in a row of a TPU's tile."""
+
+
 def held(rows: int | None, arrays: Any, tiled: bool) -> int:
     """Return the bytes of arrays, stacked ``rows`` times along a new first axis unless that is None."""
     first = () if rows is None else (rows,)
@@ -22,10 +26,10 @@ def stored(shape: tuple[int, ...], size: int, tiled: bool) -> int:
     if not tiled or not shape or 0 in shape:
         return math.prod(shape) * size
     if len(shape) == 1:
-        return up(shape[0], 1024 if shape[0] > 512 else 128) * size
+        return up(shape[0], 1024 if shape[0] > 512 else ROW) * size
     pairs = itertools.permutations(range(len(shape))[-3:], 2)
     least = min(
-        up(shape[i], min(8, 1 << (shape[i] - 1).bit_length())) / shape[i] * up(shape[j], 128) / shape[j]
+        up(shape[i], min(8, 1 << (shape[i] - 1).bit_length())) / shape[i] * up(shape[j], ROW) / shape[j]
         for i, j in pairs
     )
     return round(math.prod(shape) * size * least)
