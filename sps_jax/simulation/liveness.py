@@ -1,36 +1,28 @@
 """The arrays that a function holds at once, from its jaxpr.
 
-A compiler stores what a product, convolution, reduction, sort, gather or loop writes, and what a product reads; what is
-computed entry by entry it computes again where it is read (fusion). An array is alive from where it is written to where
-it, or what is computed from it, is read last. The order is that of the jaxpr.
+A compiler stores what a product, convolution, reduction, sort, gather or loop writes, and what a product reads. What is
+computed entry by entry it computes again wherever it is read (fusion), unless it needs two large arrays and is read
+twice. An array lives from where it is written to where it, or what is computed from it, is read last, in the order of
+the jaxpr. Results are written over arguments.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.extend.core import Literal
 
-VIEWS = {"reshape", "squeeze", "expand_dims", "transpose", "copy", "copy_p", "optimization_barrier", "stop_gradient"}
-"""They give their operand another shape."""
+VIEWS = {"reshape", "squeeze", "expand_dims", "transpose", "copy", "optimization_barrier", "stop_gradient"}
+"""They give an array another shape."""
 READ_WHOLE = {"dot_general", "conv_general_dilated", "sort", "while", "scan", "cond", "pallas_call", "cumsum", "gather"}
 """What they read is stored."""
 STORED = READ_WHOLE | {"reduce", "scatter", "scatter-add", "dynamic_update_slice", "concatenate", "split", "slice"}
-"""What they write is stored, as of all reductions."""
-
-
-class Operation(NamedTuple):
-    """An equation: its primitive, the numbers of the variables it reads and writes, and the loop bodies in it."""
-
-    name: str
-    reads: tuple[int, ...]
-    writes: tuple[int, ...]
-    bodies: tuple[Any, ...]
+"""What they write is stored, and that of primitives whose names begin with ``PREFIXES``."""
+PREFIXES = ("reduce_", "arg", "random", "threefry")
 
 
 @dataclass(frozen=True)
@@ -40,33 +32,59 @@ class Sized:
     shape: tuple[int, ...]
     dtype: Any
 
+    @property
+    def bytes(self) -> int:
+        """The bytes of its entries."""
+        return math.prod(self.shape) * int(self.dtype.itemsize)
 
-def alive(function: Any, *arguments: Any, platform: str) -> tuple[Sized, ...]:
+
+class Operation(NamedTuple):
+    """A primitive, the numbers of the arrays that it reads and writes, and the loop bodies or branches in it."""
+
+    name: str
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    bodies: tuple[Any, ...] = ()
+
+
+def alive(function: Callable, *arguments: Any, platform: str) -> tuple[Sized, ...]:
     """Return the arrays, beside its arguments, that ``function`` holds at once where these take the most bytes.
+
+    Args:
+      function: a function of the ``arguments``.
+      arguments: pytrees of arrays, or of their shapes.
+      platform: ``"cpu"``, ``"cuda"``, ``"rocm"`` or ``"tpu"``, for what the function computes differently on each.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> [a.shape for a in alive(lambda x: jnp.exp(x @ x.T) @ x, jnp.ones((3, 2)), platform="cpu")]
+      >>> [a.shape for a in alive(lambda x: jnp.exp(x @ x.T) @ x, jnp.ones((3, 2)), platform="cpu")]  # product and exp
       [(3, 3), (3, 3)]
     """
     return tuple(_alive(jax.make_jaxpr(function)(*arguments).jaxpr, platform))
 
 
 def _alive(jaxpr: Any, platform: str) -> list[Sized]:
-    shapes: list[Any] = []
-    numbers: dict[Any, int] = {}
-    given = {_number(v, numbers, shapes) for v in (*jaxpr.invars, *jaxpr.constvars)}
-    operations = list(_operations(jaxpr, numbers, shapes, platform, {}))
-    results = tuple(numbers[v] for v in jaxpr.outvars if not isinstance(v, Literal))
-    operations.append(Operation("return", results, (), ()))
-    uses = Counter(v for one in operations for v in one.reads)
-    sources: dict[int, frozenset[int]] = {i: frozenset({i}) for i in given}
+    flat = Flat(platform)
+    given = [flat.new(v.aval) for v in jaxpr.invars]
+    flat.operations.append(Operation("return", tuple(flat.inline(jaxpr, given)), ()))
+    born, last = _lives(flat, given)
+    moments: dict[int, list[Sized]] = {}
+    for i, one in enumerate(flat.operations):
+        inside = max((_alive(body, platform) for body in one.bodies), key=_total, default=[])
+        for at in (2 * i, 2 * i + 1):
+            moments[at] = [flat.shapes[v] for v, begin in born.items() if begin <= at <= last[v]] + inside
+    return max(moments.values(), key=_total)
+
+
+def _lives(flat: "Flat", given: list[int]) -> tuple[dict[int, int], dict[int, int]]:
+    """Return when each stored array is written and read last: at 2 i what operation i reads is computed, then i."""
+    shapes, uses = flat.shapes, Counter(v for one in flat.operations for v in one.reads)
     born: dict[int, int] = {}
     last: dict[int, int] = {}
-    views: set[int] = set()
+    sources: dict[int, frozenset[int]] = {v: frozenset({v}) for v in given}  # the stored arrays it is computed from
+    views = set(given)
 
     def read(variables: Iterable[int], at: int) -> frozenset[int]:
-        """The stored arrays that these are computed from, which are read now."""
         arrays = frozenset().union(*(sources.get(v, frozenset()) for v in variables))
         last.update((v, at) for v in arrays)
         return arrays
@@ -74,108 +92,96 @@ def _alive(jaxpr: Any, platform: str) -> list[Sized]:
     def store(v: int, at: int) -> None:
         born[v] = last[v] = at
         sources[v] = frozenset({v})
+        views.add(v)
 
-    for i, one in enumerate(operations):  # 2 i: entry by entry, what it reads; 2 i + 1: itself
+    for i, one in enumerate(flat.operations):
         if one.name in READ_WHOLE:
             for v in one.reads:
-                if v not in given and v not in born and not (v in views and len(sources.get(v, ())) == 1):
+                if v not in views:
                     read([v], 2 * i)
                     store(v, 2 * i)
         arrays = read(one.reads, 2 * i + 1)
-        marked = one.name == "scatter-add" and _bytes(shapes[one.reads[-1]]) < _bytes(shapes[one.writes[0]])
-        whole = not marked and one.name in STORED or one.name.startswith(("reduce_", "arg", "random", "threefry"))
         for v in one.writes:
-            twice = uses[v] > 1 and one.name not in VIEWS
-            if whole:
-                store(v, 2 * i + 1)
-            elif twice and sum(_bytes(shapes[s]) >= _bytes(shapes[v]) for s in arrays) > 1:
+            large = sum(shapes[s].bytes >= shapes[v].bytes for s in arrays)
+            if _stores(one, shapes) or (one.name not in VIEWS and large > 1 and uses[v] > 1):
                 store(v, 2 * i + 1)
             else:
                 sources[v] = arrays
-                if one.name in VIEWS and all(r in born or r in given or r in views for r in one.reads):
+                if one.name in VIEWS and views.issuperset(one.reads):
                     views.add(v)
-    peak: list[Sized] = []
-    for i, one in enumerate(operations):
-        inside: list[Sized] = max((_alive(body, platform) for body in one.bodies), key=_total, default=[])
-        for at in (2 * i, 2 * i + 1):
-            now = [shapes[v] for v, begin in born.items() if begin <= at <= last[v]]
-            peak = max(peak, [*now, *inside], key=_total)
-    return peak
+    return born, last
 
 
-def _bytes(array: Sized) -> int:
-    return math.prod(array.shape) * array.dtype.itemsize
+def _stores(one: Operation, shapes: list[Sized]) -> bool:
+    """Whether it stores what it writes; to mark a few entries of an array, as labels do, needs no array."""
+    if one.name == "scatter-add" and shapes[one.reads[-1]].bytes < shapes[one.writes[0]].bytes:
+        return False
+    return one.name in STORED or one.name.startswith(PREFIXES)
 
 
 def _total(arrays: list[Sized]) -> int:
-    return sum(map(_bytes, arrays))
+    return sum(array.bytes for array in arrays)
 
 
-def _number(variable: Any, numbers: dict[Any, int], shapes: list[Any]) -> int:
-    if variable not in numbers:
-        numbers[variable] = len(shapes)
-        shape, dtype = variable.aval.shape, variable.aval.dtype
-        key = jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
-        shapes.append(Sized((*shape, 2), np.dtype("uint32")) if key else Sized(shape, dtype))
-    return numbers[variable]
+@dataclass
+class Flat:
+    """A jaxpr with what it calls in place: its arrays, by number, and its operations.
 
+    Attributes:
+      platform: the platform whose branches are taken.
+      shapes: the arrays.
+      operations: the operations, in order.
+      branch: the branch that an array selects, if it depends on the platform alone.
+    """
 
-def _operations(
-    jaxpr: Any, numbers: dict[Any, int], shapes: list[Any], platform: str, known: dict[Any, int]
-) -> Iterator[Operation]:
-    number = partial(_number, numbers=numbers, shapes=shapes)
-    for equation in jaxpr.eqns:
+    platform: str
+    shapes: list[Sized] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+    branch: dict[int, int] = field(default_factory=dict)
+
+    def new(self, aval: Any) -> int:
+        """Number a new array."""
+        key = jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)  # two words
+        self.shapes.append(Sized((*aval.shape, 2), np.dtype("uint32")) if key else Sized(aval.shape, aval.dtype))
+        return len(self.shapes) - 1
+
+    def inline(self, jaxpr: Any, inputs: list[int]) -> list[int]:
+        """Append the operations of a jaxpr on these inputs, and return its results."""
+        known = dict(zip(jaxpr.invars, inputs, strict=True)) | {v: self.new(v.aval) for v in jaxpr.constvars}
+
+        def number(v: Any) -> int:
+            return self.new(v.aval) if isinstance(v, Literal) else known[v]
+
+        for equation in jaxpr.eqns:
+            reads = [number(v) for v in equation.invars]
+            called, arguments = self.called(equation, reads)
+            if called is not None:
+                writes = self.inline(called, arguments)
+            else:
+                writes = [self.new(v.aval) for v in equation.outvars]
+                name, bodies = equation.primitive.name, _bodies(equation)
+                self.operations.append(Operation(name, tuple(reads), tuple(writes), bodies))
+            if equation.primitive.name == "platform_index":
+                groups = equation.params["platforms"]
+                self.branch[writes[0]] = next(i for i, g in enumerate(groups) if g is None or self.platform in g)
+            if equation.primitive.name in ("clamp", "convert_element_type"):
+                self.branch |= {writes[0]: self.branch[v] for v in reads if v in self.branch}
+            known |= dict(zip(equation.outvars, writes, strict=True))
+        return [number(v) for v in jaxpr.outvars]
+
+    def called(self, equation: Any, reads: list[int]) -> tuple[Any, list[int]]:
+        """Return the jaxpr that an equation calls once, if it does, and with what."""
         name, params = equation.primitive.name, equation.params
-        inputs = [v for v in equation.invars if not isinstance(v, Literal)]
-        if name == "platform_index":
-            places = [i for i, group in enumerate(params["platforms"]) if group is None or platform in group]
-            known[equation.outvars[0]] = places[0]
-            continue
-        inner = _called(name, params)
-        if name == "cond" and inputs and (chosen := _chosen(inputs[0], jaxpr, known)) is not None:
-            inner, inputs_all = params["branches"][chosen].jaxpr, equation.invars[1:]
-        else:
-            inputs_all = equation.invars
-        if inner is not None:
-            for outer, own in zip(inputs_all, inner.invars, strict=True):
-                if isinstance(outer, Literal):
-                    number(own)
-                else:
-                    numbers[own] = number(outer)
-            # a jaxpr that is called twice has the same variables: forget what the first call wrote
-            for e in inner.eqns:
-                for v in e.outvars:
-                    numbers.pop(v, None)
-            yield from _operations(inner, numbers, shapes, platform, dict(known))
-            for outer, own in zip(equation.outvars, inner.outvars, strict=True):
-                if isinstance(own, Literal):
-                    number(outer)
-                    yield Operation("constant", (), (number(outer),), ())
-                else:
-                    numbers[outer] = number(own)
-            continue
-        bodies = tuple(_bodies(name, params))
-        yield Operation(name, tuple(map(number, inputs)), tuple(map(number, equation.outvars)), bodies)
+        if name == "cond" and reads[0] in self.branch:
+            return params["branches"][self.branch[reads[0]]].jaxpr, reads[1:]
+        if name in STORED or name.startswith(PREFIXES):
+            return None, []
+        inner = params.get("jaxpr", params.get("call_jaxpr", params.get("call")))
+        return getattr(inner, "jaxpr", inner), reads
 
 
-def _chosen(index: Any, jaxpr: Any, known: dict[Any, int]) -> int | None:
-    """The branch of a conditional on the platform."""
-    for equation in jaxpr.eqns:  # the index is clamped first
-        if index in equation.outvars and equation.primitive.name in ("clamp", "convert_element_type"):
-            return next((known[v] for v in equation.invars if not isinstance(v, Literal) and v in known), None)
-    return known.get(index)
-
-
-def _called(name: str, params: dict[str, Any]) -> Any:
-    if name in ("while", "scan", "cond", "pallas_call") or name.startswith("reduce") or name.startswith("scatter"):
-        return None
-    inner = params.get("jaxpr") or params.get("call_jaxpr")
-    return getattr(inner, "jaxpr", inner)
-
-
-def _bodies(name: str, params: dict[str, Any]) -> list[Any]:
-    if name == "while":
-        return [params["body_jaxpr"].jaxpr]
-    if name == "scan":
-        return [params["jaxpr"].jaxpr]
-    return [b.jaxpr for b in params["branches"]] if name == "cond" else []
+def _bodies(equation: Any) -> tuple[Any, ...]:
+    name, params = equation.primitive.name, equation.params
+    inner = {"while": ("body_jaxpr",), "scan": ("jaxpr",)}
+    closed = params["branches"] if name == "cond" else [params[own] for own in inner.get(name, ())]
+    return tuple(one.jaxpr for one in closed)
