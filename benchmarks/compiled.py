@@ -12,10 +12,13 @@ jax-cuda13-pjrt, nvidia-nvvm and nvidia-cuda-nvcc for the H100, 1.4 GB in all. W
   operands and results. There are no times.
 * v5e: cycles are the compiler's static estimates (``estimated_cycles``), which know nothing of contention or of waiting
   for memory; microseconds are these at 1.5 GHz.
-* Memory is what the compilers allot (``memory_analysis``), a device, beside what the package predicts.
+* Memory is the compilers' ``peak_memory_in_bytes``, a device: arguments, results and temporaries that are in use at
+  once, on the v5e those in vector memory too; beside it what the package predicts.
 
 A local step is one iteration of the loop over local steps, of all clients that a device computes at once, with TopK in
-it; a round has 10 of them and no evaluation. TopK is taken to make 9 passes a step, see ``accelerators/hlo.py``.
+it; a round has 10 of them and no evaluation. ``before``, TopK is taken to make 9 passes a step, see
+``accelerators/hlo.py``; since, the cycles of its kernel on the v5e are bundles of libtpu's schedule, see
+``accelerators/bundles.py``.
 ResNet18 takes minutes and gigabytes. ``--compiler-options NAME=VALUE`` gives XLA options, such as
 ``xla_gpu_enable_command_buffer=...,WHILE``.
 """

@@ -120,9 +120,9 @@ def _points(program: Program, problem: Problem, method: Method, devices: list[ja
     stacked = replace(each, hyper=each.hyper | prob, schedule=common.schedule)
     coin = method.schedule.local_steps is None
     key = _leading(lanes[:1] if coin else lanes, split, jax.eval_shape(random_key, 0))
-    need = footprint(shapes(method, problem), problem, layout, devices[0].platform)
+    need = footprint(shapes(method, problem), problem, layout, devices[0].platform, lanes[1]).total
     arguments = (stacked, layout, mesh, coin, _on(problem, whole), key, _evaluated(whole))
-    return Placed(run_points, arguments, need.data + lanes[1] * (need.total - need.data))
+    return Placed(run_points, arguments, need)
 
 
 def _on(values: Any, sharding: Sharding) -> Any:

@@ -1,7 +1,5 @@
 """What a simulation needs: the shapes of what clients and server hold, and the memory that these take."""
 
-import itertools
-import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -9,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import psutil
 
-from sps_jax import tree
 from sps_jax.compression.bits import MessageSpec
 from sps_jax.layout import Layout
 from sps_jax.problem import Problem
@@ -17,19 +14,25 @@ from sps_jax.simulation.method import Method
 from sps_jax.simulation.participation import taking_part
 from sps_jax.simulation.round import Client, Round, refuse_weights
 from sps_jax.simulation.schedule import split_key
-from sps_jax.tree import Tree
+from sps_jax.simulation.tiles import held
+from sps_jax.simulation.work import Abstract
+
+VECTOR_MEMORY = 128 * 2**20
+"""Bytes of a TPU v5e's vector memory."""
 
 
 class Footprint(NamedTuple):
     """The predicted memory of a simulation on ONE device, in bytes.
 
     Attributes:
-      data: its clients' data, and the held-out data, of which every device has a copy.
+      data: its clients' data, and the held-out data, of which every device has a copy; on a TPU also a copy of full
+        batches in its vector memory, where they fit.
       state: the state of the server, and of its clients between rounds.
-      messages: the iterates and messages that are kept until the server has answered; of a server that needs all
-        messages, also its own copy of those of all devices.
-      work: temporaries of the clients computed at once: iterate, gradient and the residuals of the forward pass
-        (activations); with chunks, a copy of their inputs and outputs; with a cohort, a copy of its data and memory.
+      messages: the iterates and messages that are kept until the server has answered, beside the work of chunks; of a
+        server that needs all messages, also its own copy of those of all devices.
+      work: what the clients computed at once hold in a local step, or in an evaluation where that is more: the iterate,
+        and the arrays of :mod:`sps_jax.simulation.liveness`; with chunks, a copy of their memory and full batches; with
+        a cohort, a copy of its data and memory.
     """
 
     data: int
@@ -56,9 +59,9 @@ class Shapes(NamedTuple):
       answer: the leaves of the broadcast that a client reads when it receives the answer.
       up: the uplink's :class:`sps_jax.MessageSpec`.
       down: the downlink's.
-      saved: the residuals that the forward pass of a local gradient keeps for the backward pass.
-      cohort: C, the number of clients per round; None for all.
       everyones: the message again if the server needs those of all clients, else empty.
+      traced: the method and the problem, as shapes.
+      cohort: C, the number of clients per round; None for all.
     """
 
     memory: Any
@@ -70,9 +73,9 @@ class Shapes(NamedTuple):
     answer: Any
     up: MessageSpec
     down: MessageSpec
-    saved: Any = None
-    cohort: int | None = None
-    everyones: Any = ()
+    everyones: Any
+    traced: Abstract
+    cohort: int | None
 
 
 def shapes(method: Method, problem: Problem) -> Shapes:
@@ -87,16 +90,14 @@ def shapes(method: Method, problem: Problem) -> Shapes:
       >>> shapes(method, problem).up.entries
       8
     """
-    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (method, problem))
-    leaves, structure = jax.tree.flatten(abstract)
-    return _shapes(structure, tuple(leaves))
+    return _shapes(Abstract.of(method, problem))
 
 
 @lru_cache(maxsize=100)
-def _shapes(structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
-    method, problem = structure.unflatten(leaves)
+def _shapes(abstract: Abstract) -> Shapes:
+    method, problem = abstract.both
 
-    def trace(method: Method, problem: Problem) -> Shapes:
+    def trace(method: Method, problem: Problem) -> tuple:
         algorithm, keys, t = method.algorithm(), split_key(jax.random.key(0)), jax.numpy.int32(0)
         part = taking_part(problem, method.cohort, keys, t)
         refuse_weights(algorithm, problem, part.shares)
@@ -109,32 +110,11 @@ def _shapes(structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Shapes:
         own = info(first.who)._replace(begun=b)
         awaiting = _read(lambda sent: algorithm.receive(sent[0], h, sent[1], b, own), (x, m))
         answer = _read(lambda b: algorithm.receive(x, h, m, b, own), b)
-        all_of_them = m if algorithm.needs_all else ()
-        specs = algorithm.uplink.size(m), algorithm.downlink.size(b)
-        return Shapes(h, server, b, x, m, awaiting, answer, *specs, everyones=all_of_them)
+        specs, all_of_them = (algorithm.uplink.size(m), algorithm.downlink.size(b)), m if algorithm.needs_all else ()
+        return h, server, b, x, m, awaiting, answer, *specs, all_of_them
 
     cohort = None if method.cohort is None else method.cohort.size
-    return jax.eval_shape(trace, method, problem)._replace(saved=_saved(problem), cohort=cohort)
-
-
-def _saved(problem: Problem) -> list[Any]:
-    """Return the shapes of the residuals of a local gradient that are neither parameters nor data.
-
-    An upper bound: the compiler stores most of them and recomputes some, in transformers most.
-    """
-
-    def residuals(
-        params: Tree, data: tuple[jax.Array, ...], count: jax.Array, t: jax.Array, key: jax.Array
-    ) -> list[jax.Array]:
-        return jax.tree.leaves(jax.vjp(problem.local_loss(data, count, t, key), params)[1])
-
-    data, count = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (problem.data, problem.counts))
-    t, key = jax.eval_shape(lambda: (jax.numpy.int32(0), jax.random.key(0)))
-    params = jax.eval_shape(problem.init, key)
-    program = jax.make_jaxpr(residuals)(params, data, count, t, key).jaxpr
-    given = {id(v) for v in program.invars}
-    kept = {id(v): v.aval for v in program.outvars if id(v) not in given}
-    return [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in kept.values()]
+    return Shapes(*jax.eval_shape(trace, method, problem), abstract, cohort)
 
 
 def _read(function: Callable, argument: Any) -> list[jax.Array]:
@@ -153,27 +133,25 @@ def batch_rows(problem: Problem) -> int:
 
 
 def at_work(shapes: Shapes, problem: Problem) -> int:
-    """Return the bytes of one client's temporaries in a chunk.
-
-    Full batches copy the client's data; minibatches are already part of ``saved``.
-    """
-    return sum(map(tree.bytes, _touched(shapes, problem)))
+    """Return the bytes that a local step of one client among many touches on a CPU, its data and memory included."""
+    return _step(shapes, problem, "cpu", 2, copied=True) // 2
 
 
-def _touched(shapes: Shapes, problem: Problem) -> tuple[Any, ...]:
-    """Return the shapes of one client's temporaries in a chunk."""
-    data = () if problem.batch_size else _one(problem.data)
-    return (*[shapes.iterate] * 4, shapes.saved, data)
-
-
-def footprint(shapes: Shapes, problem: Problem, layout: Layout, platform: str | None = None) -> Footprint:
+def footprint(
+    shapes: Shapes, problem: Problem, layout: Layout, platform: str | None = None, points: int = 1
+) -> Footprint:
     """Predict what each device needs for a simulation with these shapes on ``problem`` under ``layout``.
+
+    XLA reserves arguments, results and temporaries; its ``peak_memory_in_bytes`` is what of these is in use at once.
+    On a TPU that counts the vector memory as well, into which a program copies what it reads again and again.
 
     Args:
       shapes: from :func:`shapes`.
       problem: the problem.
       layout: how its clients are laid out.
-      platform: ``"cpu"``, ``"gpu"`` or ``"tpu"``, which stores arrays in tiles; None for that of the default device.
+      platform: ``"cpu"``, ``"gpu"`` (CUDA), ``"rocm"`` or ``"tpu"``, which stores arrays in tiles; None for that of the
+        default device.
+      points: the number of points of a sweep that a device computes at once; they share the data.
 
     Example:
       >>> import sps_jax as sps
@@ -182,57 +160,32 @@ def footprint(shapes: Shapes, problem: Problem, layout: Layout, platform: str | 
       >>> footprint(specs, problem, Layout(), "cpu").state  # the server's 100 float32 numbers; clients keep nothing
       400
     """
-    tiled = (platform or jax.devices()[0].platform) == "tpu"
+    platform = platform or jax.devices()[0].platform
+    platform = "cuda" if platform == "gpu" else platform
+    tiled = platform == "tpu"
     here = problem.clients // layout.devices
     part = (shapes.cohort or problem.clients) // layout.devices
     mine = (problem.data, problem.counts, problem.sizes, problem.weights)
     common = (problem.test, problem.validation, problem.ridge, problem.smoothness, problem.convexity)
-
-    def held(rows: int, *one: Any) -> int:
-        return _held(rows, one, tiled)
-
-    if layout.chunk is None:  # no chunks: full batches read the data in place
-        work = held(here, shapes.iterate, shapes.iterate, shapes.saved)
-    else:
-        work = held(min(part, layout.chunk), *_touched(shapes, problem))
+    rows = min(part, layout.chunk or part)
+    data = held(here, _one(mine), tiled) + held(None, common, tiled)
+    again = held(here, _one(problem.data), tiled)
+    if tiled and rows == here and not problem.batch_size and again <= VECTOR_MEMORY:
+        data += again
+    state = held(points, shapes.server, tiled) + held(points * here, shapes.memory, tiled)
+    sent = held(points * part, shapes.awaiting, tiled)
+    step = _step(shapes, problem, platform, points * rows, copied=rows < part)
+    work = max(step, _evaluation(shapes, problem, layout, platform, points))
     if shapes.cohort is not None:
-        work += held(part, _one(problem.data), shapes.memory)
-    data = held(here, _one(mine)) + _held(None, common, tiled)
-    state = _held(None, shapes.server, tiled) + held(here, shapes.memory)
-    messages = held(part, shapes.awaiting) + held(part * layout.devices, shapes.everyones)
-    return Footprint(data, state, messages, work)
+        work += held(part, (_one(problem.data), shapes.memory), tiled)
+    everyones = held(points * part * layout.devices, shapes.everyones, tiled)
+    if rows == part:  # the iterates and messages of all take the place of the step's arrays
+        return Footprint(data, state, everyones, max(work, sent))
+    return Footprint(data, state, sent + everyones, work)
 
 
 def _one(stacked: Any) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), stacked)
-
-
-def _held(rows: int | None, arrays: Any, tiled: bool) -> int:
-    """Return the bytes of arrays, stacked ``rows`` times along a new first axis unless that is None."""
-    first = () if rows is None else (rows,)
-    return sum(_stored((*first, *a.shape), a.dtype.itemsize, tiled) for a in jax.tree.leaves(arrays))
-
-
-def _stored(shape: tuple[int, ...], size: int, tiled: bool) -> int:
-    """Return the bytes of an array of entries of ``size`` bytes.
-
-    A TPU stores two axes in tiles of 8 x 128 entries (of 4 x 128, 2 x 128 or 128 where there are fewer rows): those two
-    of the last three axes that waste least.
-    """
-    if not tiled or not shape or 0 in shape:
-        return math.prod(shape) * size
-    if len(shape) == 1:
-        return _up(shape[0], 1024 if shape[0] > 512 else 128) * size
-    pairs = itertools.permutations(range(len(shape))[-3:], 2)
-    least = min(
-        _up(shape[i], min(8, 1 << (shape[i] - 1).bit_length())) / shape[i] * _up(shape[j], 128) / shape[j]
-        for i, j in pairs
-    )
-    return round(math.prod(shape) * size * least)
-
-
-def _up(count: int, unit: int) -> int:
-    return -(-count // unit) * unit
 
 
 def free_memory(devices: int = 1) -> int | None:

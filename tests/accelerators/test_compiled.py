@@ -1,6 +1,6 @@
 """What the compilers of an H100 and of a TPU v5e make of small programs: ``benchmarks/compiled.py``, a process each.
 
-Kernels, submissions, waits and cycles are upper bounds, and what they were when they were last lowered.
+Kernels and cycles are upper bounds, and what they were when they were last lowered.
 """
 
 from functools import cache
@@ -10,20 +10,21 @@ from accelerators import compiling, targets
 
 pytestmark = pytest.mark.accelerators
 
-KERNELS = {  # on the H100, of a local step: kernels and copies, submissions of the host, its waits
-    "digits": (94, 24, 12),
-    "femnist": (96, 27, 12),
-    "femnist_dense": (16, 2, 1),
-    "femnist_chunks": (106, 24, 12),
-    "femnist_4_devices": (104, 27, 12),
-    "sweep": (98, 27, 12),
+KERNELS = {  # on the H100, kernels and copies of a local step
+    "digits": 11,
+    "femnist": 12,
+    "femnist_dense": 15,
+    "femnist_chunks": 12,
+    "femnist_4_devices": 11,
+    "sweep": 14,
 }
-CYCLES = {  # on the v5e, of a local step
-    "digits": 239_291,
-    "femnist": 727_183,
+CYCLES = {  # on the v5e, of a local step, TopK's kernel included
+    "digits": 22_686,
+    "femnist": 419_587,
     "femnist_dense": 156_609,
-    "femnist_4_devices": 345_040,
-    "sweep": 597_979,
+    "femnist_chunks": 31_110,
+    "femnist_4_devices": 75_735,
+    "sweep": 214_685,
 }
 BOTH = [("cuda", name) for name in KERNELS] + [("tpu", name) for name in CYCLES]
 
@@ -39,10 +40,9 @@ def record(name, platform):
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_what_the_host_does_in_a_local_step(name):
+def test_a_local_step_is_a_few_kernels_and_needs_no_host(name):
     step = record(name, "cuda")["step"]
-    kernels, submissions, waits = KERNELS[name]
-    assert step["kernels"] <= kernels and step["submissions"] <= submissions and step["waits"] <= waits
+    assert step["kernels"] <= KERNELS[name] and step["submissions"] == step["waits"] == 0
 
 
 @pytest.mark.parametrize("name", CYCLES)
@@ -61,3 +61,12 @@ def test_a_round_is_one_all_reduce(platform, name):
     """If there are several devices: of the mean message."""
     found = record(name, platform)
     assert found["all_reduces_a_round"] == (found["devices"] > 1)
+
+
+@pytest.mark.parametrize(("platform", "name"), BOTH)
+def test_predicted_memory_is_what_the_compiler_needs(platform, name):
+    """Within 20 % of the peak. A sweep on the H100 needs less: XLA writes the cotangents of the outputs over these, and
+    5.2 of the 17.1 MB that are predicted are such cotangents beside their outputs."""
+    found = record(name, platform)
+    most = 1.25 if (platform, name) == ("cuda", "sweep") else 1.2
+    assert 0.8 <= found["predicted_bytes"] / found["peak_memory_bytes"] <= most

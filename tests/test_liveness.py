@@ -1,0 +1,76 @@
+"""Which arrays live at once, on functions whose answer is plain."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from sps_jax.problems import quadratic
+from sps_jax.simulation import work
+from sps_jax.simulation.liveness import Sized, alive
+
+SQUARE, WIDE = jax.ShapeDtypeStruct((4, 4), jnp.float32), jax.ShapeDtypeStruct((4, 100), jnp.float32)
+
+
+def shapes(function, *arguments, platform="cpu"):
+    return sorted(array.shape for array in alive(function, *arguments, platform=platform))
+
+
+def test_what_is_computed_entry_by_entry_needs_no_array():
+    """Of a sum of entries only the sum, a scalar, is stored."""
+    assert shapes(lambda x: jnp.sum(jnp.exp(x) + x**2), WIDE) == [()]
+
+
+def test_a_product_stores_what_it_reads_and_writes():
+    """exp(x) and the product beside each other; afterwards exp(x) is not needed any more."""
+    assert shapes(lambda x, w: jnp.sum(jnp.exp(w @ x) ** 2), WIDE, SQUARE) == [(4, 100)]
+    assert shapes(lambda x, w: w @ jnp.exp(x), WIDE, SQUARE) == [(4, 100), (4, 100)]
+
+
+def test_a_gradient_keeps_the_outputs_of_every_layer():
+    """Backward through two layers: exp of each, and the cotangent of the last product."""
+
+    def loss(w, x):
+        for _ in range(2):
+            x = jnp.exp(w @ x)
+        return jnp.sum(x)
+
+    held = shapes(lambda w, x: jax.grad(loss)(w, x), SQUARE, WIDE)
+    assert held.count((4, 100)) == 3
+
+
+def test_a_loop_holds_its_carry_and_what_its_body_holds():
+    """The carry beside the exp that the body's product reads, and the product."""
+
+    def loop(x, w):
+        return lax.fori_loop(0, 3, lambda _, x: w @ jnp.exp(x), x)
+
+    assert shapes(loop, WIDE, SQUARE).count((4, 100)) == 3
+
+
+def test_a_label_marks_an_entry_without_an_array():
+    """The gradient of the cross-entropy is the softmax minus the mark of the label, which need no array of their own."""
+
+    def slope(x, y):
+        return jnp.zeros(x.shape).at[jnp.arange(4), y].add(1.0) + x
+
+    assert (4, 100) not in shapes(slope, WIDE, jax.ShapeDtypeStruct((4,), jnp.int32))
+
+
+@pytest.mark.parametrize(("platform", "count"), [("cpu", 2), ("cuda", 1), ("tpu", 1)])
+def test_the_platform_chooses_the_branch(platform, count):
+    """On a CPU a product; elsewhere its argument, of which only the last sum's operand is left to store."""
+
+    def either(x, w):
+        y = lax.platform_dependent(x, w, cpu=lambda x, w: w @ jnp.exp(x), default=lambda x, w: x)
+        return w @ jnp.tanh(y)
+
+    held = shapes(either, WIDE, SQUARE, platform=platform)
+    assert len(held) == count + 1 or held == [(4, 100)] * 2
+
+
+def test_arrays_of_many_clients_are_resized():
+    """The axis of clients is known by its length, also where it is merged with another one."""
+    stacked = (Sized((work.STACKED, 3), jnp.dtype("float32")), Sized((2, 5 * work.STACKED), jnp.dtype("int32")))
+    assert [a.shape for a in work.resized((*stacked, Sized((7,), jnp.dtype("int32"))), 10)] == [(10, 3), (2, 50), (7,)]
+    assert quadratic(clients=4, dimension=2).clients == 4
