@@ -83,7 +83,7 @@ def _read(builder: tfds.core.DatasetBuilder, split: str, named: Named) -> Exampl
     for one in wanted:
         if one not in features:
             raise unknown("feature", one, features)
-    decoders = tfds.decode.PartialDecoding({one: True for one in dict.fromkeys(wanted)})
+    decoders = {one: tfds.decode.SkipDecoding() for one in features if one not in wanted}
     try:
         source = builder.as_data_source(split, decoders=decoders)
         rows = [source[i] for i in range(len(source))]

@@ -3,12 +3,15 @@
 from dataclasses import replace
 from typing import Annotated, Any, TypedDict, Unpack
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sps_jax.datasets import partition
 from sps_jax.datasets.catalogue import catalogued
 from sps_jax.datasets.columns import Examples, Named, read_examples
 from sps_jax.errors import refuse_unknown
+from sps_jax.models import after
 from sps_jax.problem import Problem
 from sps_jax.problems.arrays import by_client, from_arrays, scaled
 from sps_jax.problems.cifar10 import MODELS
@@ -117,7 +120,12 @@ def _problem(train: Examples, test: Examples | None, own: Any) -> Problem:
 def network(name: str, classes: int, precision: str) -> Any:
     """Returns the network of that name for these many classes, None for the linear model."""
     refuse_unknown("model", name, (LINEAR, *MODELS))
-    return None if name == LINEAR else MODELS[name](classes, dtype=precision)
+    return None if name == LINEAR else after(_coloured, MODELS[name](classes, dtype=precision))
+
+
+def _coloured(images: jax.Array) -> jax.Array:
+    """Returns (b, H, W, 3) for images of one or three channels."""
+    return jnp.broadcast_to(images, (*images.shape[:-1], 3))
 
 
 def images(x: np.ndarray, shape: str | None) -> np.ndarray:
@@ -145,6 +153,6 @@ def _shaped(x: np.ndarray, model: str) -> np.ndarray:
     """Returns x, with an axis of one channel where a network for images needs it."""
     if model == LINEAR:
         return x
-    if x.ndim not in (3, 4):
-        raise ValueError(f"model {model} takes images: give their shape, such as image 28,28")
+    if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)):
+        raise ValueError(f"model {model} takes images of one or three channels: give their shape, such as image 28,28")
     return x if x.ndim == 4 else x[..., None]
