@@ -140,6 +140,7 @@ _LATER = {
     "checkpoint": "runs.checkpoint",
     "compression": "compression",
     "from_arrays": "problems.arrays",
+    "partition": "datasets.partition",
     "plots": "results.plots",
     "problems": "problems",
     "results": "results",

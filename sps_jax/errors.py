@@ -10,6 +10,8 @@ import numpy as np
 
 SCALARS = (bool, int, float, complex, str, bytes, np.generic)
 
+LISTED = 60
+"""The most names that an error message lists."""
 SYNONYMS = {"lr": "stepsize", "learning_rate": "stepsize", "step_size": "stepsize", "gamma": "stepsize"}
 SYNONYMS |= {"p": "prob", "epochs": "local_steps", "steps": "local_steps", "num_clients": "clients", "bs": "batch_size"}
 """Other names of options and hyperparameters -> their names here."""
@@ -24,7 +26,8 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> ValueError:
     allowed = list(allowed)
     near = [SYNONYMS[name]] if SYNONYMS.get(name) in allowed else difflib.get_close_matches(str(name), allowed, 1, 0.5)
     guess = f" did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"unknown {kind} {name!r}:{guess} Allowed: {', '.join(allowed)}")
+    more = f" and {len(allowed) - LISTED} more" if len(allowed) > LISTED else ""
+    return ValueError(f"unknown {kind} {name!r}:{guess} Allowed: {', '.join(allowed[:LISTED])}{more}")
 
 
 def refuse_unknown(kind: str, name: str, allowed: Iterable[str]) -> None:

@@ -166,7 +166,11 @@ WRONG = {
     "test shape": ((X, Y, IDS), {"test": (X[:, :2], Y)}, r"test x has examples of shape \(2,\)"),
     "test class": ((X, Y, IDS), {"test": (X, Y + 1), "outputs": 3}, "not 3"),
     "validation": ((X, Y, IDS), {"validation": -0.1}, r"validation must be a fraction in \(0, 1\)"),
-    "floats as classes": ((X, Y * 1.0, IDS), {}, "y holds floats that are all whole numbers, such as 0.0: give loss="),
+    "floats as classes": (
+        (X, Y * 1.0, IDS),
+        {},
+        "y holds floats that are all whole numbers, such as 0.0: name the loss",
+    ),
     "more names": (
         (X, [*"abcdefghijkl"], IDS),
         {"model": PAIR},

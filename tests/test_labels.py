@@ -79,7 +79,7 @@ def test_a_loss_of_ones_own_gets_numbers_as_they_are():
 @pytest.mark.parametrize("whole", [Y % 2 * 1.0, Y * 1.0, np.zeros(12)])
 def test_whole_floats_ask_what_they_are(whole):
     with pytest.raises(
-        ValueError, match=r"^y holds floats that are all whole numbers, such as 0.0: give loss='softmax'"
+        ValueError, match=r"^y holds floats that are all whole numbers, such as 0.0: name the loss, softmax if they are"
     ):
         sps.from_arrays(X, whole, IDS)
     assert labels_of(sps.from_arrays(X, whole, IDS, loss="softmax")) == whole[BY_CLIENT].tolist()

@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 
 import sps_jax as sps
 from sps_jax.layout import Layout, clients_mesh
+from sps_jax.models import Model
 from sps_jax.problems.losses import metrics_of
 from sps_jax.problems.metrics import own_metrics
 
@@ -128,7 +129,7 @@ def test_positions_are_averaged_in_float32():
     """Of 1000 positions of one example 301 are right; see above."""
     y = jnp.repeat(jnp.array([0, 1]), jnp.array([301, 699]), total_repeat_length=1000)[None]
     logits = jnp.broadcast_to(jnp.array([1, 0], jnp.bfloat16), (1, 1000, 2))
-    found = metrics_of(sps.problems.arrays.Model(None, lambda params, x: logits), "softmax")(None, None, y)
+    found = metrics_of(Model(None, lambda params, x: logits), "softmax")(None, None, y)
     assert found["accuracy"].dtype == jnp.float32 and found["accuracy"].item() == pytest.approx(0.301, rel=1e-6)
 
 

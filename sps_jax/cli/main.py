@@ -50,6 +50,7 @@ def command(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"sps_jax {__version__}")
         return 0
+    arguments = spelt_out(arguments)
     commands = {
         "run": kept(command_type(), run),
         "resume": kept(resume),
@@ -70,6 +71,22 @@ def command(arguments: list[str]) -> int:
         raise
     console.hush(given.get("quiet", False))
     return processes.leave(status_of(lambda: perform(**expanded(heard(given, arguments)))))
+
+
+def spelt_out(arguments: list[str]) -> list[str]:
+    """Return the arguments with ``--problem tfds:mnist`` spelt out.
+
+    >>> spelt_out(["run", "--problem", "tfds:mnist", "--quiet"])
+    ['run', '--problem', 'tfds', '--dataset', 'mnist', '--quiet']
+    """
+    found = []
+    for before, argument in itertools.pairwise(["", *arguments]):
+        name, is_set, data_set = argument.removeprefix("--problem=").partition("tfds:")
+        if is_set and not name and (before == "--problem" or argument.startswith("--problem=")):
+            found += [*(["--problem"] if before != "--problem" else []), "tfds", "--dataset", data_set]
+        else:
+            found.append(argument)
+    return found
 
 
 def suggest(arguments: list[str]) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import InvalidRngError
 
 from sps_jax.errors import comes_from, described
-from sps_jax.models.base import Model, modes
+from sps_jax.models.base import FLAGS, Model, modes
 from sps_jax.models.holders import STATELESS, held, holds, made
 
 KINDS = "functions (init, apply), an instance of a flax.linen module, or one of flax.nnx, equinox or haiku"
@@ -54,10 +55,11 @@ def network_of(model: Any, shape: tuple[int, ...], dtype: str) -> Model:
         return held(model)
     if not callable(model):
         raise ValueError(f"model must be {KINDS}, not {described(model)}")
+    _refuse_signature(None, model, "a key", 1)
     return made(model)
 
 
-def _refuse_signature(name: str, function: Callable, words: str, count: int) -> None:
+def _refuse_signature(name: str | None, function: Callable, words: str, count: int) -> None:
     """Raise a ``ValueError`` unless ``function`` can be called with ``count`` arguments."""
     try:
         takes = inspect.signature(function)
@@ -66,7 +68,8 @@ def _refuse_signature(name: str, function: Callable, words: str, count: int) -> 
     try:
         takes.bind(*range(count))
     except TypeError as error:
-        raise ValueError(f"the model's {name} must take {words} alone ({error})") from None
+        who = "a model that is one function" if name is None else f"the model's {name}"
+        raise ValueError(f"{who} must take {words} alone ({error})") from None
 
 
 @cache
@@ -117,7 +120,12 @@ def outputs_of(network: Model, shape: tuple[int, ...], dtype: Any, held: str) ->
     others = {leaf.dtype.name for leaf in jax.tree.leaves(params)} - {held}
     if others:
         raise ValueError(f"the model's parameters are {', '.join(sorted(others))}, but precision needs {held}")
-    found = jax.eval_shape(network.apply, params, jax.ShapeDtypeStruct((2, *shape), dtype))
+    try:
+        found = jax.eval_shape(network.apply, params, jax.ShapeDtypeStruct((2, *shape), dtype))
+    except InvalidRngError:
+        raise ValueError(
+            f"the model draws random numbers in evaluation too: let it take {' or '.join(FLAGS)}, and draw in training"
+        ) from None
     if not isinstance(found, jax.ShapeDtypeStruct):
         raise ValueError(
             f"the model returns {described(found)}, not one array of outputs (b, ...): wrap it in a function that "

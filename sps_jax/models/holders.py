@@ -69,7 +69,8 @@ def _split(module: Any, make: Callable[[jax.Array], Any]) -> Model:
 def _of_nnx(module: Any, make: Callable[[jax.Array], Any]) -> Model:
     """Returns the functions of a module of nnx, whose dropout draws from the client's key."""
     evaluating, training = modes(module.__call__)
-    graph, parameters, others = nnx.split(module, nnx.Param, ...)
+    parts: Any = nnx.split(module, nnx.Param, ...)
+    graph, parameters, others = parts
     flat: Any = nnx.to_flat_state(parameters)
     beside: Any = [variable for _, variable in nnx.to_flat_state(others)]
     kept = {type(variable).__name__ for variable in beside if not isinstance(variable, nnx.RngState)}
@@ -84,7 +85,7 @@ def _of_nnx(module: Any, make: Callable[[jax.Array], Any]) -> Model:
     def joined(params: dict) -> Any:
         new = traverse_util.flatten_dict(params)
         state = [(path, variable.replace(new[tuple(map(str, path))])) for path, variable in flat]
-        return nnx.merge(graph, nnx.from_flat_state(state), others)
+        return nnx.merge(graph, nnx.from_flat_state(state), jax.tree.map(lambda a: a, others))  # a copy, to be changed
 
     def apply(params: dict, x: jax.Array) -> jax.Array:
         own = joined(params)

@@ -9,7 +9,7 @@ from sps_jax.datasets import partition
 from sps_jax.errors import described, real, refuse_unknown
 from sps_jax.problems.shared import Split
 
-PARTITIONS = ("natural", "iid", "dirichlet", "by_label", "by_size")
+PARTITIONS = ("natural", "iid", "dirichlet", "by_label", "few_labels", "quantity", "by_size")
 
 Parts = Sequence[np.ndarray]
 
@@ -92,14 +92,18 @@ def set_apart(name: str, parts: Parts, fraction: Any, seed: int) -> tuple[Parts,
 
 
 def _parts(split: Split, labels: np.ndarray, own: Parts | None) -> Parts:
-    how, clients, seed = split["partition"], split["clients"], split["data_seed"]
+    how, clients, seed, least = split["partition"], split["clients"], split["data_seed"], split["least"]
     refuse_unknown("partition", how, PARTITIONS)
     if how == "iid":
         return partition.iid(len(labels), clients, seed)
     if how == "by_label":
         return partition.by_label(labels, clients)
     if how == "dirichlet":
-        return partition.dirichlet(labels, clients, split["dirichlet_alpha"], seed)
+        return partition.dirichlet(labels, clients, split["dirichlet_alpha"], seed, least)
+    if how == "few_labels":
+        return partition.few_labels(labels, clients, split["labels_each"], seed, least)
+    if how == "quantity":
+        return partition.quantity(len(labels), clients, split["dirichlet_alpha"], seed, least)
     if own is None:
         raise ValueError(f"these data have no natural clients, so no partition {how!r}; try iid, dirichlet or by_label")
     return partition.united(own, clients) if how == "by_size" else _first(own, clients, "natural clients of the data")

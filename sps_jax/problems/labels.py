@@ -28,8 +28,8 @@ def loss_for(y: np.ndarray, loss: Any) -> Any:
         return "softmax"
     if y.ndim < 3 and (y == np.rint(y)).all():
         raise ValueError(
-            f"y holds floats that are all whole numbers, such as {y.flat[0]}: give loss='softmax' if they are classes, "
-            "loss='squares' if they are quantities"
+            f"y holds floats that are all whole numbers, such as {y.flat[0]}: name the loss, softmax if they are "
+            "classes, squares if they are quantities"
         )
     return "squares"
 

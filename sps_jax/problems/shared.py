@@ -15,8 +15,16 @@ class Drawn(TypedDict, total=False):
 class Split(Drawn, TypedDict, total=False):  # bases in full: before Python 3.12 a TypedDict forgets them
     """The options of a problem whose examples are dealt to clients, see :func:`sps_jax.problems.dealing.deal`."""
 
-    partition: Annotated[str, "dirichlet", "dirichlet, iid or by_label."]
-    dirichlet_alpha: Annotated[float, 0.3, "alpha of the dirichlet partition; a small alpha makes clients differ more."]
+    partition: Annotated[
+        str,
+        "dirichlet",
+        "dirichlet, few_labels, by_label (skewed labels), quantity (skewed sizes) or iid.",
+    ]
+    dirichlet_alpha: Annotated[
+        float, 0.3, "alpha of the partitions dirichlet and quantity; a small alpha makes clients differ more."
+    ]
+    labels_each: Annotated[int, 2, "number of labels of each client in the partition few_labels."]
+    least: Annotated[int, 1, "least number of examples of a client in the partitions dirichlet, few_labels, quantity."]
     weights: Annotated[
         str,
         "equal",

@@ -176,3 +176,80 @@ def test_split_of_a_client_does_not_depend_on_the_others():
 def test_errors_name_the_value_and_what_is_allowed(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+# --- further skews ----------------------------------------------------------------------------------------------------
+
+
+def dealt_once(parts, examples):
+    """Every row belongs to exactly one client, rows increase, and no client is empty."""
+    assert sorted(np.concatenate(parts).tolist()) == list(range(examples))
+    assert all(len(part) and (np.diff(part) > 0).all() and part.dtype == np.int64 for part in parts)
+
+
+@given(
+    examples=st.integers(1, 60), clients=st.integers(1, 8), least=st.integers(1, 9), alpha=st.sampled_from([1e-3, 1, 1e3])
+)
+def test_no_client_has_fewer_than_the_least(examples, clients, least, alpha):
+    labels = np.arange(examples) % 3
+    makes = [
+        lambda: partition.dirichlet(labels, clients, alpha, 0, least),
+        lambda: partition.quantity(examples, clients, alpha, 0, least),
+        lambda: partition.few_labels(labels, clients, min(3, examples), 0, least),
+    ]
+    for make in makes:
+        if clients * least > examples:
+            with pytest.raises(ValueError, match=r"^(least|clients) = "):
+                make()
+        else:
+            parts = make()
+            dealt_once(parts, examples)
+            assert min(map(len, parts)) >= least and len(parts) == clients
+            assert all((a == b).all() for a, b in zip(parts, make(), strict=True))
+
+
+def test_the_least_changes_nothing_where_it_is_reached():
+    labels = np.arange(200) % 4
+    one, other = (partition.dirichlet(labels, 5, 1.0, 3, least) for least in (1, 2))
+    assert min(map(len, one)) >= 2 and all((a == b).all() for a, b in zip(one, other, strict=True))
+
+
+def test_quantity_skews_sizes_alone():
+    """Sizes are N times the Dirichlet shares to within one; a class keeps its share of each client, but for chance."""
+    shares = np.random.default_rng(7).dirichlet(np.full(4, 0.5))
+    parts = partition.quantity(20_000, 4, 0.5, 7)
+    assert (np.abs(np.array(list(map(len, parts))) - 20_000 * shares) <= 1).all()
+    labels = np.arange(20_000) % 2
+    for part in parts:  # 4 standard deviations of a fair coin
+        assert abs(labels[part].mean() - 1 / 2) < 4 * 0.5 / np.sqrt(len(part))
+
+
+@given(classes=st.integers(1, 6), clients=st.integers(1, 9), each=st.integers(1, 6), seed=st.integers(0, 5))
+def test_every_client_has_few_labels(classes, clients, each, seed):
+    """Exactly ``each`` per client, and every label is split evenly among nearly equally many clients."""
+    labels = np.repeat(np.arange(classes), 60)
+    if not each <= classes <= clients * each:
+        with pytest.raises(ValueError, match=rf"^each = {each}: allowed is \d+ to {classes}"):
+            partition.few_labels(labels, clients, each, seed)
+        return
+    parts = partition.few_labels(labels, clients, each, seed)
+    dealt_once(parts, 60 * classes)
+    counts = np.array([np.bincount(labels[part], minlength=classes) for part in parts])
+    assert ((counts > 0).sum(axis=1) == each).all()
+    owners = (counts > 0).sum(axis=0)
+    assert owners.max() - owners.min() <= 1
+    for label in range(classes):
+        sizes = counts[:, label][counts[:, label] > 0]
+        assert sizes.max() - sizes.min() <= 1
+
+
+def test_noise_grows_with_the_client():
+    """Client i of n has the variance sigma i / n; a sample variance of 40,000 is off by 4 sqrt(2 / 40,000) of it."""
+    x = np.full((8, 10_000), 3.0, np.float32)
+    noisy = partition.noisy(x, [[0, 1, 2, 3], [4, 5, 6, 7]], 2.0, 0)
+    assert noisy.dtype == np.float32 and (x == 3).all()
+    for rows, variance in ((slice(0, 4), 1.0), (slice(4, 8), 2.0)):
+        assert abs(noisy[rows].var() / variance - 1) < 4 * np.sqrt(2 / 40_000)
+    np.testing.assert_array_equal(partition.noisy(x, [[0]], 0, 0), x)
+    with pytest.raises(ValueError, match="variance = -1: allowed is a finite number, not negative"):
+        partition.noisy(x, [[0]], -1, 0)

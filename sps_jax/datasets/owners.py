@@ -1,0 +1,93 @@
+"""The owner of each row: what the partitions of :mod:`sps_jax.datasets.partition` have in common."""
+
+import math
+import operator
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sps_jax.datasets.containers import as_labels
+
+Parts = list[np.ndarray]
+
+
+def natural(groups: ArrayLike) -> Parts:
+    """Return one part per distinct value of ``groups`` (N,), in order of first appearance.
+
+    Raises ValueError if ``groups`` is empty or not one-dimensional.
+
+    Example:
+      >>> [part.tolist() for part in natural(["b", "a", "b"])]
+      [[0, 2], [1]]
+    """
+    values = one_dimensional("groups", groups)
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    by_value = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+    return [by_value[i].astype(np.int64) for i in np.argsort(first)]
+
+
+def by_shares(rows: int, shares: np.ndarray) -> np.ndarray:
+    """Return the owner of each of ``rows`` places: the i-th lies at i + 1/2, in the share of the client it goes to."""
+    place = np.searchsorted(np.cumsum(shares) * rows, np.arange(rows) + 0.5)
+    return np.minimum(place, len(shares) - 1)
+
+
+def nobody_below(owner: np.ndarray, clients: int, least: int) -> np.ndarray:
+    """Give clients with fewer than ``least`` examples the last one of the largest client (ties: lowest index) each."""
+    sizes = np.bincount(owner, minlength=clients)
+    for poor in np.flatnonzero(sizes < least):
+        while sizes[poor] < least:
+            rich = sizes.argmax()
+            owner[np.flatnonzero(owner == rich)[-1]] = poor
+            sizes[rich] -= 1
+            sizes[poor] += 1
+    return owner
+
+
+def owned(owner: np.ndarray, clients: int) -> Parts:
+    """Return the rows of each client, given the ``owner`` (client) of each row."""
+    order = np.argsort(owner, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(owner, minlength=clients))[:-1])
+
+
+def one_dimensional(name: str, values: ArrayLike) -> np.ndarray:
+    array = as_labels(name, values)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}: allowed is one dimension with at least one entry")
+    return array
+
+
+def whole(name: str, value: int, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name} = {value!r}: allowed is a whole number, at least {least}")
+    return number
+
+
+def checked_clients(clients: int, available: int, unit: str) -> int:
+    number = whole("clients", clients, 1)
+    if number > available:
+        raise ValueError(f"clients = {clients}: allowed is at most {available}, the number of {unit}")
+    return number
+
+
+def checked_alpha(alpha: float) -> float:
+    """Return alpha within bounds outside which gamma variates over- or underflow, and shares are one-hot or uniform."""
+    if not (isinstance(alpha, int | float | np.number) and 0 < alpha < math.inf):
+        raise ValueError(f"alpha = {alpha!r}: allowed is a positive, finite number")
+    return min(max(float(alpha), 1e-12), 1e12)
+
+
+def checked_least(least: int, clients: int, examples: int) -> int:
+    number = whole("least", least, 1)
+    if number * clients > examples:
+        raise ValueError(f"least = {number}: allowed is at most {examples // clients}, {examples} examples / {clients}")
+    return number
+
+
+def generator_of(seed: int) -> np.random.Generator:
+    return np.random.default_rng(whole("seed", seed, 0))
