@@ -1,5 +1,6 @@
 """Progress messages of the command line on standard error; errors are printed elsewhere."""
 
+import io
 import logging
 import sys
 import time
@@ -60,7 +61,8 @@ def progress(total: int, done: int, unit: str, hidden: bool = False) -> Bar:
     if sys.stderr.isatty():
         return Bar(total=total, initial=done, unit=unit, disable=hidden, leave=False)
     form = "{desc}{n_fmt} of {total_fmt} {unit}s, {elapsed} so far, about {remaining} left"
-    return _Lines(total=total, initial=done, unit=unit, disable=hidden, leave=False, bar_format=form, miniters=1)
+    nowhere = io.StringIO()  # tqdm's own control characters
+    return _Lines(total=total, initial=done, unit=unit, disable=hidden, bar_format=form, miniters=1, file=nowhere)
 
 
 def doing(what: str) -> None:

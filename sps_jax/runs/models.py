@@ -57,10 +57,12 @@ def save_model(path: Path, model: Tree, about: Mapping[str, Any]) -> None:
         if array.dtype.name not in DTYPES:
             raise ValueError(f"{name} is of {array.dtype}, which no safetensors file holds for NumPy: give --keep none")
     leaves = dict(zip(_names(model), arrays, strict=True))
-    keys = [[getattr(key, "key", None) for key in path] for path, _ in jax.tree_util.tree_leaves_with_path(model)]
-    paths, texts = dict(zip(leaves, keys, strict=True)), {name: str(value) for name, value in about.items()}
-    if str(jax.tree.structure(_nested(leaves, paths))) == str(jax.tree.structure(model)):
-        texts[DICTS] = json.dumps(paths)
+    texts = {name: str(value) for name, value in about.items()}
+    keys = [path for path, _ in jax.tree_util.tree_leaves_with_path(model)]
+    if all(isinstance(key, jax.tree_util.DictKey) for path in keys for key in path):
+        paths = {name: [key.key for key in path] for name, path in zip(leaves, keys, strict=True)}
+        if str(jax.tree.structure(_nested(leaves, paths))) == str(jax.tree.structure(model)):
+            texts[DICTS] = json.dumps(paths)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as partial:
         save_file(leaves, partial, texts)
