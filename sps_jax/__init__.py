@@ -66,6 +66,8 @@ from sps_jax.simulation.sweep import grid, sweep
 
 if _TYPE_CHECKING:
     from sps_jax.problems.arrays import from_arrays
+    from sps_jax.runs.models import load_model
+    from sps_jax.runs.trackers import track
 
 __all__ = [
     "ALGORITHMS",
@@ -107,6 +109,7 @@ __all__ = [
     "gd",
     "grid",
     "iterate",
+    "load_model",
     "message_bits",
     "model_of",
     "prepare",
@@ -132,6 +135,7 @@ __all__ = [
     "tamuna",
     "topk",
     "total_bits",
+    "track",
     "transformed",
 ]
 
@@ -140,11 +144,13 @@ _LATER = {
     "checkpoint": "runs.checkpoint",
     "compression": "compression",
     "from_arrays": "problems.arrays",
+    "load_model": "runs.models",
     "partition": "datasets.partition",
     "plots": "results.plots",
     "problems": "problems",
     "results": "results",
     "tables": "results.tables",
+    "track": "runs.trackers",
 }
 """Attribute -> the module that is imported on its first use; that module, or its member of this name, is the value."""
 

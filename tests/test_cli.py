@@ -78,7 +78,13 @@ def test_run_leaves_whole_result_files(tmp_path, command):
     done = command("run", *SMALL, "--seeds", "2", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
-    assert sorted(f.name for f in out.iterdir()) == ["config.json", "curves.png", "metrics.jsonl", "summary.json"]
+    assert sorted(f.name for f in out.iterdir()) == [
+        "config.json",
+        "curves.png",
+        "metrics.jsonl",
+        "models",
+        "summary.json",
+    ]
     rows = read_jsonl(out / "metrics.jsonl")
     assert len(rows) == 2 * 2 * 6
     wanted = {"algorithm", "problem", "seed", "round", "iteration", "train_loss", "test_loss", "test_accuracy"}

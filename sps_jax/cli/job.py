@@ -26,14 +26,16 @@ from sps_jax.layout import Layout
 from sps_jax.problem import Problem
 from sps_jax.runs import console, processes
 from sps_jax.runs.job import Job
+from sps_jax.runs.watched import Watching
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose, cohort_plan, describe
 from sps_jax.simulation.simulate import shard_problem
+from sps_jax.simulation.watching import Watch
 
-TALK = ("json", "quiet")
-"""Options of the output alone: no part of the run's configuration."""
+TALK = ("json", "quiet", "config")
+"""Options of the output, and where options come from: no part of the run's configuration."""
 MANY = 10_000_000
 """Local steps per client from which a run warns that it may take long."""
 
@@ -73,7 +75,9 @@ def load(options: Run, devices: int | None) -> tuple[Job, dict[str, Any]]:
     gc.collect()  # JAX holds the NumPy copy of its inputs until a collection
     seeds = range(options.seed, options.seed + options.seeds)
     how = (options.rounds, options.evaluate_every, options.checkpoint_every, options.encoding, options.stream)
-    return Job(options.problem, problem, methods, layouts, seeds, *how), pruned
+    watching = Watching(options.keep, options.stop_at, options.patience, options.track)
+    Watch(None, options.stop_at).check(problem)
+    return Job(options.problem, problem, methods, layouts, seeds, *how, watching=watching), pruned
 
 
 def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:

@@ -26,6 +26,7 @@ import jax
 import tyro
 
 from sps_jax import __version__
+from sps_jax.cli import config_file
 from sps_jax.cli.data import data
 from sps_jax.cli.doctor import doctor
 from sps_jax.cli.list import list_all
@@ -50,11 +51,16 @@ def command(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"sps_jax {__version__}")
         return 0
+    return processes.leave(status_of(lambda: performed(arguments)))
+
+
+def performed(arguments: list[str]) -> int:
+    """Parse the arguments and run the command; return its exit status."""
     arguments = spelt_out(arguments)
     commands = {
-        "run": kept(command_type(), run),
+        "run": kept(command_type(), run, arguments),
         "resume": kept(resume),
-        "sweep": kept(sweep_type(), sweep),
+        "sweep": kept(sweep_type(), sweep, arguments),
         "table": kept(table),
         "plot": kept(plot),
         "list": kept(list_all),
@@ -70,7 +76,7 @@ def command(arguments: list[str]) -> int:
             suggest(arguments)
         raise
     console.hush(given.get("quiet", False))
-    return processes.leave(status_of(lambda: perform(**expanded(heard(given, arguments)))))
+    return perform(**expanded(heard(given, arguments)))
 
 
 def spelt_out(arguments: list[str]) -> list[str]:
@@ -97,18 +103,26 @@ def suggest(arguments: list[str]) -> None:
             print(f"sps-jax: error: no option {flag(name)}: did you mean {flag(SYNONYMS[name])}?", file=sys.stderr)
 
 
-def kept(make: Callable[..., Any], work: Callable[[Any], int] = int) -> Callable[..., tuple[dict[str, Any], Callable]]:
+def kept(
+    make: Callable[..., Any], work: Callable[[Any], int] = int, arguments: list[str] | None = None
+) -> Callable[..., tuple[dict[str, Any], Callable]]:
     """Return ``make`` for tyro, which calls what it parses arguments for: it returns them, and what to do with them.
 
     Args:
       make: a command, which returns its exit status, or a class of options.
       work: what to do with such options.
+      arguments: those of the command line, in which ``--config`` may name a file of new defaults for such options.
     """
 
     def given(**arguments: Any) -> tuple[dict[str, Any], Callable]:
         return arguments, lambda **checked: work(make(**checked))
 
     takes = inspect.signature(make)
+    if arguments is not None and isinstance(make, type):
+        new = config_file.defaults(make, arguments) if arguments[:1] == [work.__name__] else {}
+        takes = takes.replace(
+            parameters=[p.replace(default=new.get(n, p.default)) for n, p in takes.parameters.items()]
+        )
     vars(given)["__signature__"] = takes
     given.__annotations__ = {name: each.annotation for name, each in takes.parameters.items()}
     given.__doc__ = re.sub(r"\n {4,}", " ", inspect.getdoc(make) or "")  # tyro keeps a function's line breaks

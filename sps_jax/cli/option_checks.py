@@ -15,8 +15,11 @@ from sps_jax.compression.bits import ENCODINGS
 from sps_jax.errors import refuse_unknown
 from sps_jax.problems import PROBLEMS
 from sps_jax.problems.supervised import PRECISIONS
+from sps_jax.runs import trackers
+from sps_jax.runs.models import KEEP
 from sps_jax.simulation.cohort import BY, ESTIMATES
 from sps_jax.simulation.method import MATMUL_PRECISIONS
+from sps_jax.simulation.watching import Watch
 
 
 def check(options: Run) -> None:
@@ -37,6 +40,10 @@ def check(options: Run) -> None:
         raise ValueError("--stream needs --cohort: without it all clients are on the devices at once")
     if options.stream and options.coordinator is not None:
         raise ValueError("--stream needs a single process: leave out --coordinator, or --stream")
+    refuse_unknown("keep", options.keep, KEEP)
+    Watch(None, options.stop_at, options.patience)
+    for to in options.track:
+        trackers.split(to)
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")
     if isinstance(norm, float) and not 0 < norm < np.inf:
         raise ValueError(f"--clip-norm must be positive and finite, 'none' or 'auto', not {norm:g}")

@@ -64,6 +64,13 @@ class Run:
       out: output folder, new or empty; default is a new folder under runs/.
       checkpoint_every: number of rounds between checkpoints, from which `sps-jax resume` continues. Default is no
         checkpoints.
+      keep: which model to keep in the output folder, for `sps.load_model`: best (highest validation accuracy, else
+        lowest validation loss, highest test accuracy or lowest train loss, whichever is recorded first), last or none.
+      stop_at: stop a run at the first evaluation that fulfils a comparison, 'test_accuracy>=0.9'. A run that may stop,
+        or keeps its best model, computes at most --evaluate-every rounds (best a divisor of --rounds) at a time.
+      patience: stop a run after so many evaluations without a new best one, by the metric of --keep best.
+      track: send records as they come to tensorboard:DIR, wandb:PROJECT, mlflow:URI or trackio:PROJECT, one or more.
+      config: take the options from this config.json of an earlier run, or TOML file; options given here win.
       json: print the summaries as one JSON document on standard output, instead of the table.
       quiet: print only errors on standard error.
     """
@@ -101,6 +108,11 @@ class Run:
     process_id: int | None = None
     out: Path | None = None
     checkpoint_every: int | None = None
+    keep: str = "last"
+    stop_at: str | None = None
+    patience: int | None = None
+    track: tuple[str, ...] = ()
+    config: Path | None = None
     json: bool = False
     quiet: bool = False
 

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from sps_jax.cli.job import configuration, get_ready
 from sps_jax.cli.options import Run, command_type
-from sps_jax.cli.run import complete_with_checkpoints, conclude, reported
+from sps_jax.cli.run import complete, conclude, reported
 from sps_jax.runs import console, journal, processes
 
 
@@ -52,7 +52,7 @@ def resume(
     job, _ = get_ready(settings)
     if processes.first():
         warn(begun, configuration(settings) | {"layout": job.layouts_in_words()})
-    return complete_with_checkpoints(job, reported(settings), folder, begun, ended)
+    return complete(job, reported(settings), folder, begun, ended)
 
 
 def options_of(settings: Mapping[str, Any], out: Path) -> Run:

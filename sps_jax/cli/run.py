@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sps_jax import results
 from sps_jax.cli.job import configuration, get_ready
@@ -17,6 +17,7 @@ from sps_jax.runs import console, journal, processes
 from sps_jax.runs.job import Job, run_all
 from sps_jax.runs.shared_journal import SharedJournal, SharedStopRequest
 from sps_jax.runs.signals import Stopped, StopRequest, stop_requests
+from sps_jax.runs.writer import RunWriter
 
 
 def run(options: Run) -> int:
@@ -24,9 +25,7 @@ def run(options: Run) -> int:
     job, pruned = get_ready(options)
     config, out, report = configuration(options) | {"pruned": pruned}, folder_named(options), reported(options)
     processes.all_or_none(lambda: begin(job, out, config) if processes.first() else None)
-    if job.checkpoint_every is not None:
-        return complete_with_checkpoints(job, report, out, journal.begun(out) if processes.first() else config)
-    return conclude(report, run_all(job, journal.RunWriter(out if processes.first() else None)), out)
+    return complete(job, report, out, journal.begun(out) if kept(job) and processes.first() else config)
 
 
 class Report(NamedTuple):
@@ -50,44 +49,55 @@ def begin(job: Job, out: Path, config: dict[str, Any]) -> None:
     files.write_json(out / "config.json", config)
 
 
-def complete_with_checkpoints(
-    job: Job, report: Report, out: Path, begun: Mapping[str, Any], ended: list | None = None
-) -> int:
-    """Run the runs that are not finished, with checkpoints; return the exit status.
+def kept(job: Job) -> bool:
+    """Return whether the job has checkpoints."""
+    return job.checkpoint_every is not None
+
+
+def complete(job: Job, report: Report, out: Path, begun: Mapping[str, Any], ended: list | None = None) -> int:
+    """Run the runs that are not finished; return the exit status.
 
     Args:
-      begun: the configuration that :func:`begin` wrote into ``out``, as :func:`sps_jax.runs.journal.begun` reads it.
+      begun: the configuration that :func:`begin` wrote into ``out``; of a run with checkpoints, as
+        :func:`sps_jax.runs.journal.begun` reads it.
       ended: when resuming, the summaries of the finished runs.
     """
-    how = f"continue with: sps-jax resume {shlex.quote(str(out))}"
+    how, saved = f"continue with: sps-jax resume {shlex.quote(str(out))}", "all is saved"
+    if not kept(job):
+        how, saved = "only a run with --checkpoint-every can be continued", f"all evaluations so far are kept in {out}"
     first = "sps-jax: finishing the round and saving; Ctrl-C again stops at once"
     try:
         with contextlib.ExitStack() as stack:
-            processes.all_or_none(lambda: stack.enter_context(journal.locked(out)) if processes.first() else None)
+            if kept(job):
+                processes.all_or_none(lambda: stack.enter_context(journal.locked(out)) if processes.first() else None)
             stop = stack.enter_context(stop_requests(first, f"sps-jax: stopped at once; {how}"))
             with keeper_of(job, out, begun, stop, ended) as keeper:
                 summaries = run_all(job, keeper)
             return conclude(report, summaries, out)
     except Stopped as stopped:
         processes.shutdown()
-        print(f"sps-jax: stopped by {stopped}, all is saved; {how}", file=sys.stderr)
+        print(f"sps-jax: stopped by {stopped}, {saved}; {how}", file=sys.stderr)
         return stopped.status
     except OSError as error:
+        if not kept(job):
+            raise
         print(f"sps-jax: error: {error}; the files saved before are intact. Once that is fixed, {how}", file=sys.stderr)
         return 1
 
 
 def keeper_of(
     job: Job, out: Path, begun: Mapping[str, Any], stop: StopRequest, ended: list | None
-) -> journal.Journal | SharedJournal:
-    """Return the journal of a run with checkpoints; several processes share one (:func:`complete_with_checkpoints`)."""
-    again = ended is not None
+) -> RunWriter | SharedJournal:
+    """Return what writes the records of a run, see :func:`complete`; several processes share one."""
+
+    def own(stop: StopRequest) -> RunWriter:
+        return journal.Journal(out, begun, stop, ended is not None) if kept(job) else RunWriter(out, stop, job.rounds)
+
     if not processes.several():
-        return journal.Journal(out, begun, stop, again)
+        return own(stop)
     agreed = SharedStopRequest(stop)
-    own = journal.Journal(out, begun, agreed, again) if processes.first() else None
-    every = cast(int, job.checkpoint_every)  # given: only runs with checkpoints have a journal
-    return SharedJournal(own, ended or [], job.rounds, every, agreed)
+    first = own(agreed) if processes.first() else None
+    return SharedJournal(first, ended or [], job.rounds, job.checkpoint_every, agreed)
 
 
 def conclude(report: Report, summaries: list[tables.Record], out: Path) -> int:

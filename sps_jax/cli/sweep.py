@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from sps_jax import results
 from sps_jax.cli.from_options import build_problem, pruned_leaves, use_devices
@@ -69,11 +68,9 @@ def sweep(options: Any) -> int:
         out = _taken_up(options.out, done) if begun else _begin(options, config)
         if not begun:
             stack.enter_context(_alone(out))
-        hidden = True if console.quiet() else None  # None: hidden unless on a terminal
         console.doing("")
-        with tqdm(
-            total=len(runs), initial=len(done), unit="point", disable=hidden, leave=False, desc="compiling"
-        ) as bar:
+        with console.progress(len(runs), len(done), "point") as bar:
+            bar.set_description("compiling")
             for outcome in outcomes:
                 number_of = left[outcome.point]
                 _append(out, _names(number_of, runs[number_of], seeded[number_of]), outcome)

@@ -34,8 +34,8 @@ def sweep_type() -> type:
     single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in lists()]
     others: list[tuple[str, Any, Any]] = [("points_chunk", str, "auto")]
     others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto")]
-    others += [("stream", Suppress[bool], False)]
-    alone = ("target", "checkpoint_every", "coordinator", "num_processes", "process_id")
+    others += [("stream", Suppress[bool], False), ("keep", Suppress[str], "none"), ("track", Suppress[tuple], ())]
+    alone = ("target", "stop_at", "patience", "checkpoint_every", "coordinator", "num_processes", "process_id")
     others += [(name, Suppress[None], None) for name in alone]  # type: ignore[misc]  # an alias of Annotated
     helps = own | {
         "points_chunk": (str, "number of points that a device computes at once, or auto."),

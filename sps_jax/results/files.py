@@ -34,8 +34,24 @@ def write_text(path: Path, text: str) -> None:
       ...     path.read_text()
       'all of it'
     """
+    with replaced(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file beside ``path``, to be written; it then takes its place, unless one raises.
+
+    Example:
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     with replaced(path := Path(folder) / "file") as partial:
+      ...         partial.write_bytes(b"all of it")
+      ...     path.read_bytes()
+      9
+      b'all of it'
+    """
     partial = _partial(path)
-    partial.write_text(text, encoding="utf-8")
+    yield partial
     partial.replace(path)
 
 

@@ -36,6 +36,7 @@ class Standing(NamedTuple):
       iterations: the iterations done.
       seconds: the seconds spent.
       diverged: the first round whose numbers are not finite, which ended the run; None if it has not diverged.
+      stopped: the rule that ended the run early, see :class:`sps_jax.simulation.watching.Watch`; None if none has.
     """
 
     state: State
@@ -43,6 +44,11 @@ class Standing(NamedTuple):
     iterations: int = 0
     seconds: float = 0.0
     diverged: int | None = None
+    stopped: str | None = None
+
+    def ended(self, rounds: int) -> bool:
+        """Return whether a run of ``rounds`` rounds has ended."""
+        return self.past.rounds == rounds or self.diverged is not None or self.stopped is not None
 
 
 def start_run(method: Method, driver: Driver, key: jax.Array) -> Standing:
@@ -80,7 +86,7 @@ def summarise(driver: Driver, end: Standing) -> Row:
     """Return the summary of a whole run.
 
     It has ``rounds``, ``iterations``, ``run_seconds``, ``client_steps_per_second``, ``diverged_at_round`` (None if it
-    did not diverge), ``compile_seconds`` and the layout.
+    did not diverge), ``compile_seconds``, the layout and, if a rule ended it early, ``stopped``: that rule.
     """
     clients = driver.shapes.cohort or driver.problem.clients
     return {
@@ -91,6 +97,7 @@ def summarise(driver: Driver, end: Standing) -> Row:
         "diverged_at_round": end.diverged,
         "compile_seconds": driver.compile_seconds,
         **summary(driver.layout, footprint(driver.shapes, driver.problem, driver.layout)),
+        **({} if end.stopped is None else {"stopped": end.stopped}),
     }
 
 

@@ -1,21 +1,16 @@
 """Jobs: methods on one problem, each from several seeds, run one after another with a writer of their records."""
 
+import contextlib
 import itertools
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from sps_jax.layout import Layout, random_key
 from sps_jax.problem import Problem
-from sps_jax.runs import console, processes
-from sps_jax.runs.blocks import Row, block_length, go_on, start_run, summarise
+from sps_jax.runs import console, processes, trackers
+from sps_jax.runs.blocks import Row, go_on, start_run, summarise
 from sps_jax.runs.drivers import Driver, on_devices, on_host
-from sps_jax.runs.journal import Journal, RunWriter
-from sps_jax.runs.shared_journal import SharedJournal
+from sps_jax.runs.watched import Keeper, RunWatch, Watching, tracked
 from sps_jax.simulation.method import Method
-
-Keeper = RunWriter | Journal | SharedJournal
-"""What writes the records of runs, and knows which have ended."""
 
 
 class Job(NamedTuple):
@@ -32,6 +27,7 @@ class Job(NamedTuple):
       checkpoint_every: rounds between checkpoints, None for none.
       encoding: of the messages, see :mod:`sps_jax.compression.bits`.
       streamed: whether the clients' data and memory stay on the host.
+      watching: what is kept, told and stopped at.
     """
 
     name: str
@@ -44,6 +40,7 @@ class Job(NamedTuple):
     checkpoint_every: int | None
     encoding: str
     streamed: bool
+    watching: Watching = Watching()
 
     def layouts_in_words(self) -> dict[str, str]:
         """Return name -> the method's layout in words."""
@@ -65,10 +62,9 @@ def run_all(job: Job, keeper: Keeper) -> list[Row]:
     """
     left = itertools.islice(itertools.product(job.methods, job.seeds), len(keeper.finished), None)
     done, total = job.rounds * len(keeper.finished), job.rounds * len(job.seeds) * len(job.methods)
-    length = block_length(job.rounds, job.checkpoint_every)
+    length = job.watching.block_length(job.rounds, job.checkpoint_every, job.evaluate_every)
     console.doing("")
-    hidden = None if processes.first() and not console.quiet() else True  # None: hidden unless on a terminal
-    with tqdm(total=total, initial=done, unit="round", disable=hidden, leave=False) as bar:
+    with console.progress(total, done, "round", hidden=not processes.first()) as bar:
         for name, group in itertools.groupby(left, key=lambda run: run[0]):
             bar.set_description(f"{name}: compiling")
             driver = job.driver(name, length)
@@ -78,7 +74,7 @@ def run_all(job: Job, keeper: Keeper) -> list[Row]:
     return keeper.finished
 
 
-def _run(job: Job, driver: Driver, which: tuple[str, int], keeper: Keeper, bar: tqdm) -> None:
+def _run(job: Job, driver: Driver, which: tuple[str, int], keeper: Keeper, bar: console.Bar) -> None:
     """Run one method from one seed, or the rest of it, and hand its records to ``keeper``."""
     name, seed = which
     method, key = job.methods[name], random_key(seed)
@@ -86,7 +82,19 @@ def _run(job: Job, driver: Driver, which: tuple[str, int], keeper: Keeper, bar: 
     start = keeper.standing(names, start_run(method, driver, key))
     bar.update(start.past.rounds)
     settings: dict[str, Any] = {name: getattr(job, name) for name in ("rounds", "evaluate_every", "encoding")}
-    for at, rows in go_on(method, driver, key, start, **settings):
-        keeper.add(names, [names | row | hyper for row in rows], at)
-        bar.update(driver.length)
+    watch, after = RunWatch(job.watching, method, keeper, names, job.rounds), start.past.rounds
+    with contextlib.ExitStack() as stack:
+        tell = None
+        if job.watching.track and keeper.out is not None:
+            run = tracked(keeper.out, names, hyper, start)
+            tell = stack.enter_context(trackers.opened(job.watching.track, run))
+        watch.resume(start, tell)
+        for at, rows in go_on(method, driver, key, start, **settings):
+            at = watch(at, rows)
+            keeper.add(names, [names | row | hyper for row in rows], at)
+            bar.update(at.past.rounds - after)
+            after = at.past.rounds
+            if at.stopped is not None:
+                break
+    bar.update(job.rounds - after)
     keeper.finish(names | hyper | summarise(driver, at))

@@ -1,4 +1,4 @@
-"""What a run writes to disk while it runs, after each whole run or with checkpoints, and how it resumes."""
+"""What a run with checkpoints writes to disk while it runs, and how it resumes."""
 
 import contextlib
 import os
@@ -12,45 +12,20 @@ from sps_jax.runs import console
 from sps_jax.runs.blocks import Standing
 from sps_jax.runs.checkpoint import Checkpoints, Unreadable
 from sps_jax.runs.signals import StopRequest
+from sps_jax.runs.writer import Record, RunWriter
 from sps_jax.simulation.state import Past
 
 FORMAT = 2
 """The format number of everything in ``checkpoints/``. This version cannot resume from another format."""
 
-FREE = ("out", "manual_dir", "data_dir", "target", "chunk", "devices", "coordinator", "num_processes", "process_id")
+FREE = (
+    *("out", "manual_dir", "data_dir", "target", "track", "chunk"),
+    *("devices", "coordinator", "num_processes", "process_id"),
+)
 """Settings that may change on resume: they do not change the records, or (those of the layout) only their last bits."""
 
-Record = dict[str, Any]
 
-
-class RunWriter:
-    """A journal without checkpoints: it writes the records of each run to ``metrics.jsonl``, atomically, at its end.
-
-    Args:
-      out: the folder of results; None to write nothing, as in every process but process 0.
-    """
-
-    def __init__(self, out: Path | None) -> None:
-        self.out = out
-        self.finished: list[Record] = []
-        self._rows: list[Record] = []
-
-    def standing(self, names: Record, start: Standing) -> Standing:
-        """Return the progress to start from, here always ``start``."""
-        return start
-
-    def add(self, names: Record, rows: list[Record], at: Standing) -> None:
-        """Add records of a run, whose progress is ``at``."""
-        self._rows += rows
-
-    def finish(self, summary: Record) -> None:
-        """Record that the run has ended."""
-        if self.out is not None:
-            files.write_jsonl(self.out / "metrics.jsonl", self._rows)
-        self.finished.append(summary)
-
-
-class Journal:
+class Journal(RunWriter):
     """The journal of runs with checkpoints: it appends records to ``metrics.jsonl`` after each block.
 
     In ``checkpoints/``, ``begun.json`` holds the settings of the run, and ``finished.jsonl`` the summary of each ended
@@ -66,16 +41,13 @@ class Journal:
     """
 
     def __init__(self, out: Path, begun: Mapping[str, Any], stop: StopRequest, again: bool) -> None:
-        self.out, self.begun, self.stop, self._again = out, begun, stop, again
-        self.rounds, self.every = begun["settings"]["rounds"], begun["settings"]["checkpoint_every"]
-        self.metrics, self._ended = out / "metrics.jsonl", folder(out) / "finished.jsonl"
+        self.begun, self._again = begun, again
+        self.every, self._ended = begun["settings"]["checkpoint_every"], folder(out) / "finished.jsonl"
         files.cut_torn(self._ended)
-        self.finished, self._length = finished(out)
-        self.metrics.touch()
+        ended, self._length = finished(out)
+        super().__init__(out, stop, begun["settings"]["rounds"])
+        self.finished = ended
         self._checkpoints = Checkpoints(folder(out))
-
-    def __enter__(self) -> "Journal":
-        return self
 
     def __exit__(self, *error: Any) -> None:
         self._checkpoints.__exit__(*error)
@@ -112,8 +84,8 @@ class Journal:
           Stopped: if a stop was requested; a checkpoint has been saved by then.
         """
         files.append_jsonl(self.metrics, rows)
-        if at.past.rounds == self.rounds or at.diverged is not None:
-            return  # the run has ended
+        if at.ended(self.rounds):
+            return
         if at.past.rounds % self.every == 0 or self.stop.signal is not None:
             self._save(names, at)
         if self.stop.signal is not None:
@@ -122,7 +94,7 @@ class Journal:
 
     def finish(self, summary: Record) -> None:
         """Record that the run has ended, by its summary."""
-        self.finished.append(summary)
+        super().finish(summary)
         files.sync(self.metrics)
         self._length = self.metrics.stat().st_size
         files.append_jsonl(self._ended, [summary | {"metrics_bytes": self._length}])

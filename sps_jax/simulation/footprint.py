@@ -14,8 +14,8 @@ from sps_jax.simulation.method import Method
 from sps_jax.simulation.participation import taking_part
 from sps_jax.simulation.round import Client, Round, refuse_weights
 from sps_jax.simulation.schedule import split_key
-from sps_jax.simulation.tiles import held
-from sps_jax.simulation.work import Abstract
+from sps_jax.simulation.tiles import ROW, held, up
+from sps_jax.simulation.work import Abstract, of_held_out, of_loss, of_step, resized
 
 VECTOR_MEMORY = 128 * 2**20
 """Bytes of a TPU v5e's vector memory."""
@@ -182,6 +182,26 @@ def footprint(
     if rows == part:  # the iterates and messages of all take the place of the step's arrays
         return Footprint(data, state, everyones, max(work, sent))
     return Footprint(data, state, sent + everyones, work)
+
+
+def _step(shapes: Shapes, problem: Problem, platform: str, rows: int, copied: bool) -> int:
+    """Return the bytes of a local step of ``rows`` clients; ``copied`` if their memory and full batches are copies."""
+    tiled = platform == "tpu"
+    own = resized(of_step(shapes.traced, platform, rows > 1), rows)
+    data = () if problem.batch_size else _one(problem.data)
+    return held(None, own, tiled) + held(rows, (shapes.iterate, (shapes.memory, data) if copied else ()), tiled)
+
+
+def _evaluation(shapes: Shapes, problem: Problem, layout: Layout, platform: str, points: int) -> int:
+    """Return the bytes of an evaluation: of the clients' losses, or of the held-out data."""
+    tiled, here = platform == "tpu", problem.clients // layout.devices
+    rows = min(here, layout.chunk or here)
+    losses = resized(of_loss(shapes.traced, platform, rows > 1), points * rows)
+    bytes_ = held(None, losses, tiled) + (held(rows, _one(problem.data), tiled) if rows < here else 0)
+    if tiled and points > 1:  # the outputs of all points' models on the shared data have the points as tiles' rows
+        outputs = max(held(None, array, tiled=False) for array in losses)
+        bytes_ += outputs * (up(points, ROW) - points) // points
+    return max(bytes_, points * held(None, list(of_held_out(shapes.traced, platform, layout.devices)), tiled))
 
 
 def _one(stacked: Any) -> Any:

@@ -103,6 +103,13 @@ def _scan_rounds(
     return state, replicate(layout, metrics)
 
 
+@partial(jax.jit)
+@in_context
+def shipped(method: Method, server: Tree) -> Tree:
+    """Return the model that the method ships, :func:`sps_jax.model_of`."""
+    return method.algorithm().model(server)
+
+
 def start_rounds(
     method: Method, problem: Problem, key: jax.Array, params: Tree | None = None, layout: Layout = VMAP
 ) -> State:

@@ -43,14 +43,14 @@ def of_step(abstract: Abstract, platform: str, many: bool) -> tuple[Sized, ...]:
     """Return the arrays that a local step holds beside its clients' iterates, memory and data, see :func:`resized`."""
 
     def step(method: Method, problem: Problem) -> Tree:
-        algorithm, keys, t = method.algorithm(), split_key(jax.random.key(0)), jnp.int32(0)
-        h, server = algorithm.init(problem.init(keys.init))
+        algorithm = method.algorithm()
+        h, server = algorithm.init(problem.init(split_key(jax.random.key(0)).init))
         b = algorithm.broadcast(server)
         return algorithm.start(b, h), h, b
 
     def moved(method: Method, problem: Problem, x: Tree, h: Tree, b: Tree) -> Tree:
         keys, t = split_key(jax.random.key(0)), jnp.int32(0)
-        this = Round(method.algorithm(), taking_part(problem, None, keys, t), problem.clients, keys)
+        this = Round(method.algorithm(), taking_part(problem, None, keys, t), problem.clients, keys, t)
         one = partial(this.local_step, t, b)
         if many:
             return jax.vmap(one)(x, h, this.members)

@@ -188,7 +188,10 @@ def dealt_once(parts, examples):
 
 
 @given(
-    examples=st.integers(1, 60), clients=st.integers(1, 8), least=st.integers(1, 9), alpha=st.sampled_from([1e-3, 1, 1e3])
+    examples=st.integers(1, 60),
+    clients=st.integers(1, 8),
+    least=st.integers(1, 9),
+    alpha=st.sampled_from([1e-3, 1, 1e3]),
 )
 def test_no_client_has_fewer_than_the_least(examples, clients, least, alpha):
     labels = np.arange(examples) % 3
