@@ -26,6 +26,7 @@ import jax
 import tyro
 
 from sps_jax import __version__
+from sps_jax.cli import own_code
 from sps_jax.cli.data import data
 from sps_jax.cli.doctor import doctor
 from sps_jax.cli.list import list_all
@@ -49,21 +50,27 @@ def command(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"sps_jax {__version__}")
         return 0
+    return processes.leave(status_of(lambda: own_code.blaming(lambda: perform(arguments))))
+
+
+def perform(arguments: list[str]) -> int:
+    """Parse the arguments and run the command; return its exit status."""
+    arguments, named = own_code.absolute(arguments)
     commands = {
-        "run": kept(command_type(), run),
+        "run": kept(command_type(named), run),
         "resume": kept(resume),
-        "sweep": kept(sweep_type(), sweep),
+        "sweep": kept(sweep_type(named), sweep),
         "table": kept(table),
         "plot": kept(plot),
         "list": kept(list_all),
         "data": kept(data),
         "doctor": kept(doctor),
     }
-    given, perform = tyro.extras.subcommand_cli_from_dict(
+    given, work = tyro.extras.subcommand_cli_from_dict(
         commands, prog="sps-jax", description=DESCRIPTION, args=arguments or ["--help"]
     )
     console.hush(given.get("quiet", False))
-    return processes.leave(status_of(lambda: perform(**expanded(heard(given, arguments)))))
+    return work(**expanded(heard(given, arguments)))
 
 
 def kept(make: Callable[..., Any], work: Callable[[Any], int] = int) -> Callable[..., tuple[dict[str, Any], Callable]]:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from tyro.conf import Positional
 
+from sps_jax.cli import own_code
 from sps_jax.cli.job import configuration, get_ready
 from sps_jax.cli.options import Run, command_type
 from sps_jax.cli.run import complete_with_checkpoints, conclude, reported
@@ -37,6 +38,7 @@ def resume(
     """
     begun = journal.begun(folder)
     before: dict[str, Any] = begun["settings"]
+    own_code.refuse_changed(begun.get("sources", {}))
     machine = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     talk = {"devices": devices or before["devices"], "json": json, "quiet": quiet}
     settings = options_of(before | machine | talk, folder)
@@ -61,7 +63,7 @@ def options_of(settings: Mapping[str, Any], out: Path) -> Run:
     Raises:
       ValueError: for a setting that this version does not have, or a value of the wrong type.
     """
-    made, path = command_type(), out / "config.json"
+    made, path = command_type(settings), out / "config.json"
     if odd := sorted(settings.keys() - {field.name for field in dataclasses.fields(made)}):
         raise ValueError(f"{path} has the setting {odd[0]!r}, which this version of sps_jax does not have")
     try:
