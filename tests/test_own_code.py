@@ -171,7 +171,11 @@ SLIPS = {
     "no Python": ("--algorithm", "torn.py:f", "{here}/torn.py cannot be imported: line 1: SyntaxError: invalid syntax"),
     "an error in it": ("--problem", "fails.py:f", "fails.py cannot be imported: line 2: ZeroDivisionError"),
     "made already": ("--algorithm", "mine.py:ready", "mine.py:ready is an Algorithm, not a function that returns an"),
-    "no names": ("--algorithm", "mine.py:greedy", "takes *everything, but a function that returns an sps_jax.Algorithm"),
+    "no names": (
+        "--algorithm",
+        "mine.py:greedy",
+        "takes *everything, but a function that returns an sps_jax.Algorithm",
+    ),
     "no return": ("--algorithm", "mine.py:forgetful", "forgetful must return an sps_jax.Algorithm, not None: is its"),
     "no criterion": ("--criterion", "mine.py:unscored", "is not a criterion: it must take (params, gradient), then"),
     "no problem": ("--problem", "mine.py:no_problem", "no_problem must return an sps_jax.Problem, not a dict"),

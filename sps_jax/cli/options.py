@@ -60,7 +60,8 @@ class Run:
       devices: number of devices that share the clients; auto is the largest available number (each CPU core counts as
         one) that divides the number of clients, and --cohort.
       chunk: clients computed at once on a device: a number, all or auto.
-      coordinator: host:port of process 0, for a run on several processes; each process uses --devices devices.
+      coordinator: host:port of process 0, for a run on several processes; each process uses --devices devices. Or auto,
+        without the next two options: what JAX detects of Slurm, Open MPI or Kubernetes.
       num_processes: number of processes, on all hosts together.
       process_id: index of this process, from 0; only process 0 writes results.
       out: output folder, new or empty; default is a new folder under runs/.

@@ -9,7 +9,7 @@ import msgspec
 from tyro.conf import Positional
 
 from sps_jax.cli import own_code
-from sps_jax.cli.job import configuration, get_ready
+from sps_jax.cli.job import configuration, get_ready, join
 from sps_jax.cli.options import Run, command_type
 from sps_jax.cli.run import complete_with_checkpoints, conclude, reported
 from sps_jax.runs import console, journal, processes
@@ -29,8 +29,8 @@ def resume(
     Args:
       folder: output folder of `sps-jax run --checkpoint-every`; a finished run gets its table and plot again.
       devices: number of devices that share the clients from now on, or auto; default is the setting of the run.
-      coordinator: host:port of process 0, to continue on several processes; each uses --devices devices and reads the
-        folder.
+      coordinator: host:port of process 0, or auto, to continue on several processes; each uses --devices devices and
+        reads the folder.
       num_processes: number of processes, on all hosts together.
       process_id: index of this process, from 0; only process 0 writes results.
       json: print the summaries as one JSON document on standard output, instead of the table.
@@ -44,7 +44,10 @@ def resume(
     settings = options_of(before | machine | talk, folder)
     ended, length = journal.finished(folder)
     if len(ended) == len(settings.algorithm) * settings.seeds:
-        if process_id:
+        if coordinator == processes.AUTO:
+            join(settings)  # to know which process this is
+        if process_id or not processes.first():
+            processes.shutdown()
             return 0
         if (folder / "metrics.jsonl").stat().st_size != length:
             raise ValueError(f"{folder / 'metrics.jsonl'} is damaged: its length changed after the run finished")
