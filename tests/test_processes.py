@@ -1,6 +1,7 @@
 """``sps-jax`` on several processes: the records of one, files of the first, and none waits for one that has gone."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -177,3 +178,49 @@ def test_a_process_that_dies_before_anything_is_computed_ends_the_other_with_a_m
     assert both[1 - victim].returncode == 4 and time.monotonic() - killed < 60
     assert error.splitlines()[-1].startswith("sps-jax: error: another process of this run has ended")
     both[victim].communicate()
+
+
+def launched(own, job):
+    """What ``srun`` and ``mpirun`` tell one of two tasks on a node, by the names that JAX reads."""
+    return {
+        "slurm": {
+            "SLURM_JOB_ID": job,
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_NTASKS": 2,
+            "SLURM_PROCID": own,
+            "SLURM_LOCALID": own,
+        },
+        "mpirun": {
+            "OMPI_MCA_orte_hnp_uri": f"{job * 4096}.0;tcp://127.0.0.1:1",
+            "OMPI_COMM_WORLD_SIZE": 2,
+            "OMPI_COMM_WORLD_RANK": own,
+            "OMPI_COMM_WORLD_LOCAL_RANK": own,
+        },
+    }
+
+
+@pytest.mark.parametrize("launcher", ["slurm", "mpirun"])
+def test_a_launcher_says_who_the_processes_are(launcher, tmp_path):
+    """``--coordinator auto``: two processes by nothing but the launcher's environment, and resumed by it when done."""
+    run = ["run", *COMMON, "--rounds", "4", "--checkpoint-every", "2", "--out", "two", "--devices", "2"]
+    for arguments, job in ((run, free_port() % 4000), (["resume", "two"], free_port() % 4000)):
+        started = []
+        for own in range(2):
+            environment = {name: str(value) for name, value in launched(own, job)[launcher].items()}
+            command = [sys.executable, "-m", "sps_jax", *arguments, "--coordinator", "auto"]
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            started.append(subprocess.Popen(command, cwd=tmp_path, env=os.environ | environment, **pipes))
+        ended = [process.communicate(timeout=300) for process in started]
+        assert [process.returncode for process in started] == [0, 0], ended
+        assert "sparse_proxskip  0 " in ended[0][0] and "sparse_proxskip" not in ended[1][0]
+    assert json.loads((tmp_path / "two" / "summary.json").read_text())[0]["devices"] == 4
+
+
+def test_without_a_launcher_auto_says_so(tmp_path, shell):
+    for more, says in (
+        ([], "--coordinator auto found no other processes: start them by Slurm"),
+        (["--process-id", "0"], "leave out --num-processes, --process-id"),
+    ):
+        done = shell("run", *COMMON, "--coordinator", "auto", *more)
+        assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

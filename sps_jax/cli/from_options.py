@@ -10,12 +10,12 @@ import jax
 import optax
 
 from sps_jax import tree
-from sps_jax.algorithms import ALGORITHMS
-from sps_jax.cli.options import Run, number
+from sps_jax.cli.catalogue import ALGORITHMS, PROBLEMS, maker
+from sps_jax.cli.options import Run, flag, number
 from sps_jax.compression import Sparsifier
 from sps_jax.compression.leaves import names
+from sps_jax.errors import described
 from sps_jax.problem import Problem
-from sps_jax.problems import PROBLEMS
 from sps_jax.runs import processes
 from sps_jax.simulation.host import to_host
 
@@ -59,9 +59,25 @@ def build_problem(options: Run) -> Problem:
         size = number("batch-size", chosen["batch_size"], int, "full")
         chosen["batch_size"] = None if size == "full" else size
     if not options.stream:
-        return make(**chosen)
+        return made(make, chosen)
     with jax.default_device(jax.devices("cpu")[0]):
-        return to_host(make(**chosen))
+        return to_host(made(make, chosen))
+
+
+def made(make: Callable, chosen: dict[str, Any]) -> Problem:
+    """Return the problem that ``make`` makes.
+
+    Raises:
+      ValueError: if it lacks an argument, or returns anything else.
+    """
+    needed = [name for name, p in inspect.signature(make).parameters.items() if p.default is p.empty]
+    if missing := [flag(name) for name in needed if name not in chosen]:
+        raise ValueError(f"the problem {make.__name__} needs {' and '.join(missing)}")
+    problem = make(**chosen)
+    if not isinstance(problem, Problem):
+        hint = ": is its `return` missing?" if problem is None else ""
+        raise ValueError(f"{make.__name__} must return an sps_jax.Problem, not {described(problem)}{hint}")
+    return problem
 
 
 def given(options: Run, make: Callable) -> dict[str, Any]:
@@ -77,8 +93,9 @@ def hyperparameters(options: Run, name: str, problem: Problem) -> dict[str, Any]
     stepsize = number("stepsize", options.stepsize, float, "auto")
     if stepsize == "auto":
         stepsize = 0.1 if problem.smoothness is None else _reciprocal(float(problem.smoothness.max()))
-    hyper["stepsize"] = stepsize
     takes = inspect.signature(make).parameters
+    if "stepsize" in takes:
+        hyper["stepsize"] = stepsize
     if "prob" in takes and options.prob is None and options.local_steps is None:
         hyper["prob"] = 0.1
     if "prune" in takes:
@@ -97,7 +114,8 @@ def _reciprocal(smoothness: float) -> float:
 
 def sparsifier(options: Run) -> Sparsifier:
     """Return the sparsifier that the options describe."""
-    return Sparsifier(options.criterion, options.structure, options.scope, prunable(options))
+    score = maker("criterion", options.criterion)
+    return Sparsifier(score(**given(options, score)), options.structure, options.scope, prunable(options))
 
 
 def prunable(options: Run) -> tuple[str, ...] | None:

@@ -18,7 +18,8 @@ from typing import Any
 
 import jax
 
-from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cli import own_code
+from sps_jax.cli.catalogue import ALGORITHMS
 from sps_jax.cli.from_options import build_problem, clip, hyperparameters, pruned_leaves, use_devices
 from sps_jax.cli.option_checks import check, local_steps, refuse_strangers
 from sps_jax.cli.options import Run, number
@@ -50,7 +51,7 @@ def get_ready(options: Run) -> tuple[Job, dict[str, Any]]:
     job, pruned = processes.all_or_none(lambda: load(options, devices))
     own = ("process_id", "coordinator", "out", "manual_dir", "data_dir", *TALK)
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in own}
-    processes.refuse_others(settings | {"layout": job.layouts_in_words()})
+    processes.refuse_others(settings | {"sources": own_code.sources(settings), "layout": job.layouts_in_words()})
     return job, pruned
 
 
@@ -68,7 +69,7 @@ def load(options: Run, devices: int | None) -> tuple[Job, dict[str, Any]]:
     console.doing(f"loading {options.problem}")
     problem = build_problem(options)
     pruned = pruned_leaves(options, problem)
-    methods = {name: prepare_algorithm(options, name, problem) for name in options.algorithm}
+    methods = {own_code.label(name): prepare_algorithm(options, name, problem) for name in options.algorithm}
     layouts = {name: lay_out_run(methods[name], problem, devices, options) for name in methods}
     if not options.stream:  # all layouts have the same devices, so one copy of the data serves all
         problem = jax.block_until_ready(shard_problem(next(iter(layouts.values())), problem))
@@ -77,7 +78,8 @@ def load(options: Run, devices: int | None) -> tuple[Job, dict[str, Any]]:
     how = (options.rounds, options.evaluate_every, options.checkpoint_every, options.encoding, options.stream)
     watching = Watching(options.keep, options.stop_at, options.patience, options.track)
     Watch(None, options.stop_at).check(problem)
-    return Job(options.problem, problem, methods, layouts, seeds, *how, watching=watching), pruned
+    name = own_code.label(options.problem)
+    return Job(name, problem, methods, layouts, seeds, *how, watching=watching), pruned
 
 
 def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:
@@ -130,5 +132,6 @@ def configuration(options: Run) -> dict[str, Any]:
     return {
         "settings": settings,
         "versions": {"python": platform.python_version(), **packages},
+        "sources": own_code.sources(settings),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
     }

@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from sps_jax.algorithms import ALGORITHMS
-from sps_jax.compression import CRITERIA, SCOPES, STRUCTURES
+from sps_jax.cli.catalogue import ALGORITHMS, CRITERIA, PROBLEMS
+from sps_jax.compression import SCOPES, STRUCTURES
 from sps_jax.compression.bits import ENCODINGS
-from sps_jax.problems import PROBLEMS
 
 TABLES: dict[str, Mapping[str, Any]] = {
     "algorithms": ALGORITHMS,

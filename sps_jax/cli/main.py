@@ -26,7 +26,7 @@ import jax
 import tyro
 
 from sps_jax import __version__
-from sps_jax.cli import config_file
+from sps_jax.cli import config_file, own_code
 from sps_jax.cli.data import data
 from sps_jax.cli.doctor import doctor
 from sps_jax.cli.list import list_all
@@ -51,16 +51,16 @@ def command(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"sps_jax {__version__}")
         return 0
-    return processes.leave(status_of(lambda: performed(arguments)))
+    return processes.leave(status_of(lambda: own_code.blaming(lambda: performed(arguments))))
 
 
 def performed(arguments: list[str]) -> int:
     """Parse the arguments and run the command; return its exit status."""
-    arguments = spelt_out(arguments)
+    arguments, named = own_code.absolute(spelt_out(arguments))
     commands = {
-        "run": kept(command_type(), run, arguments),
+        "run": kept(command_type(named), run, arguments),
         "resume": kept(resume),
-        "sweep": kept(sweep_type(), sweep, arguments),
+        "sweep": kept(sweep_type(named), sweep, arguments),
         "table": kept(table),
         "plot": kept(plot),
         "list": kept(list_all),

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cli import own_code
+from sps_jax.cli.catalogue import ALGORITHMS, CRITERIA, PROBLEMS, maker, makers
 from sps_jax.cli.from_options import sparsifier
-from sps_jax.cli.options import MAKERS, Run, flag, number, own_options
-from sps_jax.compression import CRITERIA, SCOPES
+from sps_jax.cli.options import Run, flag, number, own_options
+from sps_jax.compression import SCOPES
 from sps_jax.compression.bits import ENCODINGS
 from sps_jax.errors import refuse_unknown
-from sps_jax.problems import PROBLEMS
 from sps_jax.problems.supervised import PRECISIONS
 from sps_jax.runs import trackers
 from sps_jax.runs.models import KEEP
@@ -83,12 +83,13 @@ def check_names(options: Any) -> None:
     sparsifier(options)
     for name in options.algorithm:
         refuse_unknown("algorithm", name, ALGORITHMS)
-    if len(set(options.algorithm)) < max(1, len(options.algorithm)):
+    if len(set(map(own_code.label, options.algorithm))) < max(1, len(options.algorithm)):
         given = ", ".join(options.algorithm) or "none"
         raise ValueError(f"--algorithm must name at least one algorithm, each only once, not: {given}")
 
 
-COMMON = {"prob": "prob", "local_steps": "prob", "sparsity": "sparsity", "sparsity_rounds": "sparsity"}
+COMMON = {"stepsize": "stepsize", "prob": "prob", "local_steps": "prob"}
+COMMON |= {"sparsity": "sparsity", "sparsity_rounds": "sparsity"}
 COMMON |= dict.fromkeys(("criterion", "structure", "scope", "prune_leaves", "prune_ends"), "prune")
 """Common options that only some algorithms take -> the parameter by which to recognise those algorithms."""
 
@@ -96,10 +97,11 @@ COMMON |= dict.fromkeys(("criterion", "structure", "scope", "prune_leaves", "pru
 def refuse_strangers(options: Run) -> None:
     """Raise a ``ValueError`` for a given option that neither the problem nor any chosen algorithm takes."""
     used = [PROBLEMS[options.problem], *(ALGORITHMS[name] for name in options.algorithm)]
+    used.append(maker("criterion", options.criterion))
     taken = {name for make in used for name in inspect.signature(make).parameters}
     untold = {field.name: {field.default} for field in dataclasses.fields(Run)}
     untold |= {"prob": {None, 1}, "local_steps": {None, 1}}  # 1 is what a method without a coin does
-    for name, needed in ({name: name for name in own_options(MAKERS)} | COMMON).items():
+    for name, needed in ({name: name for name in own_options(makers(vars(options)))} | COMMON).items():
         if getattr(options, name) not in untold.get(name, {None}) and needed not in taken:
-            chosen = ", ".join([options.problem, *options.algorithm])
+            chosen = ", ".join(map(own_code.label, [options.problem, *options.algorithm]))
             raise ValueError(f"{flag(name)} is not an option of the chosen problem and algorithms ({chosen})")

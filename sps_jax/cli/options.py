@@ -2,18 +2,20 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import EllipsisType, NoneType
+from typing import Annotated, Any, get_args, get_origin
 
 import docstring_parser
+import jax
 
-from sps_jax.algorithms import ALGORITHMS
-from sps_jax.algorithms.base import Scalar
-from sps_jax.problems import PROBLEMS
+from sps_jax.cli import catalogue
+from sps_jax.simulation.hyperparameters import kinds, parameters
 
-MAKERS = (*PROBLEMS.values(), *ALGORITHMS.values())
+SIMPLE = {bool, int, float, str, Path, NoneType, EllipsisType}
+"""The types that an option of a function can have, alone or in a tuple or union; other arguments are no options."""
 BASELINES = ("sparse_proxskip", "server_pruning", "fedavg_server_pruning", "fedavg_client_pruning", "proxskip")
 
 
@@ -22,15 +24,15 @@ class Run:
     """Compare algorithms on a problem; write results, table and plot.
 
     Attributes:
-      problem: name of the problem; `sps-jax list problems` prints them.
-      algorithm: names of the algorithms to compare; `sps-jax list algorithms` prints them.
+      problem: name of the problem, `sps-jax list problems` prints them; or FILE.py:NAME, your own function.
+      algorithm: names of the algorithms to compare, `sps-jax list algorithms` prints them; or FILE.py:NAME.
       stepsize: step size gamma, or auto: 1/L with the largest L of any client, 0.1 if L is unknown (deep networks).
       prob: probability p of communicating after a local step. Default is 0.1, unless --local-steps is given.
       local_steps: fixed number k of local steps per round, instead of the random coin of --prob.
       sparsity: fraction of the prunable weights set to zero.
       sparsity_rounds: number of rounds T in which the sparsity grows from 0 to --sparsity by the cubic law. Default is
         full sparsity from the start.
-      criterion: score that ranks the weights for pruning: magnitude, weight_gradient or random.
+      criterion: score that ranks the weights for pruning: magnitude, weight_gradient, random or FILE.py:NAME.
       structure: which weights are kept or pruned together: entries, rows, filters, blocks:RxC, groups:M or N:M
         (blocks:4x4, 2:4).
       scope: which weights compete in the ranking: global, layerwise, or erk (layerwise with Erdos-Renyi-Kernel
@@ -58,7 +60,8 @@ class Run:
       devices: number of devices that share the clients; auto is the largest available number (each CPU core counts as
         one) that divides the number of clients, and --cohort.
       chunk: clients computed at once on a device: a number, all or auto.
-      coordinator: host:port of process 0, for a run on several processes; each process uses --devices devices.
+      coordinator: host:port of process 0, for a run on several processes; each process uses --devices devices. Or auto,
+        without the next two options: what JAX detects of Slurm, Open MPI or Kubernetes.
       num_processes: number of processes, on all hosts together.
       process_id: index of this process, from 0; only process 0 writes results.
       out: output folder, new or empty; default is a new folder under runs/.
@@ -121,25 +124,52 @@ class Run:
 def own_options(makers: tuple[Callable, ...]) -> dict[str, tuple[Any, str]]:
     """Return the options of problems or algorithms that :class:`Run` lacks, as name -> (type, help)."""
     common = {field.name for field in dataclasses.fields(Run)} | {"prune"}
-    kinds: dict[str, Any] = {}
+    types: dict[str, Any] = {}
     texts: dict[str, dict[str, list[str]]] = {}  # option -> its words -> those who say them
     for make in makers:
         words = {p.arg_name: p.description for p in docstring_parser.parse(make.__doc__ or "").params}
-        for name, p in inspect.signature(make).parameters.items():
-            if name in common:
+        for name, p in parameters(make).items():
+            kind = kind_of(p)
+            if name in common or kind is None:
                 continue
-            kinds.setdefault(name, type(p.default) if p.annotation in (p.empty, Scalar) else p.annotation)
-            text = f"{' '.join((words.get(name) or '').split())} [{p.default}]"
+            types.setdefault(name, kind)
+            default = "required" if p.default is p.empty else p.default
+            text = f"{' '.join((words.get(name) or '').split())} [{default}]".strip()
             texts.setdefault(name, {}).setdefault(text, []).append(make.__name__)
     return {
         name: (kind, "; ".join(f"{', '.join(who)}: {text}" for text, who in texts[name].items()))
-        for name, kind in kinds.items()
+        for name, kind in types.items()
     }
 
 
-def command_type() -> type:
-    """Return :class:`Run` extended by the options of every problem and algorithm, all optional."""
-    own = own_options(MAKERS)
+def kind_of(parameter: inspect.Parameter) -> Any:
+    """Return the type of the option that a parameter becomes, None if it becomes none.
+
+    >>> takes = inspect.signature(lambda a=0.5, b=2, c=None, d=print: None).parameters
+    >>> [kind and kind.__name__ for kind in map(kind_of, takes.values())]
+    ['float', 'int', 'float', None]
+    """
+    said, default = parameter.annotation, parameter.default
+    if said is parameter.empty or jax.Array in kinds(said):
+        found: Any = float if default in (parameter.empty, None) else type(default)
+    else:
+        found = get_args(said)[0] if get_origin(said) is Annotated else said
+    return found if _simple(found) else None
+
+
+def _simple(kind: Any) -> bool:
+    parts = get_args(kind)
+    return all(map(_simple, parts)) if parts else any(kind is each for each in SIMPLE) or kind is ...
+
+
+def command_type(settings: Mapping[str, Any] | None = None) -> type:
+    """Return :class:`Run` extended by the options of every problem and algorithm, all optional.
+
+    Args:
+      settings: settings that may name own functions, whose options are added; see
+        :func:`sps_jax.cli.catalogue.makers`.
+    """
+    own = own_options(catalogue.makers(settings or {}))
     return with_fields("Run", Run, own, [(name, kind | None, None) for name, (kind, _) in own.items()])
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 from tyro.conf import Positional
 
-from sps_jax.cli.job import configuration, get_ready
+from sps_jax.cli import own_code
+from sps_jax.cli.job import configuration, get_ready, join
 from sps_jax.cli.options import Run, command_type
 from sps_jax.cli.run import complete, conclude, reported
 from sps_jax.runs import console, journal, processes
@@ -28,8 +29,8 @@ def resume(
     Args:
       folder: output folder of `sps-jax run --checkpoint-every`; a finished run gets its table and plot again.
       devices: number of devices that share the clients from now on, or auto; default is the setting of the run.
-      coordinator: host:port of process 0, to continue on several processes; each uses --devices devices and reads the
-        folder.
+      coordinator: host:port of process 0, or auto, to continue on several processes; each uses --devices devices and
+        reads the folder.
       num_processes: number of processes, on all hosts together.
       process_id: index of this process, from 0; only process 0 writes results.
       json: print the summaries as one JSON document on standard output, instead of the table.
@@ -37,12 +38,16 @@ def resume(
     """
     begun = journal.begun(folder)
     before: dict[str, Any] = begun["settings"]
+    own_code.refuse_changed(begun.get("sources", {}))
     machine = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     talk = {"devices": devices or before["devices"], "json": json, "quiet": quiet}
     settings = options_of(before | machine | talk, folder)
     ended, length = journal.finished(folder)
     if len(ended) == len(settings.algorithm) * settings.seeds:
-        if process_id:
+        if coordinator == processes.AUTO:
+            join(settings)  # to know which process this is
+        if process_id or not processes.first():
+            processes.shutdown()
             return 0
         if (folder / "metrics.jsonl").stat().st_size != length:
             raise ValueError(f"{folder / 'metrics.jsonl'} is damaged: its length changed after the run finished")
@@ -61,7 +66,7 @@ def options_of(settings: Mapping[str, Any], out: Path) -> Run:
     Raises:
       ValueError: for a setting that this version does not have, or a value of the wrong type.
     """
-    made, path = command_type(), out / "config.json"
+    made, path = command_type(settings), out / "config.json"
     if odd := sorted(settings.keys() - {field.name for field in dataclasses.fields(made)}):
         raise ValueError(f"{path} has the setting {odd[0]!r}, which this version of sps_jax does not have")
     try:

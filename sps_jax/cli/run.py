@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sps_jax import results
+from sps_jax.cli import own_code
 from sps_jax.cli.job import configuration, get_ready
 from sps_jax.cli.options import Run
 from sps_jax.results import files, tables
@@ -38,7 +39,7 @@ class Report(NamedTuple):
 
 def reported(options: Run) -> Report:
     """Return what the options say of the report."""
-    return Report(f"{options.problem}, sparsity {options.sparsity:g}", options.target, options.json)
+    return Report(f"{own_code.label(options.problem)}, sparsity {options.sparsity:g}", options.target, options.json)
 
 
 def begin(job: Job, out: Path, config: dict[str, Any]) -> None:
@@ -133,4 +134,4 @@ def compare(report: Report, summaries: list[tables.Record], out: Path) -> None:
 def folder_named(options: Run) -> Path:
     """Return the path of ``--out``, or of a new folder under ``runs/``, named by date and problem."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    return options.out or Path("runs") / f"{stamp}-{options.problem}"
+    return options.out or Path("runs") / f"{stamp}-{own_code.label(options.problem)}"

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 
 from sps_jax import results
+from sps_jax.cli import own_code
 from sps_jax.cli.from_options import build_problem, pruned_leaves, use_devices
 from sps_jax.cli.job import configuration, keep_compiled, prepare_algorithm
 from sps_jax.cli.option_checks import check, refuse_strangers
@@ -91,7 +92,8 @@ def _alone(out: Path) -> contextlib.AbstractContextManager[None]:
 def _names(number_of: int, run: tuple[str, Run], point: Seeded) -> dict[str, Any]:
     """Return the fields that identify a point in each of its records."""
     name, one = run
-    names = {"point": number_of, "algorithm": name, "problem": one.problem, "seed": one.seed}
+    names = {"point": number_of, "algorithm": own_code.label(name), "problem": own_code.label(one.problem)}
+    names |= {"seed": one.seed}
     return names | point.method.recorded()
 
 
@@ -113,7 +115,9 @@ def _finished(out: Path, config: dict[str, Any], points: int) -> set[int]:
     Raises:
       ValueError: if the folder holds another sweep, or is damaged.
     """
-    before = files.read_config(out / "config.json")["settings"]
+    begun = files.read_config(out / "config.json")
+    own_code.refuse_changed(begun.get("sources", {}))
+    before = begun["settings"]
     now = json.loads(json.dumps(config["settings"]))
     other = [name for name in now if name not in LAYOUT and before.get(name) != now[name]]
     if other:

@@ -4,16 +4,16 @@ import dataclasses
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from tyro.conf import Suppress
 
-from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cli.catalogue import ALGORITHMS, PROBLEMS, makers
 from sps_jax.cli.option_checks import check_names, check_seeds
-from sps_jax.cli.options import MAKERS, Run, command_type, flag, own_options, with_fields
-from sps_jax.problems import PROBLEMS
+from sps_jax.cli.options import Run, command_type, flag, own_options, with_fields
+from sps_jax.cli.own_code import label
 
 SPACES: dict[str, Callable[..., np.ndarray]] = {"logspace": np.geomspace, "linspace": np.linspace}
 VALIDATION = 0.1
@@ -21,17 +21,19 @@ MOST = 1_000_000
 """Largest number of points per algorithm, and of values per option."""
 
 
-def lists() -> dict[str, type]:
+def lists(settings: Mapping[str, Any]) -> dict[str, type]:
     """Return the options that take several values in a sweep -> the type of a value."""
-    own = {name: kind for name, (kind, _) in own_options(tuple(ALGORITHMS.values())).items() if kind is float}
+    methods = makers(settings, "algorithm")
+    own = {name: kind for name, (kind, _) in own_options(methods).items() if kind is float}
     return {"stepsize": str, "prob": float, "local_steps": int, "sparsity": float} | own
 
 
-def sweep_type() -> type:
+def sweep_type(settings: Mapping[str, Any] | None = None) -> type:
     """Return :class:`Run` with lists for hyperparameters: numbers, ``logspace:1e-3:1:7`` or ``linspace:0:1:3``."""
-    own = own_options(MAKERS)
-    several = [(name, tuple[str, ...], ("auto",) if name == "stepsize" else ()) for name in lists()]
-    single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in lists()]
+    settings = settings or {}
+    own, swept = own_options(makers(settings)), lists(settings)
+    several = [(name, tuple[str, ...], ("auto",) if name == "stepsize" else ()) for name in swept]
+    single = [(name, kind | None, None) for name, (kind, _) in own.items() if name not in swept]
     others: list[tuple[str, Any, Any]] = [("points_chunk", str, "auto")]
     others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto")]
     others += [("stream", Suppress[bool], False), ("keep", Suppress[str], "none"), ("track", Suppress[tuple], ())]
@@ -73,14 +75,14 @@ def points(options: Any) -> list[tuple[str, Run]]:
       ValueError: for a value that is not a number, several values for an option of the problem, an option that neither
         the problem nor any chosen algorithm takes, or more than :data:`MOST` points per algorithm.
     """
-    made, of_problem = command_type(), set(inspect.signature(PROBLEMS[options.problem]).parameters)
+    made, of_problem = command_type(vars(options)), set(inspect.signature(PROBLEMS[options.problem]).parameters)
     takes = {name: _taken_by(name) | of_problem for name in options.algorithm}
-    several = {option: values(option, getattr(options, option), kind) for option, kind in lists().items()}
+    several = {option: values(option, getattr(options, option), kind) for option, kind in lists(vars(options)).items()}
     for option, chosen in several.items():
         if option in of_problem and len(chosen) > 1:
             raise ValueError(f"{flag(option)} is an option of the problem {options.problem}: give one value")
         if chosen and not any(option in each for each in takes.values()):
-            names = ", ".join([options.problem, *takes])
+            names = ", ".join(map(label, [options.problem, *takes]))
             raise ValueError(f"{flag(option)} is not an option of the chosen problem and algorithms ({names})")
     defaults = {field.name: field.default for field in dataclasses.fields(made)}
     common = {name: getattr(options, name) for name in defaults}

@@ -5,6 +5,9 @@ Start the command once on each host, with the same options except the last:
     sps-jax run --clients 8 --devices 2 --out results --coordinator host0:1234 --num-processes 2 --process-id 0
     sps-jax run --clients 8 --devices 2 --out results --coordinator host0:1234 --num-processes 2 --process-id 1
 
+``--coordinator auto``, without the other two, asks the launcher instead: what JAX detects of Slurm, Open MPI or
+Kubernetes (``srun sps-jax run --coordinator auto ...``, one process for each accelerator).
+
 The clients are sharded over the devices of all processes, whose total must divide the number of clients. Each process
 reads the data and keeps only those of its own clients; only process 0 writes files and prints. If a process is killed,
 the others exit with status 4 within half a minute. With ``--checkpoint-every``, Ctrl-C or SIGTERM to one process stops
@@ -29,6 +32,8 @@ from sps_jax.runs import environment
 
 T = TypeVar("T")
 
+AUTO = "auto"
+"""The coordinator that stands for what JAX detects."""
 LOST = (
     "another process of this run has ended, or did not start; "
     "finished runs are kept, and a run with checkpoints can be resumed with: sps-jax resume"
@@ -39,34 +44,52 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     """Connect to the other processes of the run, and return whether there are any.
 
     Args:
-      coordinator: host:port of process 0.
+      coordinator: host:port of process 0; or :data:`AUTO` alone, for all three from what launched the processes.
       num_processes: the number of processes on all hosts.
       process_id: the number of this process, from 0.
 
     Raises:
-      ValueError: if only some of the three are given, one is out of range, or the processes have unequal numbers of
-        devices.
+      ValueError: if only some of the three are given, one is out of range, no launcher is detected, or the processes
+        have unequal numbers of devices.
     """
     given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     missing = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is None]
     if len(missing) == 3:
         return False
+    if coordinator == AUTO:
+        if len(missing) < 2:
+            raise ValueError(f"--coordinator {AUTO} finds the other processes: leave out --num-processes, --process-id")
+        _connect(None, None, None)
+        return True
     if coordinator is None or num_processes is None or process_id is None:
         raise ValueError(f"a run on several processes also needs {' and '.join(missing)}")
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError(f"--coordinator must be host:port, not {coordinator!r}")
+        raise ValueError(f"--coordinator must be host:port or {AUTO}, not {coordinator!r}")
     if not 0 <= process_id < num_processes:
         raise ValueError(f"--process-id must be from 0 to {num_processes - 1}, not {process_id}")
+    _connect(coordinator, num_processes, process_id)
+    return True
+
+
+def _connect(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Connect to the other processes; JAX detects what is None."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     if os.name == "posix":
         ctypes.CDLL(None).signal(int(signal.SIGABRT), _lost)
-    jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=20)
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=20)
+    except ValueError as error:
+        if coordinator is not None:
+            raise
+        raise ValueError(
+            f"--coordinator {AUTO} found no other processes: start them by Slurm (srun), Open MPI (mpirun) or "
+            f"Kubernetes, or give host:port, --num-processes and --process-id ({error})"
+        ) from None
     counts = Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         shutdown()
         raise ValueError(f"all processes must have equally many --devices, not {', '.join(map(str, counts.values()))}")
-    return True
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)

@@ -29,7 +29,8 @@ def watched(algorithm: Algorithm) -> Algorithm:
       Traceback (most recent call last):
       AssertionError: move takes (x), but it is called with 2 arguments by position: move(x, d)
     """
-    return algorithm._replace(**{name: _watched(name, getattr(algorithm, name)) for name in FUNCTIONS})
+    functions: dict[str, Any] = {name: _watched(name, getattr(algorithm, name)) for name in FUNCTIONS}
+    return algorithm._replace(**functions)
 
 
 def _watched(name: str, function: Any) -> Callable:

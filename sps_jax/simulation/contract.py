@@ -77,18 +77,18 @@ def check_algorithm(
     with nullcontext() if problem is not None else jax.enable_x64(True):
         key = jax.random.key(0)
         for one in (_least_squares(jnp.float32), _least_squares(jnp.float64)) if problem is None else (problem,):
-            method, problem = prepare(make, hyper, one.ridge.dtype), one
-            _check_shapes(method, problem, key)
-        trial = (method.algorithm(), problem, method.schedule, key)
+            method = prepare(make, hyper, one.ridge.dtype)
+            _check_shapes(method, one, key)
+        trial = (method.algorithm(), one, method.schedule, key)
         state, counts = _rounds(*trial, VMAP)
         _check(bool(tree.finite(state.server)), f"the algorithm diverges with {hyper}: try a smaller stepsize")
         _check_close(state, _steps(*trial, int(state.t)), "a round differs from its steps run one by one")
         one_by_one, _ = _rounds(*trial, Layout(chunk=1))
         _check_close(state, one_by_one, "running all clients at once and one after another differs")
-        specs = shapes(method, problem)
+        specs = shapes(method, one)
         _check_bits("uplink", counts["up"], specs.up)
         _check_bits("downlink", counts["down"], specs.down)
-        return ["shapes", "steps", "layouts", "bits", *_check_control(trial[0], state, problem.clients)]
+        return ["shapes", "steps", "layouts", "bits", *_check_control(trial[0], state, one.clients)]
 
 
 def _check(holds: bool, failure: str) -> None:
