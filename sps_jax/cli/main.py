@@ -32,7 +32,7 @@ from sps_jax.cli.list import list_all
 from sps_jax.cli.options import command_type
 from sps_jax.cli.resume import resume
 from sps_jax.cli.run import run
-from sps_jax.cli.show import plot, table
+from sps_jax.cli.show import Plot, plot, table
 from sps_jax.cli.sweep import sweep
 from sps_jax.cli.sweep_options import sweep_type
 from sps_jax.results.files import at_home
@@ -54,7 +54,7 @@ def command(arguments: list[str]) -> int:
         "resume": kept(resume),
         "sweep": kept(sweep_type(), sweep),
         "table": kept(table),
-        "plot": kept(plot),
+        "plot": kept(Plot, plot),
         "list": kept(list_all),
         "data": kept(data),
         "doctor": kept(doctor),

@@ -23,6 +23,8 @@ def check(options: Run) -> None:
     """Raise a ``ValueError`` for a bad name or number, before any data are loaded."""
     check_names(options)
     check_seeds(options)
+    if (given := getattr(options, "data_seed", None)) is not None and given < 0:
+        raise ValueError(f"--data-seed must be at least 0, not {given}")
     for name in ("rounds", "evaluate_every", "checkpoint_every"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ValueError(f"{flag(name)} must be at least 1, not {getattr(options, name)}")
@@ -55,8 +57,6 @@ def check_seeds(options: Any) -> None:
         raise ValueError(f"--seeds must be at least 1, not {options.seeds}")
     if not 0 <= options.seed <= 2**32 - options.seeds:
         raise ValueError(f"a seed must be from 0 to 2**32 - 1; --seed {options.seed} --seeds {options.seeds} is not")
-    if (getattr(options, "data_seed", None) or 0) < 0:
-        raise ValueError(f"--data-seed must be at least 0, not {options.data_seed}")
 
 
 def check_names(options: Any) -> None:

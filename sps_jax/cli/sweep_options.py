@@ -17,6 +17,8 @@ from sps_jax.problems import PROBLEMS
 
 SPACES: dict[str, Callable[..., np.ndarray]] = {"logspace": np.geomspace, "linspace": np.linspace}
 VALIDATION = 0.1
+DATA: dict[str, type] = {"clients": int, "dirichlet_alpha": float, "data_seed": int}
+"""Settings of the data that take several values in a sweep -> the type of a value."""
 MOST = 1_000_000
 """Largest number of points per algorithm, and of values per option."""
 
@@ -24,7 +26,7 @@ MOST = 1_000_000
 def lists() -> dict[str, type]:
     """Return the options that take several values in a sweep -> the type of a value."""
     own = {name: kind for name, (kind, _) in own_options(tuple(ALGORITHMS.values())).items() if kind is float}
-    return {"stepsize": str, "prob": float, "local_steps": int, "sparsity": float} | own
+    return {"stepsize": str, "prob": float, "local_steps": int, "sparsity": float} | own | DATA
 
 
 def sweep_type() -> type:
@@ -70,14 +72,15 @@ def points(options: Any) -> list[tuple[str, Run]]:
     """Return the single runs of a sweep, each as an algorithm and its options for one seed.
 
     Raises:
-      ValueError: for a value that is not a number, several values for an option of the problem, an option that neither
-        the problem nor any chosen algorithm takes, or more than :data:`MOST` points per algorithm.
+      ValueError: for a value that is not a number, several values for an option of the problem that is not in
+        :data:`DATA`, an option that neither the problem nor any chosen algorithm takes, or more than :data:`MOST`
+        points per algorithm.
     """
     made, of_problem = command_type(), set(inspect.signature(PROBLEMS[options.problem]).parameters)
     takes = {name: _taken_by(name) | of_problem for name in options.algorithm}
     several = {option: values(option, getattr(options, option), kind) for option, kind in lists().items()}
     for option, chosen in several.items():
-        if option in of_problem and len(chosen) > 1:
+        if option in of_problem - DATA.keys() and len(chosen) > 1:
             raise ValueError(f"{flag(option)} is an option of the problem {options.problem}: give one value")
         if chosen and not any(option in each for each in takes.values()):
             names = ", ".join([options.problem, *takes])
