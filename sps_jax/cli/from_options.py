@@ -1,9 +1,9 @@
 """Build what the options describe: devices, problem, hyperparameters, sparsifier and transform of the direction."""
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -61,7 +61,8 @@ def build_problem(options: Run, rows: int = 0) -> Problem:
       rows: the least number of rows of a client's padded data; see :func:`common_rows`.
     """
     make = PROBLEMS[options.problem]
-    chosen = {"data_seed": options.seed} | given(options, make)
+    seed = options.seed if options.data_seed is None else options.data_seed
+    chosen = given(dataclasses.replace(options, data_seed=seed), make)
     if "batch_size" in chosen:
         size = number("batch-size", chosen["batch_size"], int, "full")
         chosen["batch_size"] = None if size == "full" else size
@@ -73,12 +74,12 @@ def build_problem(options: Run, rows: int = 0) -> Problem:
 
 def with_rows(problem: Problem, rows: int) -> Problem:
     """Return the problem with the clients' data padded to at least ``rows`` rows."""
-    return replace(problem, data=lengthened(problem.data, rows))
+    return dataclasses.replace(problem, data=lengthened(problem.data, rows))
 
 
 def redrawn(options: Run) -> bool:
     """Return whether each of several seeds draws its own data."""
-    return options.seeds > 1 and getattr(options, "data_seed", None) is None
+    return options.seeds > 1 and options.data_seed is None
 
 
 def common_rows(options: Run) -> int:
@@ -92,7 +93,7 @@ def common_rows(options: Run) -> int:
     if not redrawn(options) or how != "dirichlet":
         return 0
     seeds = range(options.seed, options.seed + options.seeds)
-    return max(build_problem(replace(options, seed=seed)).data[0].shape[1] for seed in seeds)
+    return max(build_problem(dataclasses.replace(options, seed=seed)).data[0].shape[1] for seed in seeds)
 
 
 def given(options: Run, make: Callable) -> dict[str, Any]:

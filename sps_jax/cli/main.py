@@ -28,6 +28,7 @@ import tyro
 from sps_jax import __version__
 from sps_jax.cli.data import data
 from sps_jax.cli.doctor import doctor
+from sps_jax.cli.help import grouped, plain
 from sps_jax.cli.list import list_all
 from sps_jax.cli.options import command_type
 from sps_jax.cli.resume import resume
@@ -49,10 +50,13 @@ def command(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"sps_jax {__version__}")
         return 0
+    brief, whole, asked = "--help" in arguments or "-h" in arguments, "--help-all", "".join(arguments[:1])
+    if arguments == ["data"] or whole in arguments:
+        arguments = [argument for argument in arguments if argument != whole] + ["--help"]
     commands = {
-        "run": kept(command_type(), run),
+        "run": kept(command_type(), run, grouped(command_type(), asked, brief)),
         "resume": kept(resume),
-        "sweep": kept(sweep_type(), sweep),
+        "sweep": kept(sweep_type(), sweep, grouped(sweep_type(), asked, brief)),
         "table": kept(table),
         "plot": kept(Plot, plot),
         "list": kept(list_all),
@@ -66,21 +70,25 @@ def command(arguments: list[str]) -> int:
     return processes.leave(status_of(lambda: perform(**expanded(heard(given, arguments)))))
 
 
-def kept(make: Callable[..., Any], work: Callable[[Any], int] = int) -> Callable[..., tuple[dict[str, Any], Callable]]:
+def kept(
+    make: Callable[..., Any], work: Callable[[Any], int] = int, options: Callable[..., dict[str, Any]] | None = None
+) -> Callable[..., tuple[dict[str, Any], Callable]]:
     """Return ``make`` for tyro, which calls what it parses arguments for: it returns them, and what to do with them.
 
     Args:
       make: a command, which returns its exit status, or a class of options.
       work: what to do with such options.
+      options: a function of other arguments that returns those of ``make``; None for those of ``make`` themselves.
     """
 
     def given(**arguments: Any) -> tuple[dict[str, Any], Callable]:
-        return arguments, lambda **checked: work(make(**checked))
+        return options(**arguments) if options else arguments, lambda **checked: work(make(**checked))
 
-    takes = inspect.signature(make)
+    takes = inspect.signature(options or make)
     vars(given)["__signature__"] = takes
     given.__annotations__ = {name: each.annotation for name, each in takes.parameters.items()}
-    given.__doc__ = re.sub(r"\n {4,}", " ", inspect.getdoc(make) or "")  # tyro keeps a function's line breaks
+    # tyro keeps a function's line breaks
+    given.__doc__ = options.__doc__ if options else plain(re.sub(r"\n {4,}", " ", inspect.getdoc(make) or ""))
     return given
 
 

@@ -23,8 +23,8 @@ def check(options: Run) -> None:
     """Raise a ``ValueError`` for a bad name or number, before any data are loaded."""
     check_names(options)
     check_seeds(options)
-    if (given := getattr(options, "data_seed", None)) is not None and given < 0:
-        raise ValueError(f"--data-seed must be at least 0, not {given}")
+    if options.data_seed is not None and options.data_seed < 0:
+        raise ValueError(f"--data-seed must be at least 0, not {options.data_seed}")
     for name in ("rounds", "evaluate_every", "checkpoint_every"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ValueError(f"{flag(name)} must be at least 1, not {getattr(options, name)}")
@@ -82,8 +82,9 @@ def check_names(options: Any) -> None:
 
 
 COMMON = {"prob": "prob", "local_steps": "prob", "sparsity": "sparsity", "sparsity_rounds": "sparsity"}
+COMMON |= {"data_seed": "data_seed"}
 COMMON |= dict.fromkeys(("criterion", "structure", "scope", "prune_leaves", "prune_ends"), "prune")
-"""Common options that only some algorithms take -> the parameter by which to recognise those algorithms."""
+"""Common options that only some problems or algorithms take -> the parameter by which to recognise those."""
 
 
 def refuse_strangers(options: Run) -> None:
