@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -94,6 +95,19 @@ class Problem:
     augment: Callable[..., tuple[jax.Array, ...]] | None = field(default=None, kw_only=True, metadata=STATIC)
     evaluate_batch: int | None = field(default=None, kw_only=True, metadata=STATIC)
     evaluate_examples: int | None = field(default=None, kw_only=True, metadata=STATIC)
+
+    def __repr__(self) -> str:
+        """Return one line: clients, examples, shape of an example, classes and held-out examples."""
+        if not all(isinstance(a, np.ndarray | jax.Array) and _here(a) for a in jax.tree.leaves(self)):
+            return "<Problem whose arrays are traced, abstract or of several processes>"
+        few, many, total = (int(f(self.examples)) for f in (jnp.min, jnp.max, jnp.sum))
+        each = f"{few:,}" if few == many else f"{few:,} to {many:,}"
+        said = [f"{self.clients:,} clients", f"{total:,} examples ({each} a client)"]
+        said += ["summed up in moments"] if self.sizes is not None else [f"of shape {self.data[0].shape[2:]}"]
+        said += [f"{count} classes"] if self.sizes is None and (count := _classes(self.data)) else []
+        held = (("test", self.test), ("validation", self.validation))
+        said += [f"{len(part[0]):,} {name} examples" for name, part in held if part is not None]
+        return f"<Problem of {', '.join(said)}>".replace(", of shape", " of shape")
 
     @property
     def clients(self) -> int:
@@ -212,3 +226,17 @@ class Problem:
 def _first_rows(real: jax.Array, values: jax.Array) -> jax.Array:
     """Return ``values`` (b, ...) with zeros where ``real`` (b,) is false."""
     return jnp.where(real.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.zeros_like(values))
+
+
+def _classes(data: tuple[jax.Array, ...]) -> int:
+    """Return the number of classes if the second array holds labels (integers, or 0 and 1), else 0."""
+    if len(data) != 2:
+        return 0
+    labels = jnp.asarray(data[1])
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        return int(labels.max()) + 1
+    return 2 * bool((labels.min() == 0) & (labels.max() == 1) & jnp.all((labels == 0) | (labels == 1)))
+
+
+def _here(a: np.ndarray | jax.Array) -> bool:
+    return not isinstance(a, jax.core.Tracer) and getattr(a, "is_fully_addressable", True)

@@ -45,7 +45,10 @@ def test_rows_report_the_test_metric_over_seeds():
     assert (a["control_sum"], b["control_sum"], a["seeds"]) == (None, 1e-6, 2)
     lines = tables.text([a, b], "test_accuracy").splitlines()
     assert lines[0].split()[:4] == ["method", "gamma", "s", "seeds"]
-    assert "0.6500+-0.0707" in lines[2] and "2 kbit" in lines[3]
+    half = 12.7062 * a["deviation"] / np.sqrt(2)  # the 0.975 quantile of Student's distribution, one degree
+    assert a["interval"] == pytest.approx(half, rel=1e-5)
+    assert (a["best"], a["minus_best"]) == ("a", None) and b["minus_best"] == pytest.approx(0.5 - 0.65)
+    assert f"0.6500+-{half:.4f}" in lines[2] and "2 kbit" in lines[3]
 
 
 def test_a_loss_is_better_where_it_is_smaller():

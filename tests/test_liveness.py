@@ -49,7 +49,7 @@ def test_a_loop_holds_its_carry_and_what_its_body_holds():
 
 
 def test_a_label_marks_an_entry_without_an_array():
-    """The gradient of the cross-entropy is the softmax minus the mark of the label, which need no array of their own."""
+    """The gradient of the cross-entropy is the softmax minus the label's mark, which need no array of their own."""
 
     def slope(x, y):
         return jnp.zeros(x.shape).at[jnp.arange(4), y].add(1.0) + x

@@ -21,7 +21,7 @@ from common import DENSE, PRUNED, Record
 import sps_jax as sps
 from sps_jax.problem import Problem
 from sps_jax.problems import blog_feedback, femnist
-from sps_jax.results.plots import curves
+from sps_jax.results.plots import Look, curves
 from sps_jax.results.reading import human
 
 BASELINES = ("server_pruning", "fedavg_server_pruning", "fedavg_client_pruning")
@@ -181,7 +181,8 @@ def main() -> None:
             at_bits(chosen, metric, budgets), options.out / f"{name}_budgets.txt", f"{metric} within uplink bits"
         )
         runs = {m: [common.rows(record) for record in own] for m, own in chosen.items()}
-        curves(runs, metric, "uplink_bits", f"{name}, sparsity {one.sparsity:g}", options.out / f"{name}.png")
+        title, look = f"{name}, sparsity {one.sparsity:g}", Look(band="range")  # of two splits an interval tells little
+        curves(runs, metric, "uplink_bits", title, options.out / f"{name}.png", look)
 
 
 if __name__ == "__main__":

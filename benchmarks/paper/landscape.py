@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 import sps_jax as sps
 from sps_jax.problem import Problem
 from sps_jax.problems import digits, libsvm
-from sps_jax.results.plots import heat_map
+from sps_jax.results.plots import Look, heat_map
 
 METHODS = ("sparse_proxskip", "server_pruning", "fedavg_client_pruning")
 LOCAL_STEPS = (1, 2, 5, 10, 20, 40)
@@ -54,9 +54,10 @@ def maps(options) -> None:
                 traffic[i, j] = (tables.bits(own, "test_accuracy", TARGET) or np.nan) / 1e6
             table.append(best_cells(name, sparsity, accuracy[i], traffic[i]))
         axes = ("sparsity", SPARSITIES), ("k", LOCAL_STEPS)
-        heat_map(accuracy, *axes, f"{name}: test accuracy after 100 rounds", options.out / f"{name}_accuracy.png")
+        title = f"{name}: test accuracy after 100 rounds"
+        heat_map(accuracy, *axes, title, options.out / f"{name}_accuracy.png", "test accuracy")
         title = f"{name}: uplink Mbit to {TARGET:g}"
-        heat_map(traffic, *axes, title, options.out / f"{name}_bits.png", missing="never")
+        heat_map(traffic, *axes, title, options.out / f"{name}_bits.png", "uplink, Mbit", Look(missing="never"))
     text = f"digits, 10 clients, 100 rounds, {len(splits)} splits; the best number of local steps by two measures"
     tables.show(table, options.out / "digits.txt", text)
 

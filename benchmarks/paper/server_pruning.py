@@ -152,7 +152,8 @@ def draw(found: dict[tuple, list[float]], out) -> None:
     for start in STARTS:
         cells = [[np.median(found[k, g, 0.8, start]) for g in STEPSIZES] for k in LOCAL_STEPS]
         title = f"(f - min f) of server pruning over the modified variant's, start {start:g} N(0, I), 80 %"
-        heat_map(np.array(cells), ("k = 1/p", LOCAL_STEPS), ("gamma L", STEPSIZES), title, out / f"ratio_{start:g}.png")
+        axes, path = (("k = 1/p", LOCAL_STEPS), ("gamma L", STEPSIZES)), out / f"ratio_{start:g}.png"
+        heat_map(np.array(cells), *axes, title, path, "median ratio")
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Build what the options describe: devices, problem, hyperparameters, sparsifier and transform of the direction."""
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from sps_jax.errors import described
 from sps_jax.problem import Problem
 from sps_jax.runs import processes
 from sps_jax.simulation.host import to_host
+from sps_jax.simulation.stacking import lengthened
 
 HUNDRED_DAYS = 100 * 24 * 3600
 """In seconds."""
@@ -51,17 +53,23 @@ def wait_for_late_devices() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {limit}={HUNDRED_DAYS}".strip()
 
 
-def build_problem(options: Run) -> Problem:
-    """Build the problem that the options describe; with ``--stream`` its data stay in host memory."""
+def build_problem(options: Run, rows: int = 0) -> Problem:
+    """Build the problem that the options describe for their first seed; with ``--stream`` its data stay on the host.
+
+    Args:
+      options: the data are drawn with ``--data-seed``, or else with the seed itself.
+      rows: the least number of rows of a client's padded data; see :func:`common_rows`.
+    """
     make = PROBLEMS[options.problem]
-    chosen = given(options, make)
+    seed = options.seed if options.data_seed is None else options.data_seed
+    chosen = given(dataclasses.replace(options, data_seed=seed), make)
     if "batch_size" in chosen:
         size = number("batch-size", chosen["batch_size"], int, "full")
         chosen["batch_size"] = None if size == "full" else size
     if not options.stream:
-        return made(make, chosen)
+        return with_rows(made(make, chosen), rows)
     with jax.default_device(jax.devices("cpu")[0]):
-        return to_host(made(make, chosen))
+        return to_host(with_rows(made(make, chosen), rows))
 
 
 def made(make: Callable, chosen: dict[str, Any]) -> Problem:
@@ -78,6 +86,30 @@ def made(make: Callable, chosen: dict[str, Any]) -> Problem:
         hint = ": is its `return` missing?" if problem is None else ""
         raise ValueError(f"{make.__name__} must return an sps_jax.Problem, not {described(problem)}{hint}")
     return problem
+
+
+def with_rows(problem: Problem, rows: int) -> Problem:
+    """Return the problem with the clients' data padded to at least ``rows`` rows."""
+    return dataclasses.replace(problem, data=lengthened(problem.data, rows))
+
+
+def redrawn(options: Run) -> bool:
+    """Return whether each of several seeds draws its own data."""
+    return options.seeds > 1 and options.data_seed is None
+
+
+def common_rows(options: Run) -> int:
+    """Return the largest number of rows of a client over all seeds, 0 if no padding is needed.
+
+    Clients of a Dirichlet partition differ in size from seed to seed. Padded to one size, the seeds share compiled
+    programs, at the price of building each problem twice; padding changes no more than last bits.
+    """
+    default = inspect.signature(maker("problem", options.problem)).parameters.get("partition")
+    how = getattr(options, "partition", None) or (default and default.default)
+    if not redrawn(options) or how != "dirichlet":
+        return 0
+    seeds = range(options.seed, options.seed + options.seeds)
+    return max(build_problem(dataclasses.replace(options, seed=seed)).data[0].shape[1] for seed in seeds)
 
 
 def given(options: Run, make: Callable) -> dict[str, Any]:

@@ -20,7 +20,15 @@ import jax
 
 from sps_jax.cli import own_code
 from sps_jax.cli.catalogue import ALGORITHMS
-from sps_jax.cli.from_options import build_problem, clip, hyperparameters, pruned_leaves, use_devices
+from sps_jax.cli.from_options import (
+    build_problem,
+    clip,
+    common_rows,
+    hyperparameters,
+    pruned_leaves,
+    redrawn,
+    use_devices,
+)
 from sps_jax.cli.option_checks import check, local_steps, refuse_strangers
 from sps_jax.cli.options import Run, number
 from sps_jax.layout import Layout
@@ -67,19 +75,30 @@ def join(options: Run) -> int | None:
 def load(options: Run, devices: int | None) -> tuple[Job, dict[str, Any]]:
     """Load the problem, prepare the algorithms and lay them out, see :func:`get_ready`."""
     console.doing(f"loading {options.problem}")
-    problem = build_problem(options)
+    rows = common_rows(options)
+    problem = build_problem(options, rows)
     pruned = pruned_leaves(options, problem)
     methods = {own_code.label(name): prepare_algorithm(options, name, problem) for name in options.algorithm}
     layouts = {name: lay_out_run(methods[name], problem, devices, options) for name in methods}
-    if not options.stream:  # all layouts have the same devices, so one copy of the data serves all
+
+    def placed(problem: Problem) -> Problem:
+        if options.stream:
+            return problem
+        # all layouts have the same devices, so one copy of the data serves all
         problem = jax.block_until_ready(shard_problem(next(iter(layouts.values())), problem))
-    gc.collect()  # JAX holds the NumPy copy of its inputs until a collection
+        gc.collect()  # JAX holds the NumPy copy of its inputs until a collection
+        return problem
+
+    def draw(seed: int) -> tuple[Problem, dict[str, Method]]:
+        problem = processes.all_or_none(lambda: placed(build_problem(dataclasses.replace(options, seed=seed), rows)))
+        return problem, {own_code.label(name): prepare_algorithm(options, name, problem) for name in options.algorithm}
+
     seeds = range(options.seed, options.seed + options.seeds)
     how = (options.rounds, options.evaluate_every, options.checkpoint_every, options.encoding, options.stream)
     watching = Watching(options.keep, options.stop_at, options.patience, options.track)
     Watch(None, options.stop_at).check(problem)
-    name = own_code.label(options.problem)
-    return Job(name, problem, methods, layouts, seeds, *how, watching=watching), pruned
+    name, own = own_code.label(options.problem), draw if redrawn(options) else None
+    return Job(name, placed(problem), methods, layouts, seeds, *how, watching, own), pruned
 
 
 def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:

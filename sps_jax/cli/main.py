@@ -29,11 +29,12 @@ from sps_jax import __version__
 from sps_jax.cli import config_file, own_code
 from sps_jax.cli.data import data
 from sps_jax.cli.doctor import doctor
+from sps_jax.cli.help import grouped, plain
 from sps_jax.cli.list import list_all
 from sps_jax.cli.options import command_type, flag
 from sps_jax.cli.resume import resume
 from sps_jax.cli.run import run
-from sps_jax.cli.show import plot, table
+from sps_jax.cli.show import Plot, plot, table
 from sps_jax.cli.sweep import sweep
 from sps_jax.cli.sweep_options import sweep_type
 from sps_jax.errors import SYNONYMS
@@ -56,13 +57,21 @@ def command(arguments: list[str]) -> int:
 
 def performed(arguments: list[str]) -> int:
     """Parse the arguments and run the command; return its exit status."""
+    brief, whole, asked = "--help" in arguments or "-h" in arguments, "--help-all", "".join(arguments[:1])
+    if arguments == ["data"] or whole in arguments:
+        arguments = [argument for argument in arguments if argument != whole] + ["--help"]
     arguments, named = own_code.absolute(spelt_out(arguments))
+
+    def by_subject(command: str, made: type) -> Callable[..., dict[str, Any]]:
+        return grouped(made, asked, brief, config_file.defaults(made, arguments) if asked == command else {})
+
+    running, sweeping = command_type(named), sweep_type(named)
     commands = {
-        "run": kept(command_type(named), run, arguments),
+        "run": kept(running, run, by_subject("run", running)),
         "resume": kept(resume),
-        "sweep": kept(sweep_type(named), sweep, arguments),
+        "sweep": kept(sweeping, sweep, by_subject("sweep", sweeping)),
         "table": kept(table),
-        "plot": kept(plot),
+        "plot": kept(Plot, plot),
         "list": kept(list_all),
         "data": kept(data),
         "doctor": kept(doctor),
@@ -104,28 +113,24 @@ def suggest(arguments: list[str]) -> None:
 
 
 def kept(
-    make: Callable[..., Any], work: Callable[[Any], int] = int, arguments: list[str] | None = None
+    make: Callable[..., Any], work: Callable[[Any], int] = int, options: Callable[..., dict[str, Any]] | None = None
 ) -> Callable[..., tuple[dict[str, Any], Callable]]:
     """Return ``make`` for tyro, which calls what it parses arguments for: it returns them, and what to do with them.
 
     Args:
       make: a command, which returns its exit status, or a class of options.
       work: what to do with such options.
-      arguments: those of the command line, in which ``--config`` may name a file of new defaults for such options.
+      options: a function of other arguments that returns those of ``make``; None for those of ``make`` themselves.
     """
 
     def given(**arguments: Any) -> tuple[dict[str, Any], Callable]:
-        return arguments, lambda **checked: work(make(**checked))
+        return options(**arguments) if options else arguments, lambda **checked: work(make(**checked))
 
-    takes = inspect.signature(make)
-    if arguments is not None and isinstance(make, type):
-        new = config_file.defaults(make, arguments) if arguments[:1] == [work.__name__] else {}
-        takes = takes.replace(
-            parameters=[p.replace(default=new.get(n, p.default)) for n, p in takes.parameters.items()]
-        )
+    takes = inspect.signature(options or make)
     vars(given)["__signature__"] = takes
     given.__annotations__ = {name: each.annotation for name, each in takes.parameters.items()}
-    given.__doc__ = re.sub(r"\n {4,}", " ", inspect.getdoc(make) or "")  # tyro keeps a function's line breaks
+    # tyro keeps a function's line breaks
+    given.__doc__ = options.__doc__ if options else plain(re.sub(r"\n {4,}", " ", inspect.getdoc(make) or ""))
     return given
 
 

@@ -26,6 +26,8 @@ def check(options: Run) -> None:
     """Raise a ``ValueError`` for a bad name or number, before any data are loaded."""
     check_names(options)
     check_seeds(options)
+    if options.data_seed is not None and options.data_seed < 0:
+        raise ValueError(f"--data-seed must be at least 0, not {options.data_seed}")
     for name in ("rounds", "evaluate_every", "checkpoint_every"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise ValueError(f"{flag(name)} must be at least 1, not {getattr(options, name)}")
@@ -62,8 +64,6 @@ def check_seeds(options: Any) -> None:
         raise ValueError(f"--seeds must be at least 1, not {options.seeds}")
     if not 0 <= options.seed <= 2**32 - options.seeds:
         raise ValueError(f"a seed must be from 0 to 2**32 - 1; --seed {options.seed} --seeds {options.seeds} is not")
-    if (getattr(options, "data_seed", None) or 0) < 0:
-        raise ValueError(f"--data-seed must be at least 0, not {options.data_seed}")
 
 
 def check_names(options: Any) -> None:
@@ -88,10 +88,10 @@ def check_names(options: Any) -> None:
         raise ValueError(f"--algorithm must name at least one algorithm, each only once, not: {given}")
 
 
-COMMON = {"stepsize": "stepsize", "prob": "prob", "local_steps": "prob"}
+COMMON = {"stepsize": "stepsize", "prob": "prob", "local_steps": "prob", "data_seed": "data_seed"}
 COMMON |= {"sparsity": "sparsity", "sparsity_rounds": "sparsity"}
 COMMON |= dict.fromkeys(("criterion", "structure", "scope", "prune_leaves", "prune_ends"), "prune")
-"""Common options that only some algorithms take -> the parameter by which to recognise those algorithms."""
+"""Common options that only some problems or algorithms take -> the parameter by which to recognise those."""
 
 
 def refuse_strangers(options: Run) -> None:

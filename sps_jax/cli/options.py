@@ -49,8 +49,9 @@ class Run:
       batch_size: examples per local gradient, or full; the default depends on the problem.
       rounds: number of communication rounds.
       evaluate_every: number of rounds between evaluations.
-      seeds: number of consecutive seeds to run.
-      seed: the first seed.
+      seeds: number of consecutive seeds to run; numbers are then means with 95 % t-intervals.
+      seed: the first seed, of everything random: data, initial point, batches, coin and cohort.
+      data_seed: seed of the data alone (test set, partition, synthetic examples); default is the run's seed.
       clip_norm: norm at which the local direction is clipped, none, or auto: 1 if L is unknown (deep networks), else
         none.
       target: accuracy (or training loss) for the "bits to" column; default is the final value of the weakest run.
@@ -99,6 +100,7 @@ class Run:
     evaluate_every: int = 1
     seeds: int = 1
     seed: int = 0
+    data_seed: int | None = None
     clip_norm: str = "auto"
     target: float | None = None
     encoding: str = "cheapest"

@@ -14,6 +14,7 @@ from sps_jax.cli import own_code
 from sps_jax.cli.job import configuration, get_ready
 from sps_jax.cli.options import Run
 from sps_jax.results import files, tables
+from sps_jax.results.statistics import unmoved
 from sps_jax.runs import console, journal, processes
 from sps_jax.runs.job import Job, run_all
 from sps_jax.runs.shared_journal import SharedJournal, SharedStopRequest
@@ -125,8 +126,9 @@ def compare(report: Report, summaries: list[tables.Record], out: Path) -> None:
         print(json.dumps({"results": str(out), "summaries": summaries}, indent=2, allow_nan=False))
     else:
         print(tables.run_table(summaries))
-        metric = summaries[0]["target_metric"]
-        print(f"\n{metric} after equal rounds; uplink and downlink are totals over all clients. Results: {out}")
+        print(f"\n{tables.caption(summaries)} Results: {out}")
+    for sentence in unmoved(runs):
+        console.say(f"sps-jax: {sentence}")
     for sentence in tables.divergences(summaries):
         print(sentence, file=sys.stderr)
 

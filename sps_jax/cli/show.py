@@ -1,5 +1,6 @@
 """``sps-jax table`` and ``sps-jax plot``: tables and plots of result folders."""
 
+from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,13 +10,22 @@ from tyro.conf import Positional
 from sps_jax import results
 from sps_jax.errors import refuse_unknown
 from sps_jax.results import tables
+from sps_jax.results.statistics import seeds_in_words
 
 if TYPE_CHECKING:
     import pandas
 
+    from sps_jax.results import plots
+
 
 def table(
-    folders: Positional[tuple[Path, ...]], metric: str | None = None, target: float | None = None, json: bool = False
+    folders: Positional[tuple[Path, ...]],
+    metric: str | None = None,
+    target: float | None = None,
+    json: bool = False,
+    latex: bool = False,
+    markdown: bool = False,
+    csv: bool = False,
 ) -> int:
     """Compare results of runs and sweeps, each algorithm at its best.
 
@@ -25,30 +35,46 @@ def table(
       metric: metric to report; default is the first recorded of test_accuracy, test_loss and train_loss.
       target: value of the metric for the "bits to" column; default is the final value of the weakest run.
       json: print the rows as one JSON document instead of a table.
+      latex: print a LaTeX tabular, which needs the package booktabs.
+      markdown: print a table of Markdown.
+      csv: print comma-separated values in full precision.
     """
+    chosen = [name for name, yes in {"json": json, "latex": latex, "markdown": markdown, "csv": csv}.items() if yes]
+    if len(chosen) > 1:
+        raise ValueError(f"give one format, not {' and '.join(f'--{name}' for name in chosen)}")
     records, metric = _load(folders, metric)
-    rows = tables.rows(_best(records), metric, target)
-    if json:
-        chosen_by = {"metric": metric, "chosen_by": tables.criterion(records)}
-        print(dumps(chosen_by | {"rows": rows}, indent=2, default=lambda number: number.item()))
-        return 0
-    print(tables.text(rows, metric))
-    print(f"\n{metric} after equal rounds; each algorithm at its point of best {tables.criterion(records)}.")
-    used = tables.hyperparameters(records)
-    print("; ".join(f"{letter} is {name}" for name, letter in tables.SYMBOLS.items() if name in used) + ".")
+    blocks = [(data, tables.rows(_best(own), metric, target)) for data, own in tables.by_data(records)]
+    rows = [row for _, own in blocks for row in own]
+    style, by = chosen[0] if chosen else "text", tables.criterion(records)
+    if style == "json":
+        named = {"metric": metric, "chosen_by": by}
+        print(dumps(named | {"rows": rows}, indent=2, default=lambda number: number.item()))
+    elif style == "csv":
+        print(tables.csv(rows, metric), end="")
+    else:
+        print("\n\n".join(tables.text(own, metric, style) for _, own in blocks))
+        comment = "% " if style == "latex" else ""
+        print("\n" + "\n".join(comment + line for line in _caption(records, rows, metric, by)))
     return 0
 
 
-def plot(
-    folders: Positional[tuple[Path, ...]],
-    metric: str | None = None,
-    against: str = "uplink_bits",
-    heat: tuple[str, str] | None = None,
-    out: Path | None = None,
-) -> int:
+def _caption(records: "pandas.DataFrame", rows: list[dict], metric: str, by: str) -> list[str]:
+    """Return the lines that explain a printed table."""
+    several = any(row["interval"] is not None for row in rows)
+    used = tables.hyperparameters(records)
+    letters = [f"{letter} is {name}" for name, letter in tables.SYMBOLS.items() if name in used]
+    return [
+        *([seeds_in_words(len({row["algorithm"] for row in rows}))] if several else []),
+        f"{metric} after equal rounds; each algorithm at its point of best {by}.",
+        *(["; ".join(letters) + "."] if letters else []),
+    ]
+
+
+@dataclass(frozen=True)
+class Plot:
     """Plot the results of runs and sweeps as curves or heat maps.
 
-    Args:
+    Attributes:
       folders: output folders of runs and sweeps of one problem.
       metric: metric to plot; default is the first recorded of test_accuracy, test_loss and train_loss.
       against: horizontal axis of the curves: round, iteration, uplink_bits or total_bits.
@@ -56,20 +82,45 @@ def plot(
         value over all other hyperparameters, among points that reached the last round with every seed.
       out: output file, whose suffix sets the format (png, pdf, svg, ...); default is plot.png in the first folder. The
         name of each heat map ends in the algorithm's name.
+      columns: 1 or 2, for a picture as wide as so many columns of a paper (3.25 or 6.75 inches); default is a screen's.
+      font_size: size of the font in points; default is 8 in a paper and 10 on a screen.
+      title: whether the picture has a title.
+      band: what the band around a mean over seeds is: interval (the 95 % t-interval) or range (smallest to largest).
     """
+
+    folders: Positional[tuple[Path, ...]]
+    metric: str | None = None
+    against: str = "uplink_bits"
+    heat: tuple[str, str] | None = None
+    out: Path | None = None
+    columns: int | None = None
+    font_size: float | None = None
+    title: bool = True
+    band: str = "interval"
+
+
+def plot(options: Plot) -> int:
+    """Draw what the options describe, and print the names of the pictures."""
     from sps_jax.results import plots  # slow to import, and only plots need it
 
-    out = plots.picture(out or Path(*folders[:1]) / "plot.png")
-    records, metric = _load(folders, metric)
-    refuse_unknown("--against", against, plots.LABELS)
-    if heat is not None:
-        drawn = _draw_maps(records, metric, heat, out)
+    look = plots.Look(options.columns, options.font_size, options.title, options.band).checked()
+    out = plots.picture(options.out or Path(*options.folders[:1]) / "plot.png")
+    records, metric = _load(options.folders, options.metric)
+    refuse_unknown("--against", options.against, plots.LABELS)
+    if options.heat is not None:
+        drawn = _draw_maps(records, metric, options.heat, out, look)
     else:
-        runs = {
-            name: [seed.sort_values("round").to_dict("records") for _, seed in own.groupby("seed")]
-            for name, own in _best(records).items()
+        best = {
+            (name, tables.point_in_words(data)): own
+            for data, some in tables.by_data(records)
+            for name, own in _best(some).items()
         }
-        plots.curves(runs, metric, against, str(records["problem"].iloc[0]), out)
+        labels, title = tables.titles(records, best)
+        runs = {
+            labels[name]: [seed.sort_values("round").to_dict("records") for _, seed in own.groupby("seed")]
+            for name, own in best.items()
+        }
+        plots.curves(runs, metric, options.against, title, out, look)
         drawn = [out]
     print("\n".join(map(str, drawn)))
     return 0
@@ -98,7 +149,9 @@ def _best(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
     return best
 
 
-def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str], out: Path) -> list[Path]:
+def _draw_maps(
+    records: "pandas.DataFrame", metric: str, names: tuple[str, str], out: Path, look: "plots.Look"
+) -> list[Path]:
     """Draw one heat map of the last round per algorithm that has both hyperparameters."""
     from sps_jax.results import plots
 
@@ -106,10 +159,13 @@ def _draw_maps(records: "pandas.DataFrame", metric: str, names: tuple[str, str],
         refuse_unknown("hyperparameter", name, tables.hyperparameters(records))
     drawn, rounds = [], records["round"].max()
     for algorithm, own in records.dropna(subset=list(names)).groupby("algorithm", sort=False):
+        own = tables.one_auto(own)
         rows, columns = ((name, sorted(own[name].unique())) for name in names)
         path = out.with_name(f"{out.stem}-{algorithm}{out.suffix}")
-        title = f"{algorithm}, {metric.replace('_', ' ')}"
-        plots.heat_map(tables.cells(own, metric, (rows, columns), rounds), rows, columns, title, path)
+        others = [name for name in tables.hyperparameters(own) if name not in names and own[name].nunique() > 1]
+        title = f"{algorithm}, {records['problem'].iloc[0]}" + (f", best over {', '.join(others)}" if others else "")
+        cells = tables.cells(own, metric, (rows, columns), rounds)
+        plots.heat_map(cells, rows, columns, title, path, plots.named(metric), look)
         drawn.append(path)
     if not drawn:
         raise ValueError(f"no algorithm of the folders has both hyperparameters {names[0]} and {names[1]}")

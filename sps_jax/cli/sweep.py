@@ -11,11 +11,15 @@ few compiled programs as possible, the devices share the points, and each device
 faster (``--points-chunk``). A tenth of each client's examples is held out (``--validation``); ``table`` and ``plot``
 show each algorithm at the point that is best on these examples, never on test data. To continue a killed sweep, start
 it again with the same ``--out``. A point that diverges is recorded; it does not fail the sweep.
+
+A seed draws the data too, unless ``--data-seed`` is given. ``--clients``, ``--dirichlet-alpha`` and ``--data-seed``
+also take several values; ``table`` and ``plot`` compare the algorithms at each of them separately.
 """
 
 import contextlib
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +27,18 @@ import jax
 
 from sps_jax import results
 from sps_jax.cli import own_code
-from sps_jax.cli.from_options import build_problem, pruned_leaves, use_devices
+from sps_jax.cli.drawing import Drawn
+from sps_jax.cli.from_options import pruned_leaves, use_devices
 from sps_jax.cli.job import configuration, keep_compiled, prepare_algorithm
 from sps_jax.cli.option_checks import check, refuse_strangers
 from sps_jax.cli.options import Run, number
 from sps_jax.cli.run import folder_named
 from sps_jax.cli.sweep_options import completed, points
+from sps_jax.problem import Problem
 from sps_jax.results import files
+from sps_jax.results.statistics import unmoved
 from sps_jax.runs import console
-from sps_jax.simulation.sweep import Outcome, Seeded, sweep_prepared
+from sps_jax.simulation.sweep import Outcome, Seeded
 
 LAYOUT = ("points_chunk", "out", "manual_dir", "data_dir")
 """Settings that may differ when a sweep is continued: they change no result."""
@@ -49,23 +56,17 @@ def sweep(options: Any) -> int:
     use_devices(options)
     keep_compiled()
     console.doing(f"loading {options.problem}")
-    problem = build_problem(runs[0][1])
-    seeded = [Seeded(prepare_algorithm(one, name, problem), one.seed) for name, one in runs]
-    config = configuration(options) | {"pruned": pruned_leaves(runs[0][1], problem)}
+    drawn = Drawn([one for _, one in runs])
+    config = configuration(options) | {"pruned": pruned_leaves(runs[0][1], drawn.problem(0))}
+    seeded = drawn.measured(lambda i, problem: _prepared(runs[i], problem))
     with contextlib.ExitStack() as stack:
         begun = options.out is not None and (options.out / "config.json").is_file()
         if begun:
             stack.enter_context(_alone(options.out))
         done = _finished(options.out, config, len(runs)) if begun else set()
-        left = [i for i in range(len(runs)) if i not in done]
-        outcomes = sweep_prepared(
-            problem,
-            [seeded[i] for i in left],
-            rounds=options.rounds,
-            evaluate_every=options.evaluate_every,
-            encoding=options.encoding,
-            points_chunk=None if size == "auto" else size,
-        )
+        left = {i: seeded[i] for i in range(len(runs)) if i not in done}
+        settings = {name: getattr(options, name) for name in ("rounds", "evaluate_every", "encoding")}
+        outcomes = drawn.outcomes(left, settings | {"points_chunk": None if size == "auto" else size})
         out = _taken_up(options.out, done) if begun else _begin(options, config)
         if not begun:
             stack.enter_context(_alone(out))
@@ -73,11 +74,13 @@ def sweep(options: Any) -> int:
         with console.progress(len(runs), len(done), "point") as bar:
             bar.set_description("compiling")
             for outcome in outcomes:
-                number_of = left[outcome.point]
-                _append(out, _names(number_of, runs[number_of], seeded[number_of]), outcome)
+                number_of = outcome.point
+                _append(out, _names(number_of, runs[number_of], seeded[number_of], drawn.several), outcome)
                 bar.set_description(runs[number_of][0], refresh=False)
                 bar.update()
         summaries = files.read_jsonl(out / "summary.jsonl")
+        for sentence in unmoved(_by_seed(_records(out))):
+            console.say(f"sps-jax: {sentence}")
     diverged = sum(summary["diverged_at_round"] is not None for summary in summaries)
     if options.json:
         print(json.dumps({"results": str(out), "summaries": summaries}, indent=2, allow_nan=False))
@@ -85,16 +88,21 @@ def sweep(options: Any) -> int:
     return 0
 
 
+def _prepared(run: tuple[str, Run], problem: Problem) -> Seeded:
+    name, one = run
+    return Seeded(prepare_algorithm(one, name, problem), one.seed)
+
+
 def _alone(out: Path) -> contextlib.AbstractContextManager[None]:
     return files.locked(out, out / "config.json")
 
 
-def _names(number_of: int, run: tuple[str, Run], point: Seeded) -> dict[str, Any]:
-    """Return the fields that identify a point in each of its records."""
+def _names(number_of: int, run: tuple[str, Run], point: Seeded, several: Iterable[str]) -> dict[str, Any]:
+    """Return the fields that identify a point in each of its records; ``several`` are the data settings that differ."""
     name, one = run
     names = {"point": number_of, "algorithm": own_code.label(name), "problem": own_code.label(one.problem)}
-    names |= {"seed": one.seed}
-    return names | point.method.recorded()
+    names |= {"seed": one.seed} | ({"auto_stepsize": True} if one.stepsize == "auto" else {})
+    return names | {name: getattr(one, name) for name in several} | point.method.recorded()
 
 
 def _append(out: Path, names: dict[str, Any], outcome: Outcome) -> None:
@@ -136,6 +144,15 @@ def _finished(out: Path, config: dict[str, Any], points: int) -> set[int]:
 
 def _records(out: Path) -> list[dict[str, Any]]:
     return files.read_jsonl(out / "metrics.jsonl", ("point", "round"))
+
+
+def _by_seed(records: list[dict[str, Any]]) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Return the records of each algorithm and seed, without the number of the point, which differs by seed."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for record in records:
+        bare = {name: value for name, value in record.items() if name != "point"}
+        found.setdefault((record["algorithm"], record["seed"]), []).append(bare)
+    return {run: sorted(own, key=json.dumps) for run, own in found.items()}  # points end in no fixed order
 
 
 def _taken_up(out: Path, done: set[int]) -> Path:

@@ -17,15 +17,16 @@ from sps_jax.cli.own_code import label
 
 SPACES: dict[str, Callable[..., np.ndarray]] = {"logspace": np.geomspace, "linspace": np.linspace}
 VALIDATION = 0.1
+DATA: dict[str, type] = {"clients": int, "dirichlet_alpha": float, "data_seed": int}
+"""Settings of the data that take several values in a sweep -> the type of a value."""
 MOST = 1_000_000
 """Largest number of points per algorithm, and of values per option."""
 
 
 def lists(settings: Mapping[str, Any]) -> dict[str, type]:
     """Return the options that take several values in a sweep -> the type of a value."""
-    methods = makers(settings, "algorithm")
-    own = {name: kind for name, (kind, _) in own_options(methods).items() if kind is float}
-    return {"stepsize": str, "prob": float, "local_steps": int, "sparsity": float} | own
+    own = {name: kind for name, (kind, _) in own_options(makers(settings, "algorithm")).items() if kind is float}
+    return {"stepsize": str, "prob": float, "local_steps": int, "sparsity": float} | own | DATA
 
 
 def sweep_type(settings: Mapping[str, Any] | None = None) -> type:
@@ -72,14 +73,15 @@ def points(options: Any) -> list[tuple[str, Run]]:
     """Return the single runs of a sweep, each as an algorithm and its options for one seed.
 
     Raises:
-      ValueError: for a value that is not a number, several values for an option of the problem, an option that neither
-        the problem nor any chosen algorithm takes, or more than :data:`MOST` points per algorithm.
+      ValueError: for a value that is not a number, several values for an option of the problem that is not in
+        :data:`DATA`, an option that neither the problem nor any chosen algorithm takes, or more than :data:`MOST`
+        points per algorithm.
     """
     made, of_problem = command_type(vars(options)), set(inspect.signature(PROBLEMS[options.problem]).parameters)
     takes = {name: _taken_by(name) | of_problem for name in options.algorithm}
     several = {option: values(option, getattr(options, option), kind) for option, kind in lists(vars(options)).items()}
     for option, chosen in several.items():
-        if option in of_problem and len(chosen) > 1:
+        if option in of_problem - DATA.keys() and len(chosen) > 1:
             raise ValueError(f"{flag(option)} is an option of the problem {options.problem}: give one value")
         if chosen and not any(option in each for each in takes.values()):
             names = ", ".join(map(label, [options.problem, *takes]))

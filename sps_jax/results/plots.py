@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context, ticker
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sps_jax.errors import unknown
 from sps_jax.results.files import at_home
+from sps_jax.results.look import BANDS as BANDS
+from sps_jax.results.look import WIDTHS as WIDTHS
+from sps_jax.results.look import Look as Look
+from sps_jax.results.statistics import half_width
 
 # the palette of Okabe and Ito, which colour-blind readers can tell apart
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -24,6 +29,8 @@ LABELS = {
     "iteration": "iterations",
 }
 
+SCREEN = Look()
+
 
 def curves(
     runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
@@ -31,8 +38,9 @@ def curves(
     against: str,
     title: str,
     path: str | os.PathLike[str] | None = None,
+    look: Look = SCREEN,
 ) -> Figure:
-    """Plot ``metric`` against ``against``: per method the mean over seeds, with a band from the minimum to the maximum.
+    """Plot ``metric`` against ``against``: per method the mean over seeds, with a band that the legend describes.
 
     Args:
       runs: method -> records of each seed (:func:`sps_jax.results.records`), at the same rounds; a curve ends where the
@@ -41,37 +49,82 @@ def curves(
       against: key of ``LABELS`` for the horizontal axis.
       title: title of the plot.
       path: file to write, see :func:`picture`; None writes no file.
+      look: width, font size, title and band.
 
     Raises:
       ValueError: if the suffix of ``path`` names no format; nothing is drawn then.
     """
     file = None if path is None else picture(path)
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    styles = [(dash, look) for dash in ("-", "--", ":") for look in zip(COLOURS, MARKERS, strict=True)]
+    with rc_context(look.checked().rc()):
+        narrow, outside = look.columns == 1, len(runs) > 6
+        figure = look.figure(7, 6) if narrow else look.figure(9.5 if outside else 7, 4.5)
+        axes = figure.subplots()
+        _draw_seeds(axes, runs, (against, metric), look)
+        if against.endswith("bits"):
+            axes.set_xscale("log")
+            low, high = axes.get_xlim()
+            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1,) if high > 300 * low else (1, 2, 5)))
+            axes.xaxis.set_major_formatter(ticker.EngFormatter("bit"))
+            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+        axes.set_xlabel(LABELS[against])
+        axes.set_ylabel(metric.replace("_", " ") if narrow else named(metric))
+        look.entitle(axes, title)
+        axes.grid(alpha=0.3)
+        words = band_in_words([len(seeds) for seeds in runs.values()], look.band)
+        style: Any = {"title": words, "title_fontsize": "small", "alignment": "left", "edgecolor": "none"}
+        if narrow:
+            figure.legend(loc="outside lower center", ncols=2, **style)
+        elif outside:
+            figure.legend(loc="outside right upper", **style)
+        else:
+            axes.legend(framealpha=0.8, **style)
+        return _saved(figure, file)
+
+
+def _draw_seeds(axes: Axes, runs: Mapping[str, Sequence], columns: tuple[str, str], look: Look) -> None:
+    """Draw the lines, then the bands within the limits of all seeds: a long interval would flatten the curves."""
+    styles = [(dash, style) for dash in ("-", "--", ":") for style in zip(COLOURS, MARKERS, strict=True)]
+    scale, bands = look.points / 10, []
     for i, ((name, seeds), (dash, (colour, marker))) in enumerate(zip(runs.items(), styles, strict=False)):
         shortest = min(map(len, seeds))
-        x, y = (np.array([[r[column] for r in seed[:shortest]] for seed in seeds]) for column in (against, metric))
-        some = (0.015 * i, 0.12)  # offset and spacing of the markers, in lengths of the axes
-        axes.plot(x.mean(0), y.mean(0), dash, color=colour, linewidth=1.8, marker=marker, markevery=some, label=name)
+        x, y = (np.array([[r[column] for r in seed[:shortest]] for seed in seeds]) for column in columns)
+        marks: Any = {
+            "marker": marker,
+            "markersize": 6 * scale,
+            "markevery": (0.015 * i, 0.12),
+        }  # in lengths of the axes
+        axes.plot(x.mean(0), y.mean(0), dash, color=colour, linewidth=1.8 * scale, label=name, **marks)
+        axes.update_datalim(np.stack([np.broadcast_to(x.mean(0), y.shape).ravel(), y.ravel()], axis=1))
         if len(seeds) > 1:
-            axes.fill_between(x.mean(0), y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
-    if against.endswith("bits"):
-        axes.set_xscale("log")
-        low, high = axes.get_xlim()
-        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1,) if high > 300 * low else (1, 2, 5)))
-        axes.xaxis.set_major_formatter(ticker.EngFormatter("bit"))
-        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
-    axes.set_xlabel(LABELS[against])
-    axes.set_ylabel(metric.replace("_", " ") + (", fraction of examples" if metric.endswith("accuracy") else ""))
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    if len(runs) > 6:
-        figure.set_figwidth(9.5)
-        figure.legend(loc="outside right upper", edgecolor="none")
-    else:
-        axes.legend(framealpha=0.8, edgecolor="none")
-    return _saved(figure, file)
+            half, mean = half_width(y), y.mean(0)
+            ends = (y.min(0), y.max(0)) if look.band == "range" else (mean - half, mean + half)
+            bands.append((colour, x.mean(0), *ends))
+    axes.autoscale_view()
+    limits = axes.get_ylim()
+    for colour, *band in bands:
+        axes.fill_between(*band, color=colour, alpha=0.2, linewidth=0)
+    axes.set_ylim(limits)
+
+
+def named(metric: str) -> str:
+    """Return the label of a metric's axis.
+
+    >>> named("test_accuracy")
+    'test accuracy, fraction of examples'
+    """
+    return metric.replace("_", " ") + (", fraction of examples" if metric.endswith("accuracy") else "")
+
+
+def band_in_words(seeds: Sequence[int], band: str) -> str | None:
+    """Return what lines and bands are, from the numbers of seeds of the curves; None if each has one seed.
+
+    >>> band_in_words([3, 2], "range")
+    'mean of 2 to 3 seeds; band: smallest to largest'
+    """
+    few, many = min(seeds, default=1), max(seeds, default=1)
+    if many == 1:
+        return None
+    return f"mean of {few if few == many else f'{few} to {many}'} seeds; band: {BANDS[band]}"
 
 
 def heat_map(
@@ -80,7 +133,8 @@ def heat_map(
     columns: tuple[str, Sequence],
     title: str,
     path: str | os.PathLike[str] | None = None,
-    missing: str = "diverged",
+    label: str = "",
+    look: Look = SCREEN,
 ) -> Figure:
     """Draw a matrix ``values`` as colours and numbers; NaN stays white.
 
@@ -89,26 +143,28 @@ def heat_map(
       rows, columns: name of the axis and its R or C values.
       title: title of the plot.
       path: file to write, see :func:`picture`; None writes no file.
-      missing: text in a cell that is NaN.
+      label: what the values are, beside the bar of colours.
+      look: width, font size, title, and the text in a cell that is NaN.
 
     Raises:
       ValueError: if the suffix of ``path`` names no format; nothing is drawn then.
     """
     file = None if path is None else picture(path)
-    figure = Figure(figsize=(2 + len(columns[1]), 1.5 + 0.6 * len(rows[1])), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(values, cmap="viridis", aspect="auto", origin="lower")
-    axes.set_xlabel(columns[0])
-    axes.set_ylabel(rows[0])
-    axes.set_xticks(range(len(columns[1])), [f"{value:.3g}" for value in columns[1]])
-    axes.set_yticks(range(len(rows[1])), [f"{value:.3g}" for value in rows[1]])
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2 if np.isfinite(values).any() else 0
-    for (i, j), value in np.ndenumerate(values):
-        shown = f"{value:.3g}" if np.isfinite(value) else missing
-        axes.text(j, i, shown, ha="center", va="center", color="black" if not value < middle else "white")
-    axes.set_title(title)
-    figure.colorbar(image)
-    return _saved(figure, file)
+    with rc_context(look.checked().rc()):
+        figure = look.figure(2 + len(columns[1]), 1.5 + 0.6 * len(rows[1]))
+        axes = figure.subplots()
+        image = axes.imshow(values, cmap="viridis", aspect="auto", origin="lower")
+        axes.set_xlabel(columns[0])
+        axes.set_ylabel(rows[0])
+        axes.set_xticks(range(len(columns[1])), [f"{value:.3g}" for value in columns[1]])
+        axes.set_yticks(range(len(rows[1])), [f"{value:.3g}" for value in rows[1]])
+        middle = (np.nanmin(values) + np.nanmax(values)) / 2 if np.isfinite(values).any() else 0
+        for (i, j), value in np.ndenumerate(values):
+            shown = f"{value:.3g}" if np.isfinite(value) else look.missing
+            axes.text(j, i, shown, ha="center", va="center", color="black" if not value < middle else "white")
+        look.entitle(axes, title)
+        figure.colorbar(image, label=label)
+        return _saved(figure, file)
 
 
 def picture(path: str | os.PathLike[str]) -> Path:

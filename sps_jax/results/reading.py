@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sps_jax.results.files import (
     at_home,
+    read_config,
     write_jsonl,  # noqa: F401 (of the examples)
 )
 from sps_jax.results.files import read_jsonl as read_jsonl
@@ -60,7 +61,8 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
     """Return the records of runs and sweeps as a pandas data frame, one row per evaluation.
 
-    Columns: ``folder``, ``algorithm``, ``problem``, ``seed``, ``point`` (sweeps), the hyperparameters and the metrics.
+    Columns: ``folder``, ``algorithm``, ``problem``, ``seed``, ``point`` (sweeps), the hyperparameters and the metrics;
+    ``auto_stepsize`` is true where the step size is 1/L of the seed's data.
 
     Raises:
       ValueError: if a folder has no results, or damaged ones.
@@ -80,7 +82,10 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
         own = read_records(folder)
         if not own:
             raise ValueError(f"{folder} holds no results: its metrics.jsonl is missing or empty")
-        rows += [{"folder": str(folder)} | row for row in own]
+        config = folder / "config.json"
+        auto = config.is_file() and read_config(config)["settings"].get("stepsize") == "auto"  # of a run
+        also = {"folder": str(folder)} | ({"auto_stepsize": True} if auto else {})
+        rows += [also | row for row in own]
     return pandas.DataFrame(rows)
 
 

@@ -1,26 +1,33 @@
-"""Tables of the runs of one command, and of the best point of each method over several result folders.
+"""Tables of the best point of each method over several result folders; of one command's: :mod:`sps_jax.results.runs`.
 
 Points are chosen on validation data if there are any, else by training loss, and reported on test data.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sps_jax import results
-from sps_jax.results import files
+from sps_jax.results.formats import STYLES
+from sps_jax.results.runs import Record as Record
+from sps_jax.results.runs import caption as caption
+from sps_jax.results.runs import compare as compare
+from sps_jax.results.runs import divergences as divergences
+from sps_jax.results.runs import run_table as run_table
+from sps_jax.results.runs import table_row as table_row
+from sps_jax.results.runs import write as write
+from sps_jax.results.statistics import Interval, differences, interval
 
 if TYPE_CHECKING:
     import pandas  # slow to import, so only loading results imports it
 
-Record = dict[str, Any]
-
-NAMES = ["folder", "point", "algorithm", "problem", "seed"]
+NAMES = ["folder", "point", "algorithm", "problem", "seed", "auto_stepsize"]
+DATA = ["clients", "dirichlet_alpha", "data_seed"]
+"""Settings of the data that a sweep records where they differ: methods are compared at each of them separately."""
 MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "answer_bits", "total_bits"]
 MEASURED += ["density", "average_density", "control_sum"]
-SYMBOLS = {"stepsize": "gamma", "prob": "p", "local_steps": "k", "sparsity": "s"}
+SYMBOLS = {"stepsize": "gamma", "prob": "p", "local_steps": "k", "sparsity": "s", "dirichlet_alpha": "alpha"}
 """Hyperparameter -> its short heading in printed tables, which must fit a terminal."""
 PARTS = ("train_", "validation_", "test_")
 CRITERIA = {"validation_accuracy": True, "validation_loss": False, "train_loss": False}
@@ -30,6 +37,22 @@ CRITERIA = {"validation_accuracy": True, "validation_loss": False, "train_loss":
 def hyperparameters(records: "pandas.DataFrame") -> list[str]:
     """Return the names of the columns that are hyperparameters."""
     return [name for name in records if name not in NAMES + MEASURED and not name.startswith(PARTS)]
+
+
+def by_data(records: "pandas.DataFrame") -> list[tuple[dict[str, Any], "pandas.DataFrame"]]:
+    """Return each setting of the data (:data:`DATA`) with its records, in order of first appearance."""
+    if not (names := [name for name in DATA if name in records]):
+        return [({}, records)]
+    groups = records.groupby(names, sort=False, dropna=False)
+    return [({n: v for n, v in zip(names, key, strict=True) if v == v}, own) for key, own in groups]
+
+
+def one_auto(own: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Return the records with one number, the mean, for all step sizes 1/L: one setting, though L differs by seed."""
+    if "auto_stepsize" not in own or "stepsize" not in own:
+        return own
+    auto = own["auto_stepsize"].eq(True)
+    return own.assign(stepsize=own["stepsize"].mask(auto, own["stepsize"][auto].mean()))
 
 
 def criterion(records: "pandas.DataFrame") -> str:
@@ -49,6 +72,7 @@ def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
     by, hyper = criterion(records), hyperparameters(records)
     found = {}
     for name, own in records.groupby("algorithm", sort=False):
+        own = one_auto(own)
         point = own.groupby(hyper, dropna=False).ngroup()
         ends = own[own["round"] == records["round"].max()]
         means = ends.groupby(point)[by].agg(["mean", "count"])
@@ -87,44 +111,107 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
       target: value of the metric; None for :func:`results.default_target` over all algorithms and seeds.
 
     Returns:
-      Dicts of ``algorithm``, ``point`` (hyperparameters), ``mean`` and ``deviation`` (over seeds, None for one) of the
-      metric, ``target``, ``bits_to_target`` (from the means over seeds, None if they do not reach it),
-      ``uplink_bits``, ``control_sum`` (the largest over all rounds) and ``seeds`` (their number).
+      Dicts of ``algorithm``, ``point`` (hyperparameters), ``mean``, ``deviation`` and ``interval`` (half the 95 %
+      t-interval; both over seeds, None for one) of the metric, ``best`` (the method of best mean), ``minus_best`` and
+      ``minus_best_interval`` (the difference to it, paired by seed), ``target``, ``bits_to_target`` (from the means
+      over seeds, None if they do not reach it), ``uplink_bits``, ``control_sum`` (the largest over all rounds) and
+      ``seeds`` (their number).
     """
     ends = {name: own[own["round"] == own["round"].max()] for name, own in best.items()}
+    values = {name: end.groupby("seed")[metric].mean().to_dict() for name, end in ends.items()}
+    found = {name: interval(each.values()) for name, each in values.items()}
     up = results.larger_is_better(metric)
-    if target is None:
-        target = results.default_target([value for end in ends.values() for value in end[metric]], metric)
+    if target is None:  # a mean may be below equal values by its rounding
+        each = [*(value for own in values.values() for value in own.values()), *(one.mean for one in found.values())]
+        target = results.default_target(each, metric)
+    leader, apart = differences(values, up)
     table = []
     for name, own in best.items():
-        end = ends[name]
+        end, minus = ends[name], apart[name]
         mean = own.groupby("round")[[metric, "uplink_bits"]].mean().to_dict("records")
         table.append(
             {
                 "algorithm": name,
                 "point": {key: end[key].iloc[0] for key in hyperparameters(own) if not end[key].isna().any()},
-                "mean": end[metric].mean(),
-                "deviation": end[metric].std() if len(end) > 1 else None,
+                "mean": found[name].mean,
+                "deviation": float(np.std(list(values[name].values()), ddof=1)) if len(values[name]) > 1 else None,
+                "interval": found[name].half,
+                "best": leader,
+                "minus_best": None if minus is None else minus.mean,
+                "minus_best_interval": None if minus is None else minus.half,
                 "target": target,
                 "bits_to_target": results.bits_to_target(mean, metric, target, up),
                 "uplink_bits": end["uplink_bits"].mean(),
                 "control_sum": None if own["control_sum"].isna().all() else own["control_sum"].max(),
-                "seeds": len(end),
+                "seeds": len(values[name]),
             }
         )
     return table
 
 
-def text(table: Sequence[dict[str, Any]], metric: str) -> str:
-    """Format the rows of :func:`rows` as a table."""
+def point_in_words(point: Mapping[str, Any]) -> str:
+    """Return a point with short names.
+
+    >>> point_in_words({"stepsize": 0.1, "sparsity": 0.9})
+    'gamma 0.1, s 0.9'
+    """
+    return ", ".join(f"{SYMBOLS.get(key, key)} {value:.4g}" for key, value in point.items())
+
+
+def titles(
+    records: "pandas.DataFrame", best: Mapping[tuple[str, str], "pandas.DataFrame"]
+) -> tuple[dict[tuple[str, str], str], str]:
+    """Return the label of each curve and the title of the picture, which name the chosen points of a sweep.
+
+    Args:
+      records: all records.
+      best: (method, data setting in words) -> records of its chosen point. A hyperparameter that takes one value in
+        ``records`` is in no name; what all chosen points share is in the title, the others are in the labels.
+    """
+    swept = [
+        name
+        for name in hyperparameters(records)
+        if name not in DATA and max(own[name].nunique() for _, own in one_auto(records).groupby("algorithm")) > 1
+    ]
+    points = {
+        key: {name: own[name].iloc[0] for name in swept if not own[name].isna().any()} for key, own in best.items()
+    }
+    every = list(points.values())
+    shared = {name: value for name, value in every[0].items() if all(one.get(name) == value for one in every)}
+    labels = {}
+    for (name, data), point in points.items():
+        own = point_in_words({key: value for key, value in point.items() if key not in shared})
+        words = ", ".join(filter(None, (data, own)))
+        labels[name, data] = f"{name} ({words})" if words else name
+    problem, common = str(records["problem"].iloc[0]), point_in_words(shared)
+    chosen = f": best {criterion(records).replace('_', ' ')}{f' at {common}' if common else ''}" if swept else ""
+    return labels, problem + chosen
+
+
+def csv(table: Sequence[dict[str, Any]], metric: str) -> str:
+    """Format the rows of :func:`rows` as comma-separated values in full precision, a column per hyperparameter."""
+    import pandas
+
+    flat = [
+        {"algorithm": row["algorithm"], **row["point"], "metric": metric}
+        | {name: value for name, value in row.items() if name not in ("algorithm", "point")}
+        for row in table
+    ]
+    return pandas.DataFrame(flat).to_csv(index=False, lineterminator="\n")
+
+
+def text(table: Sequence[dict[str, Any]], metric: str, style: str = "text") -> str:
+    """Format the rows of :func:`rows` as a table in one of :data:`STYLES`."""
+    several = len(table) > 1 and any(row["interval"] is not None for row in table)
 
     def line(row: dict[str, Any]) -> dict[str, str]:
-        deviation = "" if row["deviation"] is None else f"+-{row['deviation']:.4f}"
+        minus = None if row["minus_best"] is None else Interval(row["minus_best"], row["minus_best_interval"])
         return {
             "method": row["algorithm"],
             **{SYMBOLS.get(key, key): f"{value:.4g}" for key, value in row["point"].items()},
             "seeds": str(row["seeds"]),
-            metric: f"{row['mean']:.4f}{deviation}",
+            metric: str(Interval(row["mean"], row["interval"])),
+            **({f"minus {row['best']}": "-" if minus is None else str(minus)} if several else {}),
             f"bits to {row['target']:.4g}": results.human(row["bits_to_target"]),
             "uplink": results.human(row["uplink_bits"]),
             "|sum h|": "-" if row["control_sum"] is None else f"{row['control_sum']:.1e}",
@@ -133,87 +220,4 @@ def text(table: Sequence[dict[str, Any]], metric: str) -> str:
     lines = [line(row) for row in table]
     keys = dict.fromkeys(SYMBOLS.get(key, key) for row in table for key in row["point"])
     order = ["method", *keys, *[key for key in lines[0] if key not in keys and key != "method"]]
-    return results.aligned([{key: row.get(key, "-") for key in order} for row in lines])
-
-
-# --- the runs of one command ------------------------------------------------------------------------------------------
-
-
-def compare(
-    runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], target: float | None
-) -> list[Record]:
-    """Return the summaries, extended by the comparison between the runs.
-
-    Args:
-      runs: (algorithm, seed) -> its records; empty for a run that diverged before its first evaluation.
-      summaries: one record per run, with ``algorithm`` and ``seed``.
-      target: test accuracy, or training loss without a test accuracy; None for :func:`results.default_target`.
-
-    Returns:
-      The summaries, each with ``target_metric``, ``target``, ``bits_to_target`` (uplink) and, if the run has records,
-      ``final`` and ``best``.
-    """
-    alive = {run: records for run, records in runs.items() if records}
-    accuracy = any("test_accuracy" in records[0] for records in alive.values())
-    metric, best = ("test_accuracy", max) if accuracy else ("train_loss", min)
-    if target is None:
-        whole = [
-            run for s in summaries if not s.get("diverged_at_round") and (run := (s["algorithm"], s["seed"])) in alive
-        ]
-        target = results.default_target([alive[run][-1][metric] for run in whole or alive] or [0.0], metric)
-    compared = []
-    for summary in summaries:
-        records = runs[summary["algorithm"], summary["seed"]]
-        bits = results.bits_to_target(records, metric, target, largest=accuracy)
-        summary = summary | {"target_metric": metric, "target": target, "bits_to_target": bits}
-        if records:
-            summary["final"] = {k: v for k, v in records[-1].items() if k not in summary}
-            summary["best"] = {metric: best(r[metric] for r in records)}
-        compared.append(summary)
-    return compared
-
-
-def write(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], title: str, out: Path) -> None:
-    """Write ``summary.json`` and, if any run has records, ``curves.png`` into the folder ``out``."""
-    files.write_json(out / "summary.json", summaries)
-    curves: dict[str, list[Sequence[Record]]] = {}
-    for (name, _), records in runs.items():
-        if records:
-            curves.setdefault(name, []).append(records)
-    if curves:
-        from sps_jax.results import plots  # slow to import, and only plots need it
-
-        plots.curves(curves, summaries[0]["target_metric"], "uplink_bits", title, out / "curves.png")
-
-
-def run_table(summaries: Sequence[Record]) -> str:
-    """Format the summaries of :func:`compare` as a table, with a column for answers to the cohort, if any."""
-    answers = any("answer_bits" in summary.get("final", {}) for summary in summaries)
-    return results.aligned([table_row(summary, answers) for summary in summaries])
-
-
-def table_row(summary: Record, answers: bool = False) -> dict[str, str]:
-    """Return one row of the printed table; ``answers`` adds the part of the downlink spent on answers to a cohort."""
-    final, metric = summary.get("final", {}), summary["target_metric"]
-    control = final.get("control_sum")
-    return {
-        "method": summary["algorithm"],
-        "seed": str(summary["seed"]),
-        metric: f"{final[metric]:.4f}" if final else "diverged",
-        f"bits to {summary['target']:.4g}": results.human(summary["bits_to_target"]),
-        "uplink": results.human(final.get("uplink_bits")),
-        "downlink": results.human(final.get("downlink_bits")),
-        **({"answers in it": results.human(final.get("answer_bits"))} if answers else {}),
-        "density": f"{final['density']:.3f}" if final else "-",
-        "|sum h|": "-" if control is None else f"{control:.1e}",
-    }
-
-
-def divergences(summaries: Sequence[Record]) -> list[str]:
-    """Return one warning per run that diverged."""
-    return [
-        f"{summary['algorithm']} (seed {summary['seed']}) diverged in round {summary['diverged_at_round']}; "
-        "its earlier records are kept. Try a smaller --stepsize or --clip-norm."
-        for summary in summaries
-        if summary["diverged_at_round"]
-    ]
+    return STYLES[style]([{key: row.get(key, "-") for key in order} for row in lines])

@@ -45,15 +45,25 @@ class Driver(NamedTuple):
     compile_seconds: float | None
 
 
-def on_devices(method: Method, layout: Layout, problem: Problem, key: jax.Array, length: int) -> Driver:
-    """Return the driver that keeps all clients on the devices; it compiles one block."""
-    problem = shard_problem(layout, problem)
+def on_devices(
+    method: Method, layout: Layout, problem: Problem, key: jax.Array, length: int, programs: dict | None = None
+) -> Driver:
+    """Return the driver that keeps all clients on the devices; it compiles one block.
+
+    Args:
+      programs: compiled blocks of other drivers, to use where all but numbers is the same; a new one is added.
+    """
+    problem, programs = shard_problem(layout, problem), {} if programs is None else programs
 
     def start(method: Method, key: jax.Array) -> State:
         return start_rounds(method, problem, key, layout=layout)
 
     state, evaluated, began = start(method, key), jnp.zeros(length, bool), time.perf_counter()
-    compiled = run_rounds.lower(method, layout, problem, state, key, evaluated).compile()
+    leaves, structure = jax.tree.flatten((method, problem))
+    kind = layout, length, structure, tuple((jnp.shape(a), jnp.result_type(a)) for a in leaves)
+    if kind not in programs:
+        programs[kind] = run_rounds.lower(method, layout, problem, state, key, evaluated).compile()
+    compiled = programs[kind]
     seconds = round(time.perf_counter() - began, 3)
 
     def take_up(method: Method, state: State, key: jax.Array, evaluated: np.ndarray) -> Run:

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sps_jax.layout import Layout, random_key
@@ -18,8 +19,8 @@ class Job(NamedTuple):
 
     Attributes:
       name: name of the problem, for the records.
-      problem: the problem to simulate.
-      methods: name -> method.
+      problem: the problem of the first seed.
+      methods: name -> method, on that problem.
       layouts: name -> layout of that method.
       seeds: the seeds from which each method runs.
       rounds: communications of a run.
@@ -28,6 +29,7 @@ class Job(NamedTuple):
       encoding: of the messages, see :mod:`sps_jax.compression.bits`.
       streamed: whether the clients' data and memory stay on the host.
       watching: what is kept, told and stopped at.
+      draw: seed -> problem and methods of that seed; None if the seeds share those above.
     """
 
     name: str
@@ -41,36 +43,49 @@ class Job(NamedTuple):
     encoding: str
     streamed: bool
     watching: Watching = Watching()
+    draw: Callable[[int], tuple[Problem, dict[str, Method]]] | None = None
 
     def layouts_in_words(self) -> dict[str, str]:
         """Return name -> the method's layout in words."""
         return {name: f"{each.devices} devices, chunk {each.chunk or 'all'}" for name, each in self.layouts.items()}
 
-    def driver(self, name: str, length: int) -> Driver:
-        """Return the compiled driver of a method, whose blocks have ``length`` rounds."""
+    def of_seed(self, seed: int) -> "Job":
+        """Return the job with the problem and the methods of one of its seeds."""
+        if self.draw is None or seed == self.seeds[0]:
+            return self
+        problem, methods = self.draw(seed)
+        return self._replace(problem=problem, methods=methods)
+
+    def driver(self, name: str, length: int, programs: dict) -> Driver:
+        """Return the driver of a method, whose blocks have ``length`` rounds; compiled unless in ``programs``."""
         method, layout = self.methods[name], self.layouts[name]
         if self.streamed:
             return on_host(method, layout, self.problem, length)
-        return on_devices(method, layout, self.problem, random_key(self.seeds[0]), length)
+        return on_devices(method, layout, self.problem, random_key(self.seeds[0]), length, programs)
 
 
 def run_all(job: Job, keeper: Keeper) -> list[Row]:
-    """Run every method from every seed, except the runs that ``keeper`` has; compile once per method.
+    """Run every method from every seed, seed by seed, except the runs that ``keeper`` has.
+
+    One problem is in memory beside the first seed's, and what is interrupted has whole comparisons of methods. A method
+    is compiled once, unless problems differ in shape.
 
     Returns:
       One summary per run; the records are on disk.
     """
-    left = itertools.islice(itertools.product(job.methods, job.seeds), len(keeper.finished), None)
+    left = itertools.islice(itertools.product(job.seeds, job.methods), len(keeper.finished), None)
     done, total = job.rounds * len(keeper.finished), job.rounds * len(job.seeds) * len(job.methods)
     length = job.watching.block_length(job.rounds, job.checkpoint_every, job.evaluate_every)
+    programs: dict[Any, Any] = {}
     console.doing("")
     with console.progress(total, done, "round", hidden=not processes.first()) as bar:
-        for name, group in itertools.groupby(left, key=lambda run: run[0]):
-            bar.set_description(f"{name}: compiling")
-            driver = job.driver(name, length)
-            bar.set_description(name)
-            for _, seed in group:
-                _run(job, driver, (name, seed), keeper, bar)
+        for seed, group in itertools.groupby(left, key=lambda run: run[0]):
+            drawn = job.of_seed(seed)
+            for _, name in group:
+                bar.set_description(f"{name}: compiling")
+                driver = drawn.driver(name, length, programs)
+                bar.set_description(name)
+                _run(drawn, driver, (name, seed), keeper, bar)
     return keeper.finished
 
 

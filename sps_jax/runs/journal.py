@@ -30,7 +30,7 @@ class Journal(RunWriter):
 
     In ``checkpoints/``, ``begun.json`` holds the settings of the run, and ``finished.jsonl`` the summary of each ended
     run with the length of ``metrics.jsonl`` at its end. Checkpoint ``i * rounds + r`` is the state of run ``i`` (over
-    algorithms and seeds, in order) after round ``r``, with the length of ``metrics.jsonl``. Metrics beyond that length
+    seeds and algorithms, in order) after round ``r``, with the length of ``metrics.jsonl``. Metrics beyond that length
     are truncated on resume.
 
     Args:

@@ -114,7 +114,7 @@ def _shapes(abstract: Abstract) -> Shapes:
         return h, server, b, x, m, awaiting, answer, *specs, all_of_them
 
     cohort = None if method.cohort is None else method.cohort.size
-    return Shapes(*jax.eval_shape(trace, method, problem), abstract, cohort)
+    return Shapes._make((*jax.eval_shape(trace, method, problem), abstract, cohort))
 
 
 def _read(function: Callable, argument: Any) -> list[jax.Array]:

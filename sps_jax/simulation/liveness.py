@@ -165,7 +165,8 @@ class Flat:
                 groups = equation.params["platforms"]
                 self.branch[writes[0]] = next(i for i, g in enumerate(groups) if g is None or self.platform in g)
             if equation.primitive.name in ("clamp", "convert_element_type"):
-                self.branch |= {writes[0]: self.branch[v] for v in reads if v in self.branch}
+                of_branch = [self.branch[v] for v in reads if v in self.branch]
+                self.branch |= dict.fromkeys(writes[:1], of_branch[-1]) if of_branch else {}
             known |= dict(zip(equation.outvars, writes, strict=True))
         return [number(v) for v in jaxpr.outvars]
 

@@ -72,3 +72,18 @@ def repeat_first(data: tuple[jax.Array, ...], counts: jax.Array) -> tuple[jax.Ar
         return jnp.where(padding.reshape(padding.shape + (1,) * (a.ndim - 2)), a[:, :1], a)
 
     return tuple(map(pad, data))
+
+
+def lengthened(data: tuple[jax.Array, ...], rows: int) -> tuple[jax.Array, ...]:
+    """Return ``data`` (n, m, ...) padded to (n, rows, ...) with each client's first example; unchanged if m >= rows.
+
+    Example:
+      >>> lengthened((jnp.array([[1.0, 2.0]]),), 3)[0].tolist()
+      [[1.0, 2.0, 1.0]]
+    """
+
+    def pad(a: jax.Array) -> jax.Array:
+        more = (a.shape[0], rows - a.shape[1], *a.shape[2:])
+        return jnp.concatenate([a, jnp.broadcast_to(a[:, :1], more)], axis=1)
+
+    return tuple(pad(a) if a.shape[1] < rows else a for a in data)
