@@ -125,7 +125,8 @@ def compare(report: Report, summaries: list[tables.Record], out: Path) -> None:
     else:
         print(tables.run_table(summaries))
         metric = summaries[0]["target_metric"]
-        print(f"\n{metric} after equal rounds; uplink and downlink are totals over all clients. Results: {out}")
+        when = tables.when(any("stopped" in summary for summary in summaries))
+        print(f"\n{metric} {when}; uplink and downlink are totals over all clients. Results: {out}")
     for sentence in tables.divergences(summaries):
         print(sentence, file=sys.stderr)
 

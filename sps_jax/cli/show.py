@@ -33,7 +33,8 @@ def table(
         print(dumps(chosen_by | {"rows": rows}, indent=2, default=lambda number: number.item()))
         return 0
     print(tables.text(rows, metric))
-    print(f"\n{metric} after equal rounds; each algorithm at its point of best {tables.criterion(records)}.")
+    when = tables.when("stopped" in records)
+    print(f"\n{metric} {when}; each algorithm at its point of best {tables.criterion(records)}.")
     used = tables.hyperparameters(records)
     print("; ".join(f"{letter} is {name}" for name, letter in tables.SYMBOLS.items() if name in used) + ".")
     return 0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-NAMES = ["folder", "point", "algorithm", "problem", "seed"]
+NAMES = ["folder", "point", "algorithm", "problem", "seed", "stopped"]
 MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "answer_bits", "total_bits"]
 MEASURED += ["density", "average_density", "control_sum"]
 SYMBOLS = {"stepsize": "gamma", "prob": "p", "local_steps": "k", "sparsity": "s"}
@@ -37,6 +37,21 @@ def criterion(records: "pandas.DataFrame") -> str:
     return next(name for name in CRITERIA if name in records)
 
 
+def ends(own: "pandas.DataFrame", rounds: int) -> "pandas.DataFrame":
+    """Return the last record of every run that reached round ``rounds``, or that a rule stopped before."""
+    last = own["round"] == rounds
+    return own[last | own["stopped"].eq(True)] if "stopped" in own else own[last]
+
+
+def when(stopped: bool) -> str:
+    """Return in words after how many rounds the runs of a table are compared, of which some were ``stopped`` or none.
+
+    >>> when(False), when(True)
+    ('after equal rounds', 'where each run ended, some by a rule')
+    """
+    return "where each run ended, some by a rule" if stopped else "after equal rounds"
+
+
 def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
     """Return algorithm -> the records of its best point, with all seeds.
 
@@ -50,8 +65,7 @@ def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
     found = {}
     for name, own in records.groupby("algorithm", sort=False):
         point = own.groupby(hyper, dropna=False).ngroup()
-        ends = own[own["round"] == records["round"].max()]
-        means = ends.groupby(point)[by].agg(["mean", "count"])
+        means = ends(own, records["round"].max()).groupby(point)[by].agg(["mean", "count"])
         means = means["mean"][means["count"] == own["seed"].nunique()]
         if len(means):
             found[str(name)] = own[point == (means.idxmax() if CRITERIA[by] else means.idxmin())]
@@ -70,8 +84,8 @@ def cells(own: "pandas.DataFrame", metric: str, axes: Sequence[tuple[str, Sequen
     Returns:
       (rows, columns), NaN where no point reached ``rounds`` with every seed.
     """
-    ends, names = own[own["round"] == rounds], [name for name, _ in axes]
-    means = ends.groupby(hyperparameters(own), dropna=False)[metric].agg(["mean", "count"])
+    names = [name for name, _ in axes]
+    means = ends(own, rounds).groupby(hyperparameters(own), dropna=False)[metric].agg(["mean", "count"])
     means = means["mean"][means["count"] == own["seed"].nunique()]
     best = means.groupby(names).agg("max" if results.larger_is_better(metric) else "min")
     (_, index), (_, columns) = axes
@@ -91,13 +105,13 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
       metric, ``target``, ``bits_to_target`` (from the means over seeds, None if they do not reach it),
       ``uplink_bits``, ``control_sum`` (the largest over all rounds) and ``seeds`` (their number).
     """
-    ends = {name: own[own["round"] == own["round"].max()] for name, own in best.items()}
+    ended = {name: ends(own, own["round"].max()) for name, own in best.items()}
     up = results.larger_is_better(metric)
     if target is None:
-        target = results.default_target([value for end in ends.values() for value in end[metric]], metric)
+        target = results.default_target([value for end in ended.values() for value in end[metric]], metric)
     table = []
     for name, own in best.items():
-        end = ends[name]
+        end = ended[name]
         mean = own.groupby("round")[[metric, "uplink_bits"]].mean().to_dict("records")
         table.append(
             {
