@@ -190,7 +190,12 @@ def test_a_run_that_stops_early_has_the_model_of_its_last_evaluation(tmp_path, c
     found = {name: [row for row in rows if row["algorithm"] == name] for name in ("gd", "sparse_proxskip")}
     ends = {name: next((i for i, r in enumerate(own) if eval_rule(r, rule)), 2) for name, own in found.items()}
     assert ends["gd"] == 1
+    found["gd"][1]["stopped"] = True
+    if ends["sparse_proxskip"] < 2:
+        found["sparse_proxskip"][ends["sparse_proxskip"]]["stopped"] = True
     assert read_jsonl(tmp_path / "out" / "metrics.jsonl") == [r for n, own in found.items() for r in own[: ends[n] + 1]]
+    table = command("table", "out").stdout
+    assert all(name in table for name in found) and "where each run ended, some by a rule" in table
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())[0]
     assert summary["stopped"] == rule and summary["rounds"] == 4
     assert kept(tmp_path / "out" / "models" / "gd-0.safetensors")["round"] == "4"

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from sps_jax import results
 from sps_jax.errors import refuse_unknown
 from sps_jax.results import tables
-from sps_jax.results.statistics import seeds_in_words
+from sps_jax.results.statistics import seeds_in_words, when
 
 if TYPE_CHECKING:
     import pandas
@@ -65,7 +65,7 @@ def _caption(records: "pandas.DataFrame", rows: list[dict], metric: str, by: str
     letters = [f"{letter} is {name}" for name, letter in tables.SYMBOLS.items() if name in used]
     return [
         *([seeds_in_words(len({row["algorithm"] for row in rows}))] if several else []),
-        f"{metric} after equal rounds; each algorithm at its point of best {by}.",
+        f"{metric} {when('stopped' in records)}; each algorithm at its point of best {by}.",
         *(["; ".join(letters) + "."] if letters else []),
     ]
 

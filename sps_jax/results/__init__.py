@@ -1,9 +1,11 @@
 """Read, tabulate and plot the results of runs and sweeps.
 
 The folder of a run has ``config.json`` (every setting, the versions, the device, the pruned leaves), ``metrics.jsonl``
-(one record per evaluation), ``summary.json``, and ``curves.png``, a plot of accuracy against uplink bits. A run with
-checkpoints also has ``checkpoints/``, which may be deleted after the run. The folder of a sweep has ``config.json``,
-``metrics.jsonl`` and ``summary.jsonl``, with one line per point. :func:`load` reads either into a pandas data frame.
+(one record per evaluation, written as the run goes on; ``stopped`` marks one at which a rule ended the run),
+``summary.json``, ``models/`` (see :mod:`sps_jax.runs.models`), and ``curves.png``, a plot of accuracy against uplink
+bits. A run with checkpoints also has ``checkpoints/``, which may be deleted after the run. The folder of a sweep has
+``config.json``, ``metrics.jsonl`` and ``summary.jsonl``, with one line per point. :func:`load` reads either into a
+pandas data frame.
 
 Bits are totals over all clients. ``bits to X`` is the uplink that a method needed to reach X, by default the final
 value of the weakest method (``--target`` sets another). ``density`` is the fraction of nonzeros of the shipped model,

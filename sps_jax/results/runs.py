@@ -8,7 +8,7 @@ import numpy as np
 
 from sps_jax import results
 from sps_jax.results import files
-from sps_jax.results.statistics import differences, interval, seeds_in_words
+from sps_jax.results.statistics import differences, interval, seeds_in_words, when
 
 Record = dict[str, Any]
 
@@ -124,7 +124,8 @@ def caption(summaries: Sequence[Record]) -> str:
     methods = {summary["algorithm"] for summary in summaries}
     metric, several = summaries[0]["target_metric"], len(methods) < len(summaries)
     first = f"{seeds_in_words(len(methods))}\n" if several else ""
-    return f"{first}{metric} after equal rounds; uplink and downlink are totals over all clients."
+    how = when(any("stopped" in summary for summary in summaries))
+    return f"{first}{metric} {how}; uplink and downlink are totals over all clients."
 
 
 def table_row(summary: Record, answers: bool = False) -> dict[str, str]:

@@ -110,3 +110,12 @@ def unmoved(runs: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]) -> list
         return []
     why = "with these options nothing is random, so seeds and intervals tell nothing"
     return [f"the seeds change nothing in {', '.join(same)}: {why}"]
+
+
+def when(stopped: bool) -> str:
+    """Return in words after how many rounds the runs of a table are compared, of which some were ``stopped`` or none.
+
+    >>> when(False), when(True)
+    ('after equal rounds', 'where each run ended, some by a rule')
+    """
+    return "where each run ended, some by a rule" if stopped else "after equal rounds"

@@ -22,7 +22,7 @@ from sps_jax.results.statistics import Interval, differences, interval
 if TYPE_CHECKING:
     import pandas  # slow to import, so only loading results imports it
 
-NAMES = ["folder", "point", "algorithm", "problem", "seed", "auto_stepsize"]
+NAMES = ["folder", "point", "algorithm", "problem", "seed", "stopped", "auto_stepsize"]
 DATA = ["clients", "dirichlet_alpha", "data_seed"]
 """Settings of the data that a sweep records where they differ: methods are compared at each of them separately."""
 MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "answer_bits", "total_bits"]
@@ -60,6 +60,12 @@ def criterion(records: "pandas.DataFrame") -> str:
     return next(name for name in CRITERIA if name in records)
 
 
+def ends(own: "pandas.DataFrame", rounds: int) -> "pandas.DataFrame":
+    """Return the last record of every run that reached round ``rounds``, or that a rule stopped before."""
+    last = own["round"] == rounds
+    return own[last | own["stopped"].eq(True)] if "stopped" in own else own[last]
+
+
 def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
     """Return algorithm -> the records of its best point, with all seeds.
 
@@ -74,8 +80,7 @@ def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
     for name, own in records.groupby("algorithm", sort=False):
         own = one_auto(own)
         point = own.groupby(hyper, dropna=False).ngroup()
-        ends = own[own["round"] == records["round"].max()]
-        means = ends.groupby(point)[by].agg(["mean", "count"])
+        means = ends(own, records["round"].max()).groupby(point)[by].agg(["mean", "count"])
         means = means["mean"][means["count"] == own["seed"].nunique()]
         if len(means):
             found[str(name)] = own[point == (means.idxmax() if CRITERIA[by] else means.idxmin())]
@@ -94,8 +99,8 @@ def cells(own: "pandas.DataFrame", metric: str, axes: Sequence[tuple[str, Sequen
     Returns:
       (rows, columns), NaN where no point reached ``rounds`` with every seed.
     """
-    ends, names = own[own["round"] == rounds], [name for name, _ in axes]
-    means = ends.groupby(hyperparameters(own), dropna=False)[metric].agg(["mean", "count"])
+    names = [name for name, _ in axes]
+    means = ends(own, rounds).groupby(hyperparameters(own), dropna=False)[metric].agg(["mean", "count"])
     means = means["mean"][means["count"] == own["seed"].nunique()]
     best = means.groupby(names).agg("max" if results.larger_is_better(metric) else "min")
     (_, index), (_, columns) = axes
@@ -117,8 +122,8 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
       over seeds, None if they do not reach it), ``uplink_bits``, ``control_sum`` (the largest over all rounds) and
       ``seeds`` (their number).
     """
-    ends = {name: own[own["round"] == own["round"].max()] for name, own in best.items()}
-    values = {name: end.groupby("seed")[metric].mean().to_dict() for name, end in ends.items()}
+    ended = {name: ends(own, own["round"].max()) for name, own in best.items()}
+    values = {name: end.groupby("seed")[metric].mean().to_dict() for name, end in ended.items()}
     found = {name: interval(each.values()) for name, each in values.items()}
     up = results.larger_is_better(metric)
     if target is None:  # a mean may be below equal values by its rounding
@@ -127,7 +132,7 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
     leader, apart = differences(values, up)
     table = []
     for name, own in best.items():
-        end, minus = ends[name], apart[name]
+        end, minus = ended[name], apart[name]
         mean = own.groupby("round")[[metric, "uplink_bits"]].mean().to_dict("records")
         table.append(
             {

@@ -106,7 +106,10 @@ def _run(job: Job, driver: Driver, which: tuple[str, int], keeper: Keeper, bar: 
         watch.resume(start, tell)
         for at, rows in go_on(method, driver, key, start, **settings):
             at = watch(at, rows)
-            keeper.add(names, [names | row | hyper for row in rows], at)
+            told = [names | row | hyper for row in rows]
+            if at.stopped is not None:
+                told[-1]["stopped"] = True  # a rule sees evaluations, so there is one
+            keeper.add(names, told, at)
             bar.update(at.past.rounds - after)
             after = at.past.rounds
             if at.stopped is not None:

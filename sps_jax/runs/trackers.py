@@ -108,7 +108,7 @@ def trackio(where: str, run: Tracked) -> Iterator[Tell]:
         yield lambda step, row: logged.log(row, step=step)
     finally:
         with contextlib.redirect_stdout(said):
-            logged.finish()
+            trackio.finish()  # and no second time when the process ends
 
 
 TRACKERS = {"tensorboard": tensorboard, "wandb": wandb, "mlflow": mlflow, "trackio": trackio}
