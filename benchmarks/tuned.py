@@ -19,6 +19,7 @@ from pathlib import Path
 import jax
 import tyro
 
+from sps_jax.cli import own_code
 from sps_jax.cli.from_options import build_problem, pruned_leaves, use_devices
 from sps_jax.cli.job import configuration, keep_compiled, lay_out_run, prepare_algorithm
 from sps_jax.cli.option_checks import check, refuse_strangers
@@ -52,7 +53,8 @@ def main() -> None:
     parser.add_argument("--stepsizes", type=float, nargs="+", required=True)
     parser.add_argument("--pilot-rounds", type=int, required=True)
     own, rest = parser.parse_known_args()
-    options = tyro.cli(command_type(), args=rest)
+    rest, named = own_code.absolute(rest)
+    options = tyro.cli(command_type(named), args=rest)
     check(options)
     refuse_strangers(options)
     if options.out is None:

@@ -141,11 +141,14 @@ def keep_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+def settings_of(options: Run) -> dict[str, Any]:
+    """Return every setting, as JSON can hold it."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items() if k not in TALK}
+
+
 def configuration(options: Run) -> dict[str, Any]:
     """Return the content of ``config.json``: every setting, the versions and the device."""
-    settings = {
-        k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items() if k not in TALK
-    }
+    settings = settings_of(options)
     packages = {name: version(name) for name in ("sps_jax", "jax", "jaxlib", "flax", "optax", "numpy")}
     device = jax.devices()[0]
     return {

@@ -10,7 +10,9 @@ from tyro.conf import Positional
 from sps_jax import results
 from sps_jax.errors import refuse_unknown
 from sps_jax.results import tables
+from sps_jax.results.files import shards_in
 from sps_jax.results.statistics import seeds_in_words, when
+from sps_jax.runs import console
 
 if TYPE_CHECKING:
     import pandas
@@ -131,6 +133,10 @@ def _load(folders: tuple[Path, ...], metric: str | None) -> tuple["pandas.DataFr
     if not folders:
         raise ValueError("name at least one folder of results")
     records = results.load(*folders)
+    for folder in folders:
+        here, shards = shards_in(folder)
+        if len(here) < shards:
+            console.say(f"sps-jax: {folder} has records of {len(here)} of {shards} shards")
     if records["problem"].nunique() > 1:
         problems = ", ".join(sorted(records["problem"].unique()))
         raise ValueError(f"the folders are of several problems; give folders of one of: {problems}")

@@ -33,6 +33,8 @@ from sps_jax.cli.job import configuration, keep_compiled, prepare_algorithm
 from sps_jax.cli.option_checks import check, refuse_strangers
 from sps_jax.cli.options import Run, number
 from sps_jax.cli.run import folder_named
+from sps_jax.cli.search import search, searched_by
+from sps_jax.cli.shards import part, placed, submit
 from sps_jax.cli.sweep_options import completed, points
 from sps_jax.problem import Problem
 from sps_jax.results import files
@@ -47,7 +49,22 @@ LAYOUT = ("points_chunk", "out", "manual_dir", "data_dir")
 def sweep(options: Any) -> int:
     """Run the points that the output folder does not have yet; return the exit status."""
     options = completed(options)
-    runs = points(options)
+    if options.submit is not None:
+        points(options)  # a wrong option is an error here and now
+        return submit(options)
+    if options.search is not None:
+        return report(options, search(options, compute))
+    return report(options, compute(placed(options), points(options)))
+
+
+def compute(options: Any, runs: list[tuple[str, Run]], more: int = 0) -> Path:
+    """Run the points that the output folder does not have yet; return the folder.
+
+    Args:
+      options: the sweep's options.
+      runs: its points; a shard computes its part of them.
+      more: the number of points that another call adds.
+    """
     for _, one in runs:
         check(one)
     refuse_strangers(dataclasses.replace(runs[0][1], algorithm=options.algorithm))
@@ -57,34 +74,40 @@ def sweep(options: Any) -> int:
     keep_compiled()
     console.doing(f"loading {options.problem}")
     drawn = Drawn([one for _, one in runs])
-    config = configuration(options) | {"pruned": pruned_leaves(runs[0][1], drawn.problem(0))}
+    config = configuration(options) | searched_by(options) | {"pruned": pruned_leaves(runs[0][1], drawn.problem(0))}
     seeded = drawn.measured(lambda i, problem: _prepared(runs[i], problem))
     with contextlib.ExitStack() as stack:
         begun = options.out is not None and (options.out / "config.json").is_file()
         if begun:
             stack.enter_context(_alone(options.out))
-        done = _finished(options.out, config, len(runs)) if begun else set()
-        left = {i: seeded[i] for i in range(len(runs)) if i not in done}
+        done = _finished(options.out, config, len(runs) + more) if begun else set()
+        mine = part(options.shard, len(runs))
+        left = {i: seeded[i] for i in mine if i not in done}
         settings = {name: getattr(options, name) for name in ("rounds", "evaluate_every", "encoding")}
         outcomes = drawn.outcomes(left, settings | {"points_chunk": None if size == "auto" else size})
         out = _taken_up(options.out, done) if begun else _begin(options, config)
         if not begun:
             stack.enter_context(_alone(out))
         console.doing("")
-        with console.progress(len(runs), len(done), "point") as bar:
+        with console.progress(len(mine), len(mine) - len(left), "point") as bar:
             bar.set_description("compiling")
             for outcome in outcomes:
                 number_of = outcome.point
                 _append(out, _names(number_of, runs[number_of], seeded[number_of], drawn.several), outcome)
                 bar.set_description(runs[number_of][0], refresh=False)
                 bar.update()
-        summaries = files.read_jsonl(out / "summary.jsonl")
-        for sentence in unmoved(_by_seed(_records(out))):
-            console.say(f"sps-jax: {sentence}")
+    return out
+
+
+def report(options: Any, out: Path) -> int:
+    """Say how many points a folder has, and which seeds changed nothing; return the exit status."""
+    summaries = files.read_jsonl(out / "summary.jsonl")
+    for sentence in unmoved(_by_seed(_records(out))):
+        console.say(f"sps-jax: {sentence}")
     diverged = sum(summary["diverged_at_round"] is not None for summary in summaries)
     if options.json:
         print(json.dumps({"results": str(out), "summaries": summaries}, indent=2, allow_nan=False))
-    console.say(f"{len(runs)} points, of which {diverged} diverged. Results: {out}")
+    console.say(f"{len(summaries)} points, of which {diverged} diverged. Results: {out}")
     return 0
 
 
@@ -126,6 +149,8 @@ def _finished(out: Path, config: dict[str, Any], points: int) -> set[int]:
     begun = files.read_config(out / "config.json")
     own_code.refuse_changed(begun.get("sources", {}))
     before = begun["settings"]
+    if begun.get("search") != config.get("search"):
+        raise ValueError(f"the folder {out} holds a search by {begun.get('search')}, now {config.get('search')}")
     now = json.loads(json.dumps(config["settings"]))
     other = [name for name in now if name not in LAYOUT and before.get(name) != now[name]]
     if other:

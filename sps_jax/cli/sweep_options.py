@@ -19,6 +19,18 @@ SPACES: dict[str, Callable[..., np.ndarray]] = {"logspace": np.geomspace, "linsp
 VALIDATION = 0.1
 DATA: dict[str, type] = {"clients": int, "dirichlet_alpha": float, "data_seed": int}
 """Settings of the data that take several values in a sweep -> the type of a value."""
+APART: dict[str, tuple[Any, str]] = {
+    "shard": (str, "i/N, to compute the i-th of N parts of the points, in a folder of its own within --out."),
+    "submit": (str, "slurm or local, to run the shards as jobs through submitit; local waits for them."),
+    "jobs": (int, "number of shards to submit."),
+    "submit_with": (str, "parameters of submitit, NAME=VALUE, such as slurm_partition=gpu or timeout_min=60."),
+    "search": (
+        str,
+        "optuna, to propose --trials points from ranges, such as logspace:first:last, and lists.",
+    ),
+    "trials": (int, "number of points that --search tries with each algorithm, each with all seeds."),
+}
+"""The options that only a sweep has, of computing it in parts, and their help."""
 MOST = 1_000_000
 """Largest number of points per algorithm, and of values per option."""
 
@@ -38,12 +50,18 @@ def sweep_type(settings: Mapping[str, Any] | None = None) -> type:
     others: list[tuple[str, Any, Any]] = [("points_chunk", str, "auto")]
     others += [("chunk", Suppress[str], "auto"), ("devices", Suppress[str], "auto")]
     others += [("stream", Suppress[bool], False), ("keep", Suppress[str], "none"), ("track", Suppress[tuple], ())]
+    others += [("shard", str | None, None), ("submit", str | None, None), ("jobs", int | None, None)]
+    others += [("submit_with", tuple[str, ...], ()), ("search", str | None, None), ("trials", int | None, None)]
     alone = ("target", "stop_at", "patience", "checkpoint_every", "coordinator", "num_processes", "process_id")
     others += [(name, Suppress[None], None) for name in alone]  # type: ignore[misc]  # an alias of Annotated
-    helps = own | {
-        "points_chunk": (str, "number of points that a device computes at once, or auto."),
-        "validation": (float, f"fraction of each client's examples held out for choosing points. [{VALIDATION}]"),
-    }
+    helps = (
+        own
+        | APART
+        | {
+            "points_chunk": (str, "number of points that a device computes at once, or auto."),
+            "validation": (float, f"fraction of each client's examples held out for choosing points. [{VALIDATION}]"),
+        }
+    )
     made = with_fields("Sweep", Run, helps, [*several, *single, *others])
     doc = (made.__doc__ or "").replace(
         "Compare algorithms on a problem; write results, table and plot.",
@@ -78,7 +96,7 @@ def points(options: Any) -> list[tuple[str, Run]]:
         points per algorithm.
     """
     made, of_problem = command_type(vars(options)), set(inspect.signature(PROBLEMS[options.problem]).parameters)
-    takes = {name: _taken_by(name) | of_problem for name in options.algorithm}
+    takes = {name: taken_by(name) | of_problem for name in options.algorithm}
     several = {option: values(option, getattr(options, option), kind) for option, kind in lists(vars(options)).items()}
     for option, chosen in several.items():
         if option in of_problem - DATA.keys() and len(chosen) > 1:
@@ -100,7 +118,7 @@ def points(options: Any) -> list[tuple[str, Run]]:
     return found
 
 
-def _taken_by(name: str) -> set[str]:
+def taken_by(name: str) -> set[str]:
     """Return the options of an algorithm; only one that takes ``prob`` takes ``local_steps``."""
     takes = set(inspect.signature(ALGORITHMS[name]).parameters)
     return takes | {"local_steps"} if "prob" in takes else takes

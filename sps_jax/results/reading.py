@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sps_jax.results.files import (
     at_home,
     read_config,
+    shards_in,
     write_jsonl,  # noqa: F401 (of the examples)
 )
 from sps_jax.results.files import read_jsonl as read_jsonl
@@ -59,7 +60,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
-    """Return the records of runs and sweeps as a pandas data frame, one row per evaluation.
+    """Return the records of runs and sweeps as a pandas data frame, one row per evaluation; shards are merged.
 
     Columns: ``folder``, ``algorithm``, ``problem``, ``seed``, ``point`` (sweeps), the hyperparameters and the metrics;
     ``auto_stepsize`` is true where the step size is 1/L of the seed's data.
@@ -78,7 +79,7 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
     import pandas  # heavy
 
     rows = []
-    for folder in map(at_home, folders):
+    for folder in (part for each in map(at_home, folders) for part in shards_in(each)[0] or [each]):
         own = read_records(folder)
         if not own:
             raise ValueError(f"{folder} holds no results: its metrics.jsonl is missing or empty")
