@@ -9,7 +9,7 @@ from tyro.conf import Positional
 from sps_jax import results
 from sps_jax.errors import refuse_unknown
 from sps_jax.results import tables
-from sps_jax.results.files import shards_in
+from sps_jax.results.shards import shards_in
 from sps_jax.runs import console
 
 if TYPE_CHECKING:
