@@ -31,6 +31,11 @@ state, history = sps.simulate(sps.sparse_proxskip, problem, hyper, jax.random.ke
 for a in (*problem.data, *jax.tree.leaves(state.memory)):
     held = sum(shard.data.nbytes for shard in a.addressable_shards)
     assert held * jax.process_count() == a.nbytes, (a.shape, a.sharding)
+def median(*, stepsize, prob):  # its server needs all messages, wherever they are
+    take = lambda server, messages, info: jax.tree.map(lambda m: jax.numpy.median(m, axis=0), messages)
+    return sps.Algorithm(move=sps.descend(stepsize), serve=take, needs_all=True)
+del hyper["sparsity"]
+history["median"] = sps.simulate(median, problem, hyper, jax.random.key(0), **run)[1]["train_loss"]
 print("devices", jax.device_count())
 print(json.dumps({name: column.tolist() for name, column in history.items()}))
 """

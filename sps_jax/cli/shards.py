@@ -25,7 +25,7 @@ import numpy as np
 from sps_jax.cli.job import settings_of
 from sps_jax.cli.sweep_options import sweep_type
 from sps_jax.errors import refuse_unknown
-from sps_jax.results.files import shard_folder
+from sps_jax.results.shards import shard_folder
 from sps_jax.runs import console
 
 CLUSTERS = ("slurm", "local")

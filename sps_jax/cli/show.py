@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from sps_jax import results
 from sps_jax.errors import refuse_unknown
 from sps_jax.results import tables
-from sps_jax.results.files import shards_in
+from sps_jax.results.shards import shards_in
 from sps_jax.results.statistics import seeds_in_words, when
 from sps_jax.runs import console
 

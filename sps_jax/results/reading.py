@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from sps_jax.results.files import (
     at_home,
     read_config,
-    shards_in,
     write_jsonl,  # noqa: F401 (of the examples)
 )
 from sps_jax.results.files import read_jsonl as read_jsonl
+from sps_jax.results.shards import shards_in
 
 if TYPE_CHECKING:
     import pandas
