@@ -65,6 +65,7 @@ from sps_jax.simulation.stream import stream
 from sps_jax.simulation.sweep import grid, sweep
 
 if _TYPE_CHECKING:
+    from sps_jax.datasets import partition as partition
     from sps_jax.problems.arrays import from_arrays
     from sps_jax.runs.models import load_model
     from sps_jax.runs.trackers import track

@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse
 
 import sps_jax as sps
-from sps_jax.datasets.containers import as_array, as_labels, as_list, as_numbers
+from sps_jax.datasets.containers import as_array, as_labels, as_numbers
+from sps_jax.datasets.names import as_list
 from sps_jax.errors import real, single_number, whole, whole_number
 
 FRAME = pandas.DataFrame({"age": [31, 7, 64], "tall": [True, False, True], "b": [0.5, 1.5, 2.5]}, index=[9, 9, 9])

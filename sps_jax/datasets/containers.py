@@ -73,23 +73,6 @@ def as_numbers(name: str, values: Any, held: str) -> np.ndarray:
     return floats
 
 
-def as_classes(name: str, values: Any, held: str) -> np.ndarray:
-    """Return strings, bytes and categories as an array of objects, all else by :func:`as_numbers`.
-
-    >>> as_classes("y", ["cat", "dog"], "float32").tolist(), as_classes("y", [1, 0], "float32").dtype.kind
-    (['cat', 'dog'], 'i')
-    """
-    if isinstance(values, list | tuple):
-        named = bool(values) and all(issubclass(kind, str | bytes) for kind in _leaf_types(values))
-    elif getattr(getattr(values, "dtype", None), "name", None) == "category":
-        named = True
-    else:
-        readable = hasattr(values, "__array__") and not hasattr(values, "columns")
-        a = _read(name, values) if readable and not comes_from(values, "scipy.sparse") else np.empty(0)
-        named = a.ndim > 0 and a.size > 0 and isinstance(a.flat[0], str | bytes)
-    return as_labels(name, values).astype(object) if named else as_numbers(name, values, held)
-
-
 def as_labels(name: str, values: Any) -> np.ndarray:
     """Return ``values`` as an array of any dtype, including strings and objects, without masked or missing entries.
 
@@ -99,46 +82,12 @@ def as_labels(name: str, values: Any) -> np.ndarray:
     >>> as_labels("y", np.ma.array(["a", "b"], mask=[False, False])).tolist()
     ['a', 'b']
     """
-    a = _read(name, values)
+    a = read(name, values)
     if a.dtype == object:
         for row, value in np.ndenumerate(a):
             if is_missing(value):
                 raise ValueError(f"{name} has no value{_at(row)}: {value}")
     return a
-
-
-def as_list(name: str, values: Any) -> list:
-    """Return ``values`` (N,), such as client ids, as a list of Python objects; None and NaN stay, masked ones raise.
-
-    Raises:
-      ValueError: if ``values`` is not a sequence of single values.
-
-    >>> as_list("client_ids", range(3)), as_list("client_ids", np.array(["a", "b"]))
-    ([0, 1, 2], ['a', 'b'])
-    """
-    if isinstance(values, str | bytes | Mapping | set | frozenset) or comes_from(values, "scipy.sparse"):
-        raise ValueError(f"{name} must be an array or a list of one value per example, not {described(values)}")
-    if hasattr(values, "__array__"):
-        a = _read(name, values)
-        if a.ndim != 1:
-            raise ValueError(f"{name} must be one hashable value per example, (N,), not {described(values)}")
-        return a.tolist()
-    try:
-        several = list(values)
-    except TypeError:
-        raise ValueError(f"{name} must be one hashable value per example, not {described(values)}") from None
-    strange = [kind for kind in set(map(type, several)) if hasattr(kind, "__array__")]
-    return [_item(f"{name}[{i}]", value) for i, value in enumerate(several)] if strange else several
-
-
-def _item(name: str, value: Any) -> Any:
-    """Return a library's scalar as a Python number, because equal scalar tensors have different hashes."""
-    if isinstance(value, np.generic) or value is np.ma.masked or not hasattr(value, "__array__"):
-        return value
-    a = _read(name, value)
-    if a.ndim:
-        raise ValueError(f"{name} is {described(value)}, not one hashable value")
-    return a.item()
 
 
 def _at(row: tuple[int, ...]) -> str:
@@ -147,7 +96,7 @@ def _at(row: tuple[int, ...]) -> str:
 
 def _of_list(name: str, values: list | tuple) -> np.ndarray:
     """Convert a list: scalars at once; other and ragged lists entry by entry, to name the wrong entry."""
-    kinds = _leaf_types(values)
+    kinds = leaf_types(values)
     if all(issubclass(kind, SCALARS) for kind in kinds):
         try:
             a = np.asarray(values)
@@ -170,10 +119,10 @@ def _of_list(name: str, values: list | tuple) -> np.ndarray:
         raise ValueError(f"{name} mixes {' and '.join(sorted({part.dtype.name for part in parts}))}") from None
 
 
-def _leaf_types(values: list | tuple) -> set[type]:
+def leaf_types(values: list | tuple) -> set[type]:
     kinds = set(map(type, values))
     if kinds and kinds <= {list, tuple}:
-        return set().union(*map(_leaf_types, values))
+        return set().union(*map(leaf_types, values))
     return kinds
 
 
@@ -198,7 +147,7 @@ def _of_sparse(name: str, values: Any) -> np.ndarray:
     return values.toarray()
 
 
-def _read(name: str, values: Any) -> np.ndarray:
+def read(name: str, values: Any) -> np.ndarray:
     """Return an array of any dtype; refuse masked entries and missing values of pandas dtypes."""
     if isinstance(values, np.ma.MaskedArray):
         _refuse_masked(name, values)

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sps_jax.datasets.containers import as_classes, as_list, as_numbers
+from sps_jax.datasets.containers import as_numbers
+from sps_jax.datasets.names import as_classes, as_list
 from sps_jax.datasets.partition import natural
 from sps_jax.errors import is_missing, real, single_number, whole_number
 from sps_jax.models import Model, after, linear

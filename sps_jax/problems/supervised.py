@@ -1,9 +1,7 @@
 """A :class:`Problem` from arrays and a partition: any network, and linear models with the constants of theory."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Annotated, TypedDict, Unpack
 
 import jax
@@ -12,11 +10,12 @@ import numpy as np
 
 from sps_jax.errors import refuse_unknown
 from sps_jax.layout import by_client
-from sps_jax.models import Model, after, linear, storage
+from sps_jax.models import Model, linear, storage
 from sps_jax.problem import Problem
 from sps_jax.problems.losses import loss_named, loss_of, metrics_of, noisy_loss_of, of_moments
 from sps_jax.problems.metrics import Given, finish_of, own_metrics, refuse_other_metrics
 from sps_jax.problems.shared import Split
+from sps_jax.problems.vectors import augmented_vectors, of_vectors, vectors
 from sps_jax.simulation.choices import with_shared
 from sps_jax.simulation.stacking import stack_clients
 
@@ -195,7 +194,7 @@ def network_problem(
     more = own_metrics(options["metrics"])
     if len(shape) > 1:
         model, augment = of_vectors(model, shape), augment and augmented_vectors(augment, shape)
-        train, test = _vectors(train), test and _vectors(test)
+        train, test = vectors(train), test and vectors(test)
     if more:
         two = [jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype) for a in train]
         outputs = jax.eval_shape(lambda key, x: model.apply(model.init(key), x), jax.random.key(0), two[0])
@@ -221,32 +220,6 @@ def network_problem(
         evaluate_batch=options["evaluate_batch"],
         evaluate_examples=options["evaluate_examples"],
     )
-
-
-def _vectors(examples: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    x, y = examples
-    return x.reshape(len(x), math.prod(x.shape[1:])), y
-
-
-def of_vectors(model: Model, shape: tuple[int, ...]) -> Model:
-    """Returns ``model`` for inputs (b, d) that hold (b, *shape)."""
-    return after(_unflattened(shape), model)
-
-
-@cache
-def _unflattened(shape: tuple[int, ...]) -> Callable[[jax.Array], jax.Array]:
-    return lambda x: x.reshape(-1, *shape)
-
-
-@cache
-def augmented_vectors(augment: Callable, shape: tuple[int, ...]) -> Callable:
-    """Returns ``augment``, a function of key and batch, for batches whose x (b, d) holds (b, *shape)."""
-
-    def augmented(key: jax.Array, x: jax.Array, *more: jax.Array) -> tuple[jax.Array, ...]:
-        x, *more = augment(key, x.reshape(-1, *shape), *more)
-        return (x.reshape(len(x), math.prod(shape)), *more)
-
-    return augmented
 
 
 def held_in(precision: str) -> str:

@@ -181,12 +181,6 @@ def test_errors_name_the_value_and_what_is_allowed(call, says):
 # --- further skews ----------------------------------------------------------------------------------------------------
 
 
-def dealt_once(parts, examples):
-    """Every row belongs to exactly one client, rows increase, and no client is empty."""
-    assert sorted(np.concatenate(parts).tolist()) == list(range(examples))
-    assert all(len(part) and (np.diff(part) > 0).all() and part.dtype == np.int64 for part in parts)
-
-
 @given(
     examples=st.integers(1, 60),
     clients=st.integers(1, 8),
@@ -206,7 +200,7 @@ def test_no_client_has_fewer_than_the_least(examples, clients, least, alpha):
                 make()
         else:
             parts = make()
-            dealt_once(parts, examples)
+            assert_deals_out(parts, examples, clients)
             assert min(map(len, parts)) >= least and len(parts) == clients
             assert all((a == b).all() for a, b in zip(parts, make(), strict=True))
 
@@ -236,7 +230,7 @@ def test_every_client_has_few_labels(classes, clients, each, seed):
             partition.few_labels(labels, clients, each, seed)
         return
     parts = partition.few_labels(labels, clients, each, seed)
-    dealt_once(parts, 60 * classes)
+    assert_deals_out(parts, 60 * classes, clients)
     counts = np.array([np.bincount(labels[part], minlength=classes) for part in parts])
     assert ((counts > 0).sum(axis=1) == each).all()
     owners = (counts > 0).sum(axis=0)
