@@ -22,7 +22,7 @@ import numpy as np
 
 SETTINGS = {"rounds": 100, "evaluate_every": 10}
 COMMAND = ["--algorithm", "sparse_proxskip", "--sparsity", "0.9", "--local-steps", "10", "--rounds", "100"]
-COMMAND += ["--evaluate-every", "10", "--validation", "0"]
+COMMAND += ["--evaluate-every", "10", "--validation", "0", "--data-seed", "0"]
 STEPSIZES = [float(g) for g in np.geomspace(0.05, 2, 8).astype(np.float32)]
 
 

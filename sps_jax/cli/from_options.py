@@ -94,15 +94,17 @@ def with_rows(problem: Problem, rows: int) -> Problem:
 
 
 def redrawn(options: Run) -> bool:
-    """Return whether each of several seeds draws its own data."""
-    return options.seeds > 1 and options.data_seed is None
+    """Return whether each of several seeds draws its own data; a problem without a seed's parameter draws none."""
+    drawn = {"data_seed", "seed"} & inspect.signature(PROBLEMS[options.problem]).parameters.keys()
+    return options.seeds > 1 and options.data_seed is None and bool(drawn)
 
 
 def common_rows(options: Run) -> int:
     """Return the largest number of rows of a client over all seeds, 0 if no padding is needed.
 
     Clients of a Dirichlet partition differ in size from seed to seed. Padded to one size, the seeds share compiled
-    programs, at the price of building each problem twice; padding changes no more than last bits.
+    programs, at the price of building each problem twice; padding changes no more than last bits. With it ``sps-jax run
+    --seeds 3`` compiled for 49 s instead of 139 s, on two busy CPU cores.
     """
     default = inspect.signature(maker("problem", options.problem)).parameters.get("partition")
     how = getattr(options, "partition", None) or (default and default.default)

@@ -82,10 +82,8 @@ def load(options: Run, devices: int | None) -> tuple[Job, dict[str, Any]]:
     layouts = {name: lay_out_run(methods[name], problem, devices, options) for name in methods}
 
     def placed(problem: Problem) -> Problem:
-        if options.stream:
-            return problem
-        # all layouts have the same devices, so one copy of the data serves all
-        problem = jax.block_until_ready(shard_problem(next(iter(layouts.values())), problem))
+        if not options.stream:  # all layouts have the same devices, so one copy of the data serves all
+            problem = jax.block_until_ready(shard_problem(next(iter(layouts.values())), problem))
         gc.collect()  # JAX holds the NumPy copy of its inputs until a collection
         return problem
 

@@ -11,6 +11,11 @@ Bits are totals over all clients. ``bits to X`` is the uplink that a method need
 value of the weakest method (``--target`` sets another). ``density`` is the fraction of nonzeros of the shipped model,
 including its biases, which are not pruned. ``|sum h|`` is the largest entry of the sum of control variates, divided by
 the largest entry of the control variates.
+
+Over several seeds numbers are means with 95 % t-intervals, and ``minus NAME`` is the difference to the best method,
+NAME, paired by seed (:mod:`sps_jax.results.statistics`). A seed draws data (test set and partition), initial point,
+batches, coin and cohort; ``--data-seed`` fixes the data. ``sps-jax table`` also prints LaTeX, Markdown and CSV;
+``sps-jax plot --columns 1 --no-title --out fig.pdf`` draws for a column of a paper.
 """
 
 from sps_jax.results.reading import (

@@ -142,10 +142,6 @@ def test_an_output_that_is_full(command, tmp_path):
     assert done.returncode == 1 and (command != "run" or (tmp_path / "here" / "curves.png").is_file())
 
 
-def test_data_alone_lists(command):
-    assert command("data").stdout == command("data", "list").stdout != ""
-
-
 def test_names_that_the_package_shows():
     """What is public and nothing that it happens to import; each can be had."""
     modules = {"bits", "checkpoint", "compression", "plots", "problems", "results", "tables"}
