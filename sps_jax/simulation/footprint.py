@@ -179,11 +179,15 @@ def footprint(
 
 
 def _step(shapes: Shapes, problem: Problem, platform: str, rows: int, copied: bool) -> int:
-    """Return the bytes of a local step of ``rows`` clients; ``copied`` if their memory and full batches are copies."""
-    tiled = platform == "tpu"
-    own = resized(of_step(shapes.traced, platform, rows > 1), rows)
-    data = () if problem.batch_size else _one(problem.data)
-    return held(None, own, tiled) + held(rows, (shapes.iterate, (shapes.memory, data) if copied else ()), tiled)
+    """Return the bytes of a local step of ``rows`` clients, or of sending their messages where that is more.
+
+    ``copied``: their memory and full batches are copies.
+    """
+    tiled, many = platform == "tpu", rows > 1
+    stepping = held(None, resized(of_step(shapes.traced, platform, many), rows), tiled)
+    sending = held(None, resized(of_step(shapes.traced, platform, many, sends=True), rows), tiled)
+    copies = (shapes.memory, () if problem.batch_size else _one(problem.data)) if copied else ()
+    return max(stepping, sending + held(rows, shapes.message, tiled)) + held(rows, (shapes.iterate, copies), tiled)
 
 
 def _evaluation(shapes: Shapes, problem: Problem, layout: Layout, platform: str, points: int) -> int:

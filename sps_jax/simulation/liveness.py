@@ -1,8 +1,8 @@
 """The arrays that a function holds at once, from its jaxpr.
 
 A compiler stores what a product, convolution, reduction, sort, gather or loop writes, and what a product reads. What is
-computed entry by entry it computes again wherever it is read (fusion), unless it needs two large arrays and is read
-twice. An array lives from where it is written to where it, or what is computed from it, is read last, in the order of
+computed entry by entry it computes again wherever it is read (fusion), unless it is read twice, and on an accelerator
+needs two large arrays. An array lives from where it is written to where it, or what is computed from it, is read last, in the order of
 the jaxpr. Results are written over arguments.
 """
 
@@ -103,7 +103,7 @@ def _lives(flat: "Flat", given: list[int]) -> tuple[dict[int, int], dict[int, in
         arrays = read(one.reads, 2 * i + 1)
         for v in one.writes:
             large = sum(shapes[s].bytes >= shapes[v].bytes for s in arrays)
-            if _stores(one, shapes) or (one.name not in VIEWS and large > 1 and uses[v] > 1):
+            if _stores(one, shapes) or (one.name not in VIEWS and large > flat.fused and uses[v] > 1):
                 store(v, 2 * i + 1)
             else:
                 sources[v] = arrays
@@ -138,6 +138,11 @@ class Flat:
     shapes: list[Sized] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     branch: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def fused(self) -> int:
+        """How many large arrays may be read to compute an entry again: one, on a CPU none."""
+        return int(self.platform != "cpu")
 
     def new(self, aval: Any) -> int:
         """Number a new array."""
