@@ -186,6 +186,8 @@ def _step(shapes: Shapes, problem: Problem, platform: str, rows: int, copied: bo
     tiled, many = platform == "tpu", rows > 1
     stepping = held(None, resized(of_step(shapes.traced, platform, many), rows), tiled)
     sending = held(None, resized(of_step(shapes.traced, platform, many, sends=True), rows), tiled)
+    if platform == "cpu":  # flags of the nonzeros, which are counted
+        sending += held(rows, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, "int32"), shapes.message), tiled)
     copies = (shapes.memory, () if problem.batch_size else _one(problem.data)) if copied else ()
     return max(stepping, sending + held(rows, shapes.message, tiled)) + held(rows, (shapes.iterate, copies), tiled)
 
