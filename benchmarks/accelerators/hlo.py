@@ -14,9 +14,10 @@ from math import ceil, prod
 ASSUMED = {"narrowed": (9, 0), "round_length": (9,), "Round.local_steps": (10,)}
 """Iterations of loops whose number depends on the data, by the function of the package that has the loop.
 
-``narrowed`` was TopK's search in the records ``before``, over magnitudes and then over ties, in turn. Under ``vmap`` the slowest client decided:
-on normal and Laplace entries 4 to 6 passes for 10 clients of 640 entries, 8 to 11 for 100 clients of 7,840 or 48,608,
-and for 640 of 640 entries 8 to 13 and up to 5 over ties. A coin of probability 1/10 has 9 tails."""
+``narrowed`` was TopK's search in the records ``before``, over magnitudes and then over ties, in turn. Under ``vmap``
+the slowest client decided: on normal and Laplace entries 4 to 6 passes for 10 clients of 640 entries, 8 to 11 for 100
+clients of 7,840 or 48,608, and for 640 of 640 entries 8 to 13 and up to 5 over ties. A coin of probability 1/10 has 9
+tails."""
 
 HEAD = re.compile(r"^(ENTRY )?%?([\w.\-<>]+) \(.*\) -> .*\{$")
 INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-<>]+) = (.*)$")

@@ -17,7 +17,6 @@ from sps_jax.simulation.schedule import split_key
 from sps_jax.simulation.tiles import ROW, held, up
 from sps_jax.simulation.work import Abstract, of_held_out, of_loss, of_step, resized
 
-
 VECTOR_MEMORY = 128 * 2**20
 """Bytes of a TPU v5e's vector memory."""
 
@@ -109,7 +108,8 @@ def _shapes(abstract: Abstract) -> Shapes:
         return h, server, b, x, m, awaiting, answer, algorithm.uplink.size(m), algorithm.downlink.size(b)
 
     cohort = None if method.cohort is None else method.cohort.size
-    return Shapes(*jax.eval_shape(trace, method, problem), abstract, cohort)
+    traced: Any = jax.eval_shape(trace, method, problem)
+    return Shapes(*traced, abstract, cohort)
 
 
 def _read(function: Callable, argument: Any) -> list[jax.Array]:

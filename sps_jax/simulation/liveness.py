@@ -2,8 +2,8 @@
 
 A compiler stores what a product, convolution, reduction, sort, gather or loop writes, and what a product reads. What is
 computed entry by entry it computes again wherever it is read (fusion), unless it is read twice, and on an accelerator
-needs two large arrays. An array lives from where it is written to where it, or what is computed from it, is read last, in the order of
-the jaxpr. Results are written over arguments.
+needs two large arrays. An array lives from where it is written to where it, or what is computed from it, is read last,
+in the order of the jaxpr. Results are written over arguments.
 """
 
 import math
@@ -170,7 +170,7 @@ class Flat:
                 groups = equation.params["platforms"]
                 self.branch[writes[0]] = next(i for i, g in enumerate(groups) if g is None or self.platform in g)
             if equation.primitive.name in ("clamp", "convert_element_type"):
-                self.branch |= {writes[0]: self.branch[v] for v in reads if v in self.branch}
+                self.branch.update((writes[0], self.branch[v]) for v in reads if v in self.branch)
             known |= dict(zip(equation.outvars, writes, strict=True))
         return [number(v) for v in jaxpr.outvars]
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 
-
 ROW = 128
 """Entries in a row of a TPU's tile."""
 
