@@ -88,6 +88,7 @@ ready = sps.fedavg(stepsize=0.1, prob=0.5)
 '''
 SLIPPED = MINE.splitlines().index('        return x["nope"]') + 1
 FILES = {"helper.py": HELPER, "mine.py": MINE, "torn.py": "def f(:\n", "fails.py": "\nx = 1 / 0\n"}
+FILES |= {"uses.py": "\nimport torn\n", "leaves.py": "import sys\n\nsys.exit(3)\n"}
 OWN = ("--algorithm", "gd", "mine.py:method", "--problem", "mine.py:make", "--rounds", "4", "--quiet")
 
 
@@ -169,6 +170,12 @@ SLIPS = {
     "no name": ("--algorithm", "mine.py:mehtod", "unknown name in {here}/mine.py 'mehtod': did you mean 'method'?"),
     "a file alone": ("--problem", "mine.py", "{here}/mine.py is a file: name a function in it, {here}/mine.py:NAME."),
     "no Python": ("--algorithm", "torn.py:f", "{here}/torn.py cannot be imported: line 1: SyntaxError: invalid syntax"),
+    "torn beside it": (
+        "--algorithm",
+        "uses.py:f",
+        "uses.py cannot be imported: line 2: SyntaxError: invalid syntax (torn",
+    ),
+    "leaves": ("--algorithm", "leaves.py:f", "leaves.py cannot be imported: line 3: SystemExit: 3"),
     "an error in it": ("--problem", "fails.py:f", "fails.py cannot be imported: line 2: ZeroDivisionError"),
     "made already": ("--algorithm", "mine.py:ready", "mine.py:ready is an Algorithm, not a function that returns an"),
     "no names": (

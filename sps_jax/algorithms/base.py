@@ -12,7 +12,9 @@ The engine maps the client's functions over all clients, averages the messages, 
 ``x`` is the client's local iterate, ``h`` the memory it keeps between rounds, ``b`` the server's last broadcast and
 ``m`` the client's message; each can be any pytree. A function of keyword-only hyperparameters makes an algorithm.
 Numeric hyperparameters are traced, so changing them does not recompile, except those annotated as ``int``; everything
-else is static. An algorithm without a hyperparameter ``prob`` communicates after every step.
+else is static. In place of a traced number users may give a function of the round's number, such as an optax schedule.
+A factory says which numbers it allows with ``Annotated[Scalar, Range(low, high)]``, see :class:`sps_jax.Range`. An
+algorithm without a hyperparameter ``prob`` communicates after every step.
 """
 
 from collections.abc import Callable

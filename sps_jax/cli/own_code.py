@@ -14,7 +14,6 @@ import functools
 import hashlib
 import importlib.util
 import inspect
-import itertools
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -107,9 +106,12 @@ def _module(path: Path) -> ModuleType:
     sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        line = error.lineno if isinstance(error, SyntaxError) else _frames(error, {str(path)})[-1].lineno
-        raise ValueError(f"{path} cannot be imported: line {line}: {_told(error)}") from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            line, why = error.lineno, f"{type(error).__name__}: {error.msg}"
+        else:
+            line, why = _frames(error, {str(path)})[-1].lineno, _told(error)
+        raise ValueError(f"{path} cannot be imported: line {line}: {why}") from error
     finally:
         sys.path.remove(folder)
         sys.path.append(folder)
@@ -185,15 +187,14 @@ def blaming(work: Callable[[], T]) -> T:
         raise ValueError(f"{at.filename}, line {at.lineno}, in {at.name}: {_told(error)}") from error
 
 
-def _frames(error: Exception, files: set[str]) -> list[traceback.FrameSummary]:
+def _frames(error: BaseException, files: set[str]) -> list[traceback.FrameSummary]:
     return [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """Return the error in one line.
 
     >>> _told(KeyError("w"))
     "KeyError: 'w'"
     """
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {next(itertools.chain(said.splitlines(), ['']))}".rstrip(": ")
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".rstrip(": ")
