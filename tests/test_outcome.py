@@ -295,6 +295,28 @@ def test_mlflow_gets_every_record(tmp_path, command):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_resumed_run_goes_on_in_the_same_run_of_its_tracker(tmp_path, command, cut):
+    """Cut off after round 3 of 6: one run, each round once, in order."""
+    needs("mlflow")
+    needs("sqlalchemy")
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    settings = (*QUADRATIC, "--rounds", 6, "--checkpoint-every", 6, "--out", "out")
+    assert command("run", *settings, *cut(3), f"mlflow:{uri}").returncode == 143
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("sps_jax").experiment_id
+    assert [run.info.status for run in client.search_runs([experiment])] == ["FAILED"]
+    cut(0)
+    assert command("resume", "out", "--quiet").returncode == 0
+    (run,) = client.search_runs([experiment])
+    assert run.info.status == "FINISHED"
+    rows = read_jsonl(tmp_path / "out" / "metrics.jsonl")
+    found = client.get_metric_history(run.info.run_id, "train_loss")
+    assert [(one.step, one.value) for one in found] == [(row["round"], row["train_loss"]) for row in rows]
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_wandb_gets_every_record_offline(tmp_path, command, monkeypatch):
     """Its file holds the names of the metrics and their values in decimal digits."""
     needs("wandb")
