@@ -130,6 +130,23 @@ def test_what_there_is_no_model_of_is_said(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_a_model_on_a_full_disk_is_an_error_of_the_disk_and_leaves_the_one_before(tmp_path, command, monkeypatch):
+    """Status 1, a sentence, no part of a file, and what was saved is as it was."""
+
+    def full(leaves, partial, texts):
+        partial.write_bytes(b"a part")
+        raise models.SafetensorError("No space left on device (os error 28)")
+
+    path = models.file_of(tmp_path, "gd", 0)
+    models.save_model(path, {"x": jnp.ones(1)}, {"algorithm": "gd", "seed": 0})
+    monkeypatch.setattr(models, "save_file", full)
+    with pytest.raises(OSError, match=r"cannot write .*gd-0\.safetensors: No space left on device"):
+        models.save_model(path, {"x": jnp.zeros(1)}, {})
+    assert float(sps.load_model(tmp_path)["x"][0]) == 1 and list(path.parent.iterdir()) == [path]
+    done = command("run", *QUADRATIC, "--rounds", 2, "--checkpoint-every", 1, "--out", "out")
+    assert done.returncode == 1 and "No space left on device" in done.stderr and "sps-jax resume out" in done.stderr
+
+
 # --- records as they come, and early ends -------------------------------------------------------------------------
 
 
