@@ -130,6 +130,23 @@ def test_what_there_is_no_model_of_is_said(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_a_model_on_a_full_disk_is_an_error_of_the_disk_and_leaves_the_one_before(tmp_path, command, monkeypatch):
+    """Status 1, a sentence, no part of a file, and what was saved is as it was."""
+
+    def full(leaves, partial, texts):
+        partial.write_bytes(b"a part")
+        raise models.SafetensorError("No space left on device (os error 28)")
+
+    path = models.file_of(tmp_path, "gd", 0)
+    models.save_model(path, {"x": jnp.ones(1)}, {"algorithm": "gd", "seed": 0})
+    monkeypatch.setattr(models, "save_file", full)
+    with pytest.raises(OSError, match=r"cannot write .*gd-0\.safetensors: No space left on device"):
+        models.save_model(path, {"x": jnp.zeros(1)}, {})
+    assert float(sps.load_model(tmp_path)["x"][0]) == 1 and list(path.parent.iterdir()) == [path]
+    done = command("run", *QUADRATIC, "--rounds", 2, "--checkpoint-every", 1, "--out", "out")
+    assert done.returncode == 1 and "No space left on device" in done.stderr and "sps-jax resume out" in done.stderr
+
+
 # --- records as they come, and early ends -------------------------------------------------------------------------
 
 
@@ -295,6 +312,28 @@ def test_mlflow_gets_every_record(tmp_path, command):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_resumed_run_goes_on_in_the_same_run_of_its_tracker(tmp_path, command, cut):
+    """Cut off after round 3 of 6: one run, each round once, in order."""
+    needs("mlflow")
+    needs("sqlalchemy")
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    settings = (*QUADRATIC, "--rounds", 6, "--checkpoint-every", 6, "--out", "out")
+    assert command("run", *settings, *cut(3), f"mlflow:{uri}").returncode == 143
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("sps_jax").experiment_id
+    assert [run.info.status for run in client.search_runs([experiment])] == ["FAILED"]
+    cut(0)
+    assert command("resume", "out", "--quiet").returncode == 0
+    (run,) = client.search_runs([experiment])
+    assert run.info.status == "FINISHED"
+    rows = read_jsonl(tmp_path / "out" / "metrics.jsonl")
+    found = client.get_metric_history(run.info.run_id, "train_loss")
+    assert [(one.step, one.value) for one in found] == [(row["round"], row["train_loss"]) for row in rows]
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_wandb_gets_every_record_offline(tmp_path, command, monkeypatch):
     """Its file holds the names of the metrics and their values in decimal digits."""
     needs("wandb")
@@ -332,7 +371,7 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_extra(kind, command, 
 def test_a_tracker_that_fails_is_named(monkeypatch):
     monkeypatch.setitem(trackers.TRACKERS, "cut", lambda where, run: 1 / 0)
     monkeypatch.setitem(trackers.PACKAGES, "cut", "os")
-    with pytest.raises(ValueError, match="cannot track by cut:x: division by zero"), sps.track("cut:x"):
+    with pytest.raises(OSError, match="cannot track by cut:x: division by zero"), sps.track("cut:x"):
         pass
 
 

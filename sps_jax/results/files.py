@@ -51,8 +51,11 @@ def replaced(path: Path) -> Iterator[Path]:
       b'all of it'
     """
     partial = _partial(path)
-    yield partial
-    partial.replace(path)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:

@@ -51,6 +51,7 @@ def save_model(path: Path, model: Tree, about: Mapping[str, Any]) -> None:
 
     Raises:
       ValueError: if safetensors has no such dtype.
+      OSError: if the file cannot be written.
     """
     arrays = [np.asarray(leaf, order="C") for leaf in jax.tree.leaves(model)]
     for name, array in zip(_names(model), arrays, strict=True):
@@ -65,7 +66,10 @@ def save_model(path: Path, model: Tree, about: Mapping[str, Any]) -> None:
             texts[DICTS] = json.dumps(paths)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as partial:
-        save_file(leaves, partial, texts)
+        try:
+            save_file(leaves, partial, texts)
+        except SafetensorError as error:  # such as a full disk
+            raise OSError(f"cannot write {path}: {error}") from None
 
 
 def _names(model: Tree) -> list[str]:

@@ -148,7 +148,8 @@ def track(*to: str, name: str = "simulation", config: Mapping[str, Any] | None =
       config: its hyperparameters.
 
     Raises:
-      ValueError: if a tracker is unknown, not installed, or cannot be opened.
+      ValueError: if a tracker is unknown or not installed.
+      OSError: if one cannot be opened.
 
     Example:
       >>> with track() as tell:  # "wandb:my-project", for instance
@@ -163,7 +164,7 @@ def opened(to: Iterable[str], run: Tracked) -> Iterator[Callable[[dict[str, Any]
     """Context manager that yields a function of a row of the history, which sends it to all trackers ``to``.
 
     Raises:
-      ValueError: if a tracker cannot be opened.
+      OSError: if a tracker cannot be opened.
     """
     with contextlib.ExitStack() as stack:
         tells: list[Tell] = []
@@ -172,7 +173,7 @@ def opened(to: Iterable[str], run: Tracked) -> Iterator[Callable[[dict[str, Any]
             try:
                 tells.append(stack.enter_context(TRACKERS[kind](where, run)))
             except Exception as error:  # each library has its own
-                raise ValueError(f"cannot track by {one}: {(str(error).splitlines() or [''])[0]}") from error
+                raise OSError(f"cannot track by {one}: {(str(error).splitlines() or [''])[0]}") from error
 
         def tell(row: dict[str, Any]) -> None:
             numbers = {name: value for name, value in row.items() if name != "round" and value is not None}

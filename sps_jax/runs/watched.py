@@ -101,7 +101,7 @@ class RunWatch:
         if self._what.each_evaluation and processes.several():
             better, stop = processes.from_first(np.array([better, why is not None])).tolist()
             why = (why or "") if stop else None
-        if why is not None:
+        if why is not None and at.past.rounds < self._rounds:
             at = at._replace(stopped=why)
             if processes.first():
                 run = f"{self._names['algorithm']} (seed {self._names['seed']})"

@@ -211,5 +211,5 @@ def unwhole(command: str, out: Path) -> str:
         if sorted(s["point"] for s in summaries) != list(range(len(summaries))):
             return "points are missing"
     finished = sum(s["diverged_at_round"] is None for s in summaries)
-    ends = sum(r["round"] == settings["rounds"] for r in records)
+    ends = sum(r["round"] == settings["rounds"] or "stopped" in r for r in records)
     return "" if finished == ends else f"{ends} ends of {finished} finished runs"
