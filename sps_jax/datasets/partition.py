@@ -2,8 +2,8 @@
 
 ``sps.from_arrays(x, y, sps.partition.ids(parts))`` is the problem of such parts.
 
-Every function but :func:`ids` and :func:`noisy` returns one increasing int64 array of row indices per client; every example belongs to
-exactly one client, and no client is empty. The same arguments give the same parts.
+Every function but :func:`ids` and :func:`noisy` returns one increasing int64 array of row indices per client; every
+example belongs to exactly one client, and no client is empty. The same arguments give the same parts.
 """
 
 import heapq
