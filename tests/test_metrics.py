@@ -1,5 +1,6 @@
 """Metrics of one's own: means of numbers per example, and functions of sums over all examples, wherever they go."""
 
+import json
 from dataclasses import replace
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from sps_jax.layout import Layout, clients_mesh
 from sps_jax.models import Model
 from sps_jax.problems.losses import metrics_of
 from sps_jax.problems.metrics import own_metrics
+from sps_jax.results.files import write_jsonl
 
 RNG = np.random.default_rng(0)
 X, W = RNG.normal(size=(60, 4)).astype(np.float32), RNG.normal(size=(4, 3)).astype(np.float32)
@@ -164,6 +166,24 @@ def test_a_loss_of_ones_own_keeps_the_accuracy_of_classes():
 def test_what_is_no_metric(metrics, says):
     with pytest.raises(ValueError, match=f"^{says}"):
         sps.from_arrays(X, Y, IDS, metrics=metrics)
+
+
+def test_tables_and_pictures_show_them(command, tmp_path):
+    """Of f1 the larger is better, of perplexity the smaller: the first record that reaches the target counts."""
+    rows = [
+        {"round": r, "uplink_bits": 100 * r, "downlink_bits": 0, "train_loss": 1.0, "control_sum": None}
+        | {"test_f1": r / 4, "test_perplexity": 4.0 - r, "density": 1.0, "iteration": r}
+        for r in (1, 2, 3)
+    ]
+    (tmp_path / "out").mkdir()
+    names = {"algorithm": "gd", "problem": "own", "seed": 0, "stepsize": 0.1}
+    write_jsonl(tmp_path / "out" / "metrics.jsonl", [names | row for row in rows])
+    for metric, target in (("test_f1", 0.5), ("test_perplexity", 2.0)):
+        done = command("table", "out", "--metric", metric, "--target", target, "--json")
+        (row,) = json.loads(done.stdout)["rows"]
+        assert row["mean"] == rows[-1][metric] and row["bits_to_target"] == 200
+        assert command("plot", "out", "--metric", metric, "--out", f"{metric}.png").returncode == 0
+        assert (tmp_path / f"{metric}.png").is_file()
 
 
 def test_equal_metrics_share_their_compiled_programs():

@@ -86,8 +86,8 @@ def test_each_option_of_a_problem_is_in_its_signature_and_docstring(name):
 
 @pytest.mark.parametrize("name", [name for name in PROBLEMS if name != "quadratic"])
 def test_a_misspelt_option_of_a_problem_is_refused(name):
-    with pytest.raises(TypeError, match=rf"unknown option of {name} 'client': did you mean 'clients'\?"):
-        PROBLEMS[name](client=3)
+    with pytest.raises(TypeError, match=rf"unknown option of {name} 'cleints': did you mean 'clients'\?"):
+        PROBLEMS[name](cleints=3)
     with pytest.raises(TypeError, match=rf"{name}\(\) takes 0 positional arguments but 1 was given"):
         PROBLEMS[name](3)
 

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +26,23 @@ def natural(groups: ArrayLike) -> Parts:
     order = np.argsort(inverse, kind="stable")
     by_value = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
     return [by_value[i].astype(np.int64) for i in np.argsort(first)]
+
+
+def ids(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the client of each row, (N,), for :func:`sps_jax.from_arrays`.
+
+    Raises ValueError unless each row from 0 to N - 1 belongs to one client.
+
+    Example:
+      >>> ids([np.array([0, 2]), np.array([1])]).tolist()
+      [0, 1, 0]
+    """
+    rows = np.concatenate([np.asarray(part, np.int64) for part in parts]) if len(parts) else np.empty(0, np.int64)
+    if (np.sort(rows) != np.arange(len(rows))).any():
+        raise ValueError(f"parts must have each row from 0 to {len(rows) - 1} once")
+    owner = np.empty(len(rows), np.int64)
+    owner[rows] = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return owner
 
 
 def by_shares(rows: int, shares: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Partition examples over clients.
 
-Every function but :func:`noisy` returns one increasing int64 array of row indices per client; every example belongs to
-exactly one client, and no client is empty. The same arguments give the same parts.
+``sps.from_arrays(x, y, sps.partition.ids(parts))`` is the problem of such parts.
+
+Every function but :func:`ids` and :func:`noisy` returns one increasing int64 array of row indices per client; every
+example belongs to exactly one client, and no client is empty. The same arguments give the same parts.
 """
 
 import heapq
@@ -18,6 +20,7 @@ from sps_jax.datasets.owners import (
     checked_clients,
     checked_least,
     generator_of,
+    ids,
     natural,
     nobody_below,
     one_dimensional,
@@ -31,6 +34,7 @@ __all__ = [
     "by_size",
     "dirichlet",
     "few_labels",
+    "ids",
     "iid",
     "natural",
     "noisy",

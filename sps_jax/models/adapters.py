@@ -95,8 +95,11 @@ def _of_linen(init: Callable, shape: tuple[int, ...], dtype: str) -> Model:
 @cache
 def _of_haiku(pair: Any, shape: tuple[int, ...], dtype: str) -> Model:
     """Returns haiku's pair without its random key in evaluation; in training the key is that of the client."""
-    if type(pair).__name__ != "Transformed":
-        raise ValueError(f"the model keeps state beside its parameters, with {type(pair).__name__}; {STATELESS}")
+    kind = type(pair).__name__
+    if kind not in ("Transformed", "TransformedWithState"):
+        raise ValueError(f"model must be {KINDS}, not {described(pair)}")
+    if kind == "TransformedWithState":
+        raise ValueError(f"the model keeps state beside its parameters, as haiku's {kind}; {STATELESS}")
     evaluating, training = modes(pair.apply)
     key_of = (lambda key: (key,)) if "rng" in inspect.signature(pair.apply).parameters else lambda key: ()
     return Model(

@@ -1,5 +1,6 @@
 """Modules that hold their own parameters, of flax.nnx and equinox, as functions of a nested dict of parameters."""
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -113,6 +114,7 @@ def _of_equinox(module: Any, make: Callable[[jax.Array], Any]) -> Model:
     parameters, others = eqx.partition(module, eqx.is_inexact_array)
     paths, structure = jax.tree_util.tree_flatten_with_path(parameters)
     names = [tuple(jax.tree_util.keystr((key,), simple=True) for key in path) for path, _ in paths]
+    keyed = (lambda key: {"key": key}) if "key" in inspect.signature(module.__call__).parameters else lambda key: {}
     dropout = not eqx.tree_equal(eqx.nn.inference_mode(module, True), eqx.nn.inference_mode(module, False))
 
     def init(key: jax.Array) -> dict:
@@ -130,6 +132,6 @@ def _of_equinox(module: Any, make: Callable[[jax.Array], Any]) -> Model:
 
     def train(params: dict, x: jax.Array, key: jax.Array) -> jax.Array:
         own = joined(params, False)
-        return jax.vmap(lambda one, key: own(one, key=key, **training))(x, jax.random.split(key, len(x)))
+        return jax.vmap(lambda one, key: own(one, **keyed(key), **training))(x, jax.random.split(key, len(x)))
 
     return Model(init, apply, train if dropout or training else None)

@@ -240,6 +240,16 @@ def test_every_client_has_few_labels(classes, clients, each, seed):
         assert sizes.max() - sizes.min() <= 1
 
 
+def test_parts_are_ids_of_clients():
+    parts = partition.dirichlet(np.arange(40) % 4, 5, 0.5, 0)
+    assert [part.tolist() for part in partition.natural(partition.ids(parts))] == sorted(
+        part.tolist() for part in parts
+    )
+    for wrong in ([[0, 1], [1, 2]], [[0], [2]], [[-1, 0]]):
+        with pytest.raises(ValueError, match="parts must have each row from 0 to"):
+            partition.ids(wrong)
+
+
 def test_noise_grows_with_the_client():
     """Client i of n has the variance sigma i / n; a sample variance of 40,000 is off by 4 sqrt(2 / 40,000) of it."""
     x = np.full((8, 10_000), 3.0, np.float32)
