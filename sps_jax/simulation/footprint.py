@@ -115,7 +115,7 @@ def _shapes(abstract: Abstract) -> Shapes:
 
     cohort = None if method.cohort is None else method.cohort.size
     traced: Any = jax.eval_shape(trace, method, problem)
-    return Shapes._make((*traced, abstract, cohort))
+    return Shapes._make([*traced, abstract, cohort])
 
 
 def _read(function: Callable, argument: Any) -> list[jax.Array]:
