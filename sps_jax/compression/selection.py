@@ -11,13 +11,13 @@ the slowest row decides how many passes there are.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from sps_jax.compression.kernel import LONGEST, masks_by_kernel
 from sps_jax.compression.magnitude import magnitude_bits
@@ -40,27 +40,33 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
     """
     if x.dtype == jnp.float64 and jax.default_backend() == "tpu":
         raise ValueError("TopK of float64 numbers is not possible on a TPU; use float32 there, or a CPU or GPU")
-    return _masks(lax.stop_gradient(x)[None], jnp.asarray(k, jnp.int32)[None])[0]
+    masks = _masks(jax.sharding.get_abstract_mesh())
+    return masks(lax.stop_gradient(x)[None], jnp.asarray(k, jnp.int32)[None])[0]
 
 
-@custom_vmap
-def _masks(x: jax.Array, k: jax.Array) -> jax.Array:
-    """Returns masks (n, d) of the ``k`` (n,) entries of largest magnitude of each row of ``x`` (n, d)."""
-    accelerated: dict[str, Callable] = {
-        "cuda": partial(_by_bits, digit=4, tpu=False),
-        "rocm": partial(_by_bits, digit=4, tpu=False),
-    }
-    if x.dtype != jnp.float64:
-        accelerated["tpu"] = _on_tpu
-    return lax.platform_dependent(x, k, cpu=_by_search, **accelerated)
+@cache
+def _masks(mesh: AbstractMesh) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns a function of x (n, d) and k (n,) that returns masks of the k entries of largest magnitude of each row.
 
+    The mesh is that of the call: JAX remembers what a function was traced to, whatever mesh there is the next time.
+    """
 
-@_masks.def_vmap
-def _more_rows(size: int, batched: list[bool], x: jax.Array, k: jax.Array) -> tuple[jax.Array, bool]:
-    """A ``vmap`` adds rows, so that one kernel takes all of them."""
-    x, k = (a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip((x, k), batched, strict=True))
-    _, n, d = x.shape
-    return _masks(x.reshape(size * n, d), k.reshape(size * n)).reshape(size, n, d), True
+    @custom_vmap
+    def masks(x: jax.Array, k: jax.Array) -> jax.Array:
+        on_gpu = partial(_by_bits, digit=4, tpu=False)
+        ways: dict[str, Callable] = {"cpu": _by_search, "cuda": on_gpu, "rocm": on_gpu}
+        if x.dtype != jnp.float64:
+            ways["tpu"] = partial(_on_tpu, mesh)
+        return lax.platform_dependent(x, k, **ways)
+
+    @masks.def_vmap
+    def more_rows(size: int, batched: list[bool], x: jax.Array, k: jax.Array) -> tuple[jax.Array, bool]:
+        """A ``vmap`` adds rows, so that one kernel takes all of them."""
+        x, k = (a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip((x, k), batched, strict=True))
+        _, n, d = x.shape
+        return masks(x.reshape(size * n, d), k.reshape(size * n)).reshape(size, n, d), True
+
+    return masks
 
 
 def _by_search(x: jax.Array, k: jax.Array) -> jax.Array:
@@ -76,9 +82,9 @@ def _by_bits(x: jax.Array, k: jax.Array, *, digit: int, tpu: bool) -> jax.Array:
     return masks_by_passes(keys if bits > 31 else keys.astype(jnp.int32), k, bits, digit)
 
 
-def _on_tpu(x: jax.Array, k: jax.Array) -> jax.Array:
+def _on_tpu(mesh: AbstractMesh, x: jax.Array, k: jax.Array) -> jax.Array:
     """Under a mesh, but outside ``shard_map``, where a TPU's kernels must not be, each device computes all masks."""
-    masks, mesh = partial(_by_bits, digit=3, tpu=True), jax.sharding.get_abstract_mesh()
+    masks, all_of_it = partial(_by_bits, digit=3, tpu=True), PartitionSpec()
     if AxisType.Auto not in mesh.axis_types:
         return masks(x, k)
-    return jax.shard_map(masks, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=False)(x, k)
+    return jax.shard_map(masks, mesh=mesh, in_specs=all_of_it, out_specs=all_of_it, check_vma=False)(x, k)
