@@ -238,7 +238,7 @@ REFUSED = {
     ),
     "another version's checkpoint": (
         lambda out: replace_newest(out, {"format": 7, "versions": {"sps_jax": "9.1"}}),
-        "has format 7 (of sps_jax 9.1); this version reads only 1",
+        "has format 7 (of sps_jax 9.1); this version reads only 2",
     ),
     "no config": (lambda out: (out / "config.json").unlink(), "is not the folder of a run"),
     "torn config": (lambda out: os.truncate(out / "config.json", 40), "config.json is damaged"),

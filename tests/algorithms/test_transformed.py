@@ -152,15 +152,12 @@ def test_a_state_has_no_place_on_the_gradient(make):
     begin(make())
 
 
-@pytest.mark.parametrize(
-    "wrong", [optax.linear_schedule(0.1, 0.0, 10), "0.1", None, True, [0.1], 1j], ids=lambda wrong: type(wrong).__name__
-)
+@pytest.mark.parametrize("wrong", ["0.1", None, True, [0.1], 1j], ids=lambda wrong: type(wrong).__name__)
 @pytest.mark.parametrize("name", ["stepsize", "mu"])
 def test_a_hyperparameter_that_is_no_number(name, wrong):
     values = {"stepsize": 0.1, "prob": 0.5, name: wrong}
-    with pytest.raises(ValueError, match=f"{name} must be a single number, not") as error:
+    with pytest.raises(ValueError, match=f"{name} must be a single number, not"):
         prepare(ALGORITHMS["fedprox"], values, np.float32)
-    assert ("optax.scale_by_schedule" in str(error.value)) == callable(wrong)
 
 
 # --- what a transform is given -----------------------------------------------------------------------------------
