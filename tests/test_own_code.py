@@ -115,6 +115,9 @@ def test_a_method_a_problem_and_a_criterion_of_ones_own(here, command):
     assert sorted(config["sources"]) == [str(here / "helper.py"), str(here / "mine.py")]
     assert config["settings"]["algorithm"] == ["gd", str(here / "mine.py:method")]
     assert "method" in command("table", "out").stdout
+    again = command("run", "--config", "out/config.json", "--quiet", "--out", "again")
+    assert again.returncode == 0, again.stderr
+    assert (here / "again" / "metrics.jsonl").read_bytes() == (here / "out" / "metrics.jsonl").read_bytes()
     pruned = ("--problem", "quadratic", "--algorithm", "mine.py:sparse", "--criterion", "mine.py:score")
     done = command("run", *pruned, "--power", "2", "--rounds", "2", "--quiet", "--out", "b")
     assert done.returncode == 0, done.stderr

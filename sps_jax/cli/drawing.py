@@ -12,6 +12,8 @@ from sps_jax.problem import Problem
 from sps_jax.simulation.sweep import Outcome, Seeded, sweep_prepared
 
 T = TypeVar("T")
+_problem = lru_cache(maxsize=1)(build_problem)
+"""One object for all generations of a search, which then share programs."""
 
 
 class Drawn:
@@ -31,12 +33,11 @@ class Drawn:
         for i, one in enumerate(runs):
             self._groups.setdefault(_settings(one), []).append(i)
         self.several = [name for name in DATA if len({getattr(one, name) for one in runs}) > 1]
-        self._build = lru_cache(maxsize=1)(lambda settings: build_problem(runs[self._groups[settings][0]]))
 
     def problem(self, number: int) -> Problem:
         """Return the problem of a run, padded as far as is known."""
         settings = _settings(self._runs[number])
-        return with_rows(self._build(settings), self._rows.get(settings[:-1], 0))
+        return with_rows(_problem(self._runs[self._groups[settings][0]]), self._rows.get(settings[:-1], 0))
 
     def measured(self, work: Callable[[int, Problem], T]) -> list[T]:
         """Return ``work(number, problem)`` of every run, and learn the padding: this builds each problem once."""

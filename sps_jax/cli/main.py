@@ -61,6 +61,9 @@ def performed(arguments: list[str]) -> int:
     if arguments == ["data"] or whole in arguments:
         arguments = [argument for argument in arguments if argument != whole] + ["--help"]
     arguments, named = own_code.absolute(spelt_out(arguments))
+    if (file := config_file.named(arguments)) is not None:
+        for kind, own in own_code.named(config_file.settings(file)):
+            named[kind].append(own)
 
     def by_subject(command: str, made: type) -> Callable[..., dict[str, Any]]:
         return grouped(made, asked, brief, config_file.defaults(made, arguments) if asked == command else {})
