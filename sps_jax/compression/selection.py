@@ -10,14 +10,16 @@ All give the same mask. On a GPU a loop whose end depends on data makes the host
 the slowest row decides how many passes there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
-from jax.sharding import AbstractMesh, AxisType, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from sps_jax.compression.kernel import LONGEST, masks_by_kernel
 from sps_jax.compression.magnitude import magnitude_bits
@@ -40,15 +42,38 @@ def topk_mask(x: jax.Array, k: jax.Array | int) -> jax.Array:
     """
     if x.dtype == jnp.float64 and jax.default_backend() == "tpu":
         raise ValueError("TopK of float64 numbers is not possible on a TPU; use float32 there, or a CPU or GPU")
-    masks = _masks(jax.sharding.get_abstract_mesh())
+    inside = AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types  # of a shard_map
+    masks = _masks(None if inside else _MESH.get())
     return masks(lax.stop_gradient(x)[None], jnp.asarray(k, jnp.int32)[None])[0]
 
 
+_MESH: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
+
+
+@contextmanager
+def on_mesh(mesh: Mesh | None) -> Iterator[None]:
+    """Let each device of ``mesh`` compute all masks that are traced outside ``shard_map``; None for one device.
+
+    A TPU's kernel cannot be partitioned by XLA. (``jax.sharding.use_mesh`` would say more than that: what is traced
+    under it cannot be used inside ``shard_map``.)
+
+    Example:
+      >>> with on_mesh(None):
+      ...     topk_mask(jnp.array([1.0, -3.0]), 1).tolist()
+      [False, True]
+    """
+    token = _MESH.set(mesh)
+    try:
+        yield
+    finally:
+        _MESH.reset(token)
+
+
 @cache
-def _masks(mesh: AbstractMesh) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def _masks(mesh: Mesh | None) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Returns a function of x (n, d) and k (n,) that returns masks of the k entries of largest magnitude of each row.
 
-    The mesh is that of the call: JAX remembers what a function was traced to, whatever mesh there is the next time.
+    It is made per mesh because JAX remembers what a function was traced to, whatever mesh there is the next time.
     """
 
     @custom_vmap
@@ -82,9 +107,8 @@ def _by_bits(x: jax.Array, k: jax.Array, *, digit: int, tpu: bool) -> jax.Array:
     return masks_by_passes(keys if bits > 31 else keys.astype(jnp.int32), k, bits, digit)
 
 
-def _on_tpu(mesh: AbstractMesh, x: jax.Array, k: jax.Array) -> jax.Array:
-    """Under a mesh, but outside ``shard_map``, where a TPU's kernels must not be, each device computes all masks."""
+def _on_tpu(mesh: Mesh | None, x: jax.Array, k: jax.Array) -> jax.Array:
     masks, all_of_it = partial(_by_bits, digit=3, tpu=True), PartitionSpec()
-    if AxisType.Auto not in mesh.axis_types:
+    if mesh is None:
         return masks(x, k)
     return jax.shard_map(masks, mesh=mesh, in_specs=all_of_it, out_specs=all_of_it, check_vma=False)(x, k)

@@ -9,12 +9,12 @@ CUDA 12.3 on a buffer may contain loops and branches; with an older driver XLA l
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
 import jax
 
+from sps_jax.compression.selection import on_mesh
 from sps_jax.layout import VMAP, Layout
 from sps_jax.simulation.method import Method
 
@@ -42,8 +42,7 @@ def in_context(function: Callable) -> Callable:
     @wraps(function)
     def traced(method: Method, *args: Any) -> Any:
         mesh = next((a for a in args if isinstance(a, Layout)), VMAP).mesh
-        on_mesh = nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
-        with jax.default_matmul_precision(method.matmul_precision), on_mesh:
+        with jax.default_matmul_precision(method.matmul_precision), on_mesh(mesh):
             return function(method, *args)
 
     return traced
