@@ -20,8 +20,8 @@ USUAL = {
     "problem": ("problem", "clients", "partition", "dirichlet_alpha", "batch_size", "validation"),
     "method": ("algorithm", "stepsize", "prob", "local_steps", "cohort"),
     "pruning": ("sparsity", "criterion", "structure", "scope"),
-    "length": ("rounds", "evaluate_every", "seeds", "seed", "data_seed"),
-    "output": ("out", "target", "checkpoint_every", "json", "quiet"),
+    "length": ("rounds", "evaluate_every", "seeds", "seed", "data_seed", "stop_at", "search", "trials"),
+    "output": ("out", "target", "keep", "checkpoint_every", "config", "json", "quiet"),
     "machine": ("devices", "chunk", "precision"),
 }
 """Subject -> the options that ``--help`` shows."""
@@ -29,9 +29,12 @@ FURTHER = {
     "problem": (),
     "method": ("clip_norm", "cohort_by", "cohort_estimate"),
     "pruning": ("sparsity_rounds", "prune_leaves", "prune_ends"),
-    "length": (),
-    "output": ("encoding",),
-    "machine": ("matmul_precision", "points_chunk", "stream", "coordinator", "num_processes", "process_id"),
+    "length": ("patience",),
+    "output": ("track", "encoding"),
+    "machine": (
+        *("matmul_precision", "points_chunk", "stream", "coordinator", "num_processes", "process_id"),
+        *("shard", "submit", "jobs", "submit_with"),
+    ),
 }
 """Subject -> the others; options of problems and algorithms that are in no list are added to those subjects."""
 REST = "other"
