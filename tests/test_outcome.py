@@ -40,11 +40,10 @@ def test_the_model_of_a_run_is_the_one_that_was_evaluated_last(tmp_path, command
     done = command("run", *DIGITS, "--algorithm", "sparse_proxskip", "gd", "--seeds", 2, "--out", "out")
     assert done.returncode == 0, done.stderr
     rows = read_jsonl(tmp_path / "out" / "metrics.jsonl")
-    problem = digits(clients=4)
     for name, seed in (("sparse_proxskip", 0), ("sparse_proxskip", 1), ("gd", 0), ("gd", 1)):
         model = sps.load_model(tmp_path / "out", name, seed)
         last = [row for row in rows if (row["algorithm"], row["seed"]) == (name, seed)][-1]
-        found = problem.evaluate_held(model)
+        found = digits(clients=4, data_seed=seed).evaluate_held(model)
         np.testing.assert_allclose(found["test_accuracy"], last["test_accuracy"], rtol=1e-6)
         entries = jax.tree.leaves(model)
         assert sum(int((a != 0).sum()) for a in entries) == round(last["density"] * sum(a.size for a in entries))
@@ -156,7 +155,12 @@ def cut(monkeypatch):
 
     def at(number):
         def made(where, run):
-            yield lambda step, row: os.kill(os.getpid(), signal.SIGTERM) if step == number else None
+            def tell(step, row):
+                if step == number:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(0.5)  # until the thread that waits for signals has heard it
+
+            yield tell
 
         monkeypatch.setitem(trackers.TRACKERS, "cut", trackers.contextlib.contextmanager(made))
         monkeypatch.setitem(trackers.PACKAGES, "cut", "os")
