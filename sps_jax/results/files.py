@@ -54,8 +54,9 @@ def replaced(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
-    finally:
+    except BaseException:  # only then: what has its name after a success is another's mark of a folder
         partial.unlink(missing_ok=True)
+        raise
 
 
 def _partial(path: Path) -> Path:
