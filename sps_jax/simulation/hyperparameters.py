@@ -159,6 +159,9 @@ def check_params(problem: Problem, params: Tree | None) -> None:
     if params is None:
         return
     wanted, given = jax.eval_shape(problem.init, jax.random.key(0)), jax.eval_shape(lambda a: a, params)
-    trees: Any = [jax.tree.map(lambda a: (a.shape, a.dtype), tree) for tree in (wanted, given)]
-    if trees[0] != trees[1]:
+    shapes: Any = [jax.tree.map(lambda a: a.shape, tree) for tree in (wanted, given)]
+    if shapes[0] != shapes[1]:
         raise ValueError(f"params must be like the problem's, {listed(wanted)}, not {listed(given)}")
+    for like, leaf in zip(jax.tree.leaves(wanted), jax.tree.leaves(given), strict=True):
+        if leaf.dtype not in (like.dtype, problem.ridge.dtype):
+            raise ValueError(f"params must be {problem.ridge.dtype}, as the problem's are, not {leaf.dtype}")
