@@ -36,7 +36,7 @@ def median(*, stepsize, prob):  # its server needs all messages, wherever they a
     return sps.Algorithm(move=sps.descend(stepsize), serve=take, needs_all=True)
 del hyper["sparsity"]
 history["median"] = sps.simulate(median, problem, hyper, jax.random.key(0), **run)[1]["train_loss"]
-if not process and not cohort:  # TopK in a branch, and at the server too
+if not cohort:  # TopK in a branch, and at the server too
     hyper = {"stepsize": 0.1, "sparsity": 0.9}
     other = sps.simulate(sps.feddst, problem, hyper, jax.random.key(0), rounds=3, local_steps=2)[1]
     history |= {"feddst": other["train_loss"]}
