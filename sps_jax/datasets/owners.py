@@ -70,6 +70,7 @@ def owned(owner: np.ndarray, clients: int) -> Parts:
 
 
 def one_dimensional(name: str, values: ArrayLike) -> np.ndarray:
+    """Return ``values`` as labels (N,), N >= 1; raise a ``ValueError`` that names the argument for another shape."""
     array = as_labels(name, values)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}: allowed is one dimension with at least one entry")
@@ -77,6 +78,7 @@ def one_dimensional(name: str, values: ArrayLike) -> np.ndarray:
 
 
 def whole(name: str, value: int, least: int) -> int:
+    """Return ``value`` as an ``int``; unlike :func:`sps_jax.errors.whole_number` it refuses floats such as 3.0."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -87,6 +89,7 @@ def whole(name: str, value: int, least: int) -> int:
 
 
 def checked_clients(clients: int, available: int, unit: str) -> int:
+    """Return the number of clients; raise a ``ValueError`` unless each of them can have one of the ``available`` units."""
     number = whole("clients", clients, 1)
     if number > available:
         raise ValueError(f"clients = {clients}: allowed is at most {available}, the number of {unit}")
@@ -101,6 +104,7 @@ def checked_alpha(alpha: float) -> float:
 
 
 def checked_least(least: int, clients: int, examples: int) -> int:
+    """Return the least number of examples per client; raise a ``ValueError`` if there are too few examples for it."""
     number = whole("least", least, 1)
     if number * clients > examples:
         raise ValueError(f"least = {number}: allowed is at most {examples // clients}, {examples} examples / {clients}")
@@ -108,4 +112,5 @@ def checked_least(least: int, clients: int, examples: int) -> int:
 
 
 def generator_of(seed: int) -> np.random.Generator:
+    """Return NumPy's generator of a seed, a whole number of at least 0."""
     return np.random.default_rng(whole("seed", seed, 0))

@@ -6,6 +6,7 @@ needs two large arrays. An array lives from where it is written to where it, or 
 in the order of the jaxpr. Results are written over arguments.
 """
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -68,12 +69,14 @@ def _alive(jaxpr: Any, platform: str) -> list[Sized]:
     given = [flat.new(v.aval) for v in jaxpr.invars]
     flat.operations.append(Operation("return", tuple(flat.inline(jaxpr, given)), ()))
     born, last = _lives(flat, given)
-    moments: dict[int, list[Sized]] = {}
-    for i, one in enumerate(flat.operations):
-        inside = max((_alive(body, platform) for body in one.bodies), key=_total, default=[])
-        for at in (2 * i, 2 * i + 1):
-            moments[at] = [flat.shapes[v] for v, begin in born.items() if begin <= at <= last[v]] + inside
-    return max(moments.values(), key=_total)
+    inside = [max((_alive(body, platform) for body in one.bodies), key=_total, default=[]) for one in flat.operations]
+    changes = [0] * (2 * len(flat.operations) + 1)  # of the bytes from one moment to the next; operation i has 2
+    for v, begin in born.items():
+        changes[begin] += flat.shapes[v].bytes
+        changes[last[v] + 1] -= flat.shapes[v].bytes
+    held = list(itertools.accumulate(changes))
+    most = max(range(2 * len(inside)), key=lambda at: held[at] + _total(inside[at // 2]))
+    return [flat.shapes[v] for v, begin in born.items() if begin <= most <= last[v]] + inside[most // 2]
 
 
 def _lives(flat: "Flat", given: list[int]) -> tuple[dict[int, int], dict[int, int]]:
