@@ -120,6 +120,7 @@ def _of_list(name: str, values: list | tuple) -> np.ndarray:
 
 
 def leaf_types(values: list | tuple) -> set[type]:
+    """Return the types of the entries of nested lists."""
     kinds = set(map(type, values))
     if kinds and kinds <= {list, tuple}:
         return set().union(*map(leaf_types, values))

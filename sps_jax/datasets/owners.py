@@ -89,7 +89,7 @@ def whole(name: str, value: int, least: int) -> int:
 
 
 def checked_clients(clients: int, available: int, unit: str) -> int:
-    """Return the number of clients; raise a ``ValueError`` unless each of them can have one of the ``available`` units."""
+    """Return the number of clients; raise a ``ValueError`` unless there is one of the ``available`` units for each."""
     number = whole("clients", clients, 1)
     if number > available:
         raise ValueError(f"clients = {clients}: allowed is at most {available}, the number of {unit}")
