@@ -23,8 +23,7 @@ from sps_jax.simulation.simulate import run_rounds, simulate, start_rounds
 
 CLIENTS, EXAMPLES, SYMBOLS = 3, 6, 12
 HYPER = {"stepsize": 0.05, "sparsity": 0.8, "mu": 0.1, "l1": 1e-4}
-COMPARED = ("sparse_proxskip", "sparse_proxskip_local", "server_pruning", "proxskip")
-COMPARED += ("fedavg_server_pruning", "fedavg_client_pruning")  # in the tables; the others take minutes together
+COMPARED = ("sparse_proxskip", "server_pruning", "proxskip")  # the others take minutes together
 SLOW = pytest.mark.slow
 plain = pytest.mark.usefixtures("plainly_compiled")
 CLIP = optax.clip_by_global_norm(1.0)

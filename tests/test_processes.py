@@ -199,6 +199,7 @@ def launched(own, job):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["slurm", "mpirun"])
 def test_a_launcher_says_who_the_processes_are(launcher, tmp_path):
     """``--coordinator auto``: two processes by nothing but the launcher's environment, and resumed by it when done."""

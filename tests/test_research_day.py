@@ -84,6 +84,7 @@ def desk(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_on_the_command_line(desk, shell):
     """Killed after a checkpoint and resumed, the records are those of a run that nothing disturbed; what was tracked,
     the model, the table and the figure are of these records."""

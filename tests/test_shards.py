@@ -57,6 +57,7 @@ def test_what_is_no_part_is_refused_in_a_sentence(more, says, command, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("submitit") is None, reason="submitit is not installed: pip install 'sps_jax[submit]'")
 def test_jobs_of_submitit_compute_the_shards(command, shell, tmp_path):
     """By its local executor, with an own method: the records of the whole sweep; what goes wrong is said."""

@@ -11,9 +11,9 @@ SMALL += ["--local-steps", "3", "--seeds", "2", "--clients", "4", "--rounds", "4
 POINTS = 2 * 2 * 2 + 2 * 2  # gd has no sparsity
 
 
-def test_every_point_is_recorded_and_a_sweep_that_was_cut_off_goes_on(tmp_path, shell):
+def test_every_point_is_recorded_and_a_sweep_that_was_cut_off_goes_on(tmp_path, command):
     out = tmp_path / "out"
-    done = shell("sweep", *SMALL, "--out", out)
+    done = command("sweep", *SMALL, "--out", out)
     assert done.returncode == 0, done.stderr
     assert f"{POINTS} points, of which 0 diverged" in done.stderr
     summaries, records = read_jsonl(out / "summary.jsonl"), read_jsonl(out / "metrics.jsonl")
@@ -28,7 +28,7 @@ def test_every_point_is_recorded_and_a_sweep_that_was_cut_off_goes_on(tmp_path, 
     # killed while it wrote: a summary is torn, and another is missing
     torn = (out / "summary.jsonl").read_text().splitlines(keepends=True)
     (out / "summary.jsonl").write_text("".join(torn[:-2]) + torn[-2][:20])
-    again = shell("sweep", *SMALL, "--out", out)
+    again = command("sweep", *SMALL, "--out", out)
     assert again.returncode == 0, again.stderr
     by_point = lambda rows: sorted(rows, key=lambda row: (row["point"], row.get("round")))  # noqa: E731
     assert by_point(read_jsonl(out / "summary.jsonl")) == by_point(summaries)
@@ -36,7 +36,7 @@ def test_every_point_is_recorded_and_a_sweep_that_was_cut_off_goes_on(tmp_path, 
 
     single = ["--algorithm", "gd", "--stepsize", "0.5", "--clients", "4", "--rounds", "4", "--seed", "1"]
     single += ["--validation", "0.1"]  # as sweeps do without being asked
-    alone = shell("run", *single, "--evaluate-every", "2", "--out", tmp_path / "alone")
+    alone = command("run", *single, "--evaluate-every", "2", "--out", tmp_path / "alone")
     assert alone.returncode == 0, alone.stderr
     (point,) = [s["point"] for s in summaries if (s["algorithm"], s["stepsize"], s["seed"]) == ("gd", 0.5, 1)]
     own = [row for row in records if row["point"] == point]
@@ -73,9 +73,9 @@ def test_another_sweep_is_not_mixed_in(tmp_path, shell):
     assert (tmp_path / "out" / "metrics.jsonl").read_text() == before
 
 
-def test_a_diverging_point_is_a_record_and_not_an_end(tmp_path, shell):
+def test_a_diverging_point_is_a_record_and_not_an_end(tmp_path, command):
     few = ["--algorithm", "gd", "--clients", "4", "--rounds", "9", "--out", tmp_path / "out"]
-    done = shell("sweep", *few, "--stepsize", "logspace:0.1:1e7:2")
+    done = command("sweep", *few, "--stepsize", "logspace:0.1:1e7:2")
     assert done.returncode == 0 and "2 points, of which 1 diverged" in done.stderr
     good, bad = read_jsonl(tmp_path / "out" / "summary.jsonl")
     assert good["diverged_at_round"] is None and 1 <= bad["diverged_at_round"] <= 9
