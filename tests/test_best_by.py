@@ -9,6 +9,7 @@ import pytest
 import sps_jax as sps
 from sps_jax.cli.search import _ends
 from sps_jax.results.files import read_jsonl, write_json, write_jsonl
+from sps_jax.runs import models
 from sps_jax.simulation.watching import Best, Watch
 
 MINE = '''
@@ -60,7 +61,7 @@ def test_in_python_patience_is_by_it():
 def test_the_best_model_is_by_it(mine, command):
     done = command("run", *OPTIONS, "--keep", "best", "--best-by", "test_size_error", "--out", "out")
     assert done.returncode == 0, done.stderr
-    with sps.runs.models.safe_open(mine / "out" / "models" / "gd-0.safetensors", framework="numpy") as file:
+    with models.safe_open(mine / "out" / "models" / "gd-0.safetensors", framework="numpy") as file:
         about = file.metadata()
     assert about["round"] == "1" and about["kept"].startswith("best test_size_error, ")
 

@@ -147,4 +147,4 @@ def _ends(out: Path, rounds: int, best_by: str | None) -> dict[int, float]:
         return {}
     metric = results.criterion(rows[0], best_by)
     sign = -1 if results.larger_is_better(metric) else 1
-    return {row["point"]: sign * row[metric] for row in rows}
+    return {row["point"]: sign * row[metric] for row in rows if row[metric] is not None}

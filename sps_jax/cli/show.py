@@ -166,7 +166,7 @@ def _of_sweep(records: "pandas.DataFrame") -> str | None:
 def _best(records: "pandas.DataFrame", by: str) -> dict[str, "pandas.DataFrame"]:
     best = tables.best_points(records, by)
     if not best:
-        raise ValueError("no point reached the last round with every seed, so there is nothing to compare")
+        raise ValueError(f"no point reached the last round with every seed and has a {by}, so none can be compared")
     return best
 
 

@@ -138,13 +138,14 @@ def criterion(recorded: Iterable[str], best_by: str | None = None) -> str:
     return best_by
 
 
-def default_target(ends: Iterable[float], metric: str) -> float:
-    """Return the worst of the final values ``ends``, a target that every run reaches.
+def default_target(ends: Iterable[float | None], metric: str) -> float:
+    """Return the worst of the final values ``ends`` that are numbers, a target that every run reaches; 0 without one.
 
     >>> default_target([0.9, 0.8], "test_accuracy"), default_target([0.3, 0.4], "train_loss")
     (0.8, 0.4)
     """
-    return min(ends) if larger_is_better(metric) else max(ends)
+    finite = [end for end in ends if end is not None and math.isfinite(end)] or [0.0]
+    return min(finite) if larger_is_better(metric) else max(finite)
 
 
 def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool) -> float | None:
@@ -156,7 +157,8 @@ def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: fl
       (200, None)
     """
     for record in records:
-        if record[metric] >= target if largest else record[metric] <= target:
+        value = record[metric]
+        if value is not None and (value >= target if largest else value <= target):
             return record["uplink_bits"]
     return None
 

@@ -40,7 +40,7 @@ def compare(
         whole = [
             run for s in summaries if not s.get("diverged_at_round") and (run := (s["algorithm"], s["seed"])) in alive
         ]
-        target = results.default_target([alive[run][-1][metric] for run in whole or alive] or [0.0], metric)
+        target = results.default_target([alive[run][-1][metric] for run in whole or alive], metric)
     compared, order = [], list(dict.fromkeys(summary["algorithm"] for summary in summaries))
     for summary in sorted(summaries, key=lambda summary: order.index(summary["algorithm"])):
         records = runs[summary["algorithm"], summary["seed"]]
@@ -48,7 +48,8 @@ def compare(
         summary = summary | {"target_metric": metric, "target": target, "bits_to_target": bits}
         if records:
             summary["final"] = {k: v for k, v in records[-1].items() if k not in summary}
-            summary["best"] = {metric: (max if up else min)(r[metric] for r in records)}
+            values = [r[metric] for r in records if r[metric] is not None]
+            summary["best"] = {metric: (max if up else min)(values, default=None)}
         compared.append(summary)
     return compared
 
@@ -77,7 +78,8 @@ def run_table(summaries: Sequence[Record]) -> str:
         return results.aligned([table_row(summary, answers) for summary in summaries])
     metric = summaries[0]["target_metric"]
     whole = [summary for summary in summaries if "final" in summary and not summary.get("diverged_at_round")]
-    ends = {name: {one["seed"]: one["final"][metric] for one in whole if one["algorithm"] == name} for name in methods}
+    known = [summary for summary in whole if summary["final"][metric] is not None]
+    ends = {name: {one["seed"]: one["final"][metric] for one in known if one["algorithm"] == name} for name in methods}
     best, apart = differences(ends, results.larger_is_better(metric))
     rows = []
     for name in methods:
@@ -141,7 +143,7 @@ def table_row(summary: Record, answers: bool = False) -> dict[str, str]:
     return {
         "method": summary["algorithm"],
         "seed": str(summary["seed"]),
-        metric: f"{final[metric]:.4f}" if final else "diverged",
+        metric: "diverged" if not final else "nan" if final[metric] is None else f"{final[metric]:.4f}",
         f"bits to {summary['target']:.4g}": results.human(summary["bits_to_target"]),
         "uplink": results.human(final.get("uplink_bits")),
         "downlink": results.human(final.get("downlink_bits")),

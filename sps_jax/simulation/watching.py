@@ -75,7 +75,7 @@ class Best:
     def improves(self, row: Row) -> bool:
         """Return whether the evaluation ``row`` is better than all before, which then takes their place."""
         self.metric = self.metric or next(name for name in CRITERIA if name in row)
-        value = row[self.metric]
+        value = math.nan if row[self.metric] is None else row[self.metric]  # null on disk
         better = value > self.value if larger_is_better(self.metric) else value < self.value
         if better or (math.isnan(self.value) and not math.isnan(value)):
             self.value = value
