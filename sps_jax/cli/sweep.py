@@ -77,7 +77,8 @@ def compute(options: Any, runs: list[tuple[str, Run]], more: int = 0) -> Path:
     keep_compiled()
     console.doing(f"loading {options.problem}")
     drawn = Drawn([one for _, one in runs])
-    results.criterion(measured(drawn.problem(0)), options.best_by)
+    if options.best_by is not None:
+        results.criterion(measured(drawn.problem(0)), options.best_by)
     config = configuration(options) | searched_by(options) | {"pruned": pruned_leaves(runs[0][1], drawn.problem(0))}
     seeded = drawn.measured(lambda i, problem: _prepared(runs[i], problem))
     with contextlib.ExitStack() as stack:
