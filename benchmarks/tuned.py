@@ -40,7 +40,7 @@ def compile_rounds(options: Run, name: str, problem, devices: int | None, test: 
         method = prepare_algorithm(dataclasses.replace(options, stepsize=str(stepsize)), name, problem)
         if driver is None:  # of one round, it serves runs of any length
             driver = on_devices(method, lay_out_run(method, problem, devices, options), problem, key, 1)
-        print(f"{name}, step size {stepsize:g}: {rounds} rounds", file=sys.stderr, flush=True)
+        print(f"{own_code.label(name)}, step size {stepsize:g}: {rounds} rounds", file=sys.stderr, flush=True)
         settings = {"rounds": rounds, "evaluate_every": evaluate_every, "encoding": options.encoding}
         return method.recorded(), *run_blocks(method, driver, key, **settings)
 
@@ -68,11 +68,13 @@ def main() -> None:
     files.write_json(out / "config.json", configuration(options) | more)
     for name in options.algorithm:
         compiled = partial(compile_rounds, options, name, problem, devices)
-        run_best(options, name, tune(own, name, compiled(test=False), out), compiled(test=True), out)
+        called = own_code.label(name)
+        run_best(options, called, tune(own, called, compiled(test=False), out), compiled(test=True), out)
     records, summaries = files.read_jsonl(out / "metrics.jsonl"), files.read_jsonl(out / "summary.jsonl")
     runs = {(s["algorithm"], s["seed"]): [r for r in records if r["algorithm"] == s["algorithm"]] for s in summaries}
-    compared = tables.compare(runs, summaries, options.target)
-    tables.write(runs, compared, f"{options.problem}, sparsity {options.sparsity:g}, step sizes tuned", out)
+    compared = tables.compare(runs, summaries, options.target, options.metric)
+    title = f"{own_code.label(options.problem)}, sparsity {options.sparsity:g}, step sizes tuned"
+    tables.write(runs, compared, title, out)
     files.write_text(out / "table.txt", tables.run_table(compared) + "\n")
     print(tables.run_table(compared))
 
@@ -102,7 +104,7 @@ def run_best(options: Run, name: str, stepsize: float, run: Callable, out: Path)
     if any(s["algorithm"] == name and math.isclose(s["stepsize"], stepsize, rel_tol=1e-6) for s in before):
         return
     hyper, records, summary = run(stepsize, options.rounds, options.evaluate_every)
-    names = {"algorithm": name, "problem": options.problem, "seed": options.seed}
+    names = {"algorithm": name, "problem": own_code.label(options.problem), "seed": options.seed}
     new = [names | record | hyper for record in records], [names | hyper | summary]
     for path, rows in zip(paths, new, strict=True):
         files.write_jsonl(path, [row for row in files.read_jsonl(path) if row["algorithm"] != name] + rows)

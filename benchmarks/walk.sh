@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a method of one's own, as a newcomer would: `bash benchmarks/walk.sh ADDRESS > benchmarks/results/walk.txt`.
-# ADDRESS is what git clones. Prints seconds since the start, and the first table.
+# From nothing to a method of one's own, and a day of research with it, as a newcomer would:
+# `bash benchmarks/walk.sh ADDRESS > benchmarks/results/walk.txt`. ADDRESS is what git clones. Prints seconds since the start, and the first table.
 set -euo pipefail
 start=$(date +%s); at() { echo "$(( $(date +%s) - start )) s: $1"; }
 cd "$(mktemp -d)"
@@ -38,4 +38,20 @@ state, history = sps.simulate(fedavg_server_step, problem, hyper, jax.random.key
 print("own algorithm, test accuracy", history["test_accuracy"][-1])
 PY
 python own.py; at "own algorithm, checked"
+# the day of somebody with a paper to write: tests/test_research_day.py holds its results
+pip install -q -e '.[tensorboard]'; cp benchmarks/research_day/*.py .; python flowers.py; at "own data in a file, a tracker installed"
+day="--problem mine.py:make --algorithm fedavg_client_pruning mine.py:calm --pull 0.7 --seeds 3 --data-seed 0"
+day="$day --stepsize 0.5 --prob 0.2 --sparsity 0.5 --rounds 2000 --evaluate-every 100 --checkpoint-every 100"
+day="$day --stop-at test_loss<=0.03 --metric test_top2"
+sps-jax run $day --track tensorboard:logs --out day 2> said.txt & run=$!
+until ls day/checkpoints/[0-9]* > /dev/null 2>&1; do kill -0 $run; sleep 0.1; done
+kill $run; wait $run || at "three seeds of two methods begun, killed after a checkpoint, status $?"
+sps-jax resume day --quiet; at "resumed, with $(grep -c '"stopped": true' day/metrics.jsonl) of 6 runs stopped early"
+python outside.py; at "model loaded and evaluated outside"
+sps-jax sweep --problem mine.py:make --algorithm mine.py:calm --pull 0.7 --prob 0.2 --sparsity 0.5 --rounds 20 --seeds 3 \
+  --data-seed 0 --stepsize logspace:0.01:1:5 --best-by validation_top2 --quiet --out sweep
+sps-jax table sweep; at "tuned by own metric"
+sps-jax table day --latex; sps-jax plot day --metric test_top2 --columns 1 --no-title --out figure.pdf
+head -c 4 figure.pdf; echo; at "LaTeX table, PDF figure"
+python day.py; at "the same in Python"
 cat table.txt

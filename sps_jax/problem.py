@@ -40,6 +40,8 @@ class Problem:
       weights: (n,) client weights that sum to one; None for equal weights (the f of the paper).
       smoothness: (n,) the smoothness constants L_i of the f_i, or None if unknown.
       convexity: a mu > 0 such that every f_i is mu-strongly convex, or None if unknown.
+      held_counts: ``"test"`` or ``"validation"`` -> int32 scalar, the number of its examples, if the rows after them are
+        padding, which is in no metric; None if no such part has padding.
       sizes: (n,) int32, the number of examples of client i if its rows only summarise them, as moments do; None if its
         rows are its examples. :attr:`examples` is the size of a client everywhere.
       init: key -> params, the starting point x_0.
@@ -82,6 +84,7 @@ class Problem:
     convexity: jax.Array | None = None
     validation: tuple[jax.Array, ...] | None = None
     sizes: jax.Array | None = None
+    held_counts: dict[str, jax.Array] | None = None
     init: Callable[[jax.Array], Tree] = field(kw_only=True, metadata=STATIC)
     loss: Callable[..., jax.Array] = field(kw_only=True, metadata=STATIC)
     noisy_loss: Callable[..., jax.Array] | None = field(default=None, kw_only=True, metadata=STATIC)
@@ -106,7 +109,8 @@ class Problem:
         said += ["summed up in moments"] if self.sizes is not None else [f"of shape {self.data[0].shape[2:]}"]
         said += [f"{count} classes"] if self.sizes is None and (count := _classes(self.data)) else []
         held = (("test", self.test), ("validation", self.validation))
-        said += [f"{len(part[0]):,} {name} examples" for name, part in held if part is not None]
+        counts = self.held_counts or {}
+        said += [f"{int(counts.get(name, len(part[0]))):,} {name} examples" for name, part in held if part is not None]
         return f"<Problem of {', '.join(said)}>".replace(", of shape", " of shape")
 
     @property
@@ -181,28 +185,32 @@ class Problem:
         metrics: dict[str, jax.Array] = {}
         for part, examples in (("validation", self.validation), ("test", self.test)):
             if examples is not None:
-                metrics |= {f"{part}_{name}": value for name, value in self._finished(examples, params, layout).items()}
+                found = self._finished(examples, (self.held_counts or {}).get(part), params, layout)
+                metrics |= {f"{part}_{name}": value for name, value in found.items()}
         return metrics
 
-    def _finished(self, held: tuple[jax.Array, ...], params: Tree, layout: Layout) -> dict[str, jax.Array]:
-        """Return the metrics of held-out examples, split equally over the devices of ``layout``."""
+    def _finished(
+        self, held: tuple[jax.Array, ...], count: jax.Array | None, params: Tree, layout: Layout
+    ) -> dict[str, jax.Array]:
+        """Return the metrics of ``count`` held-out examples, None for all, split over the devices of ``layout``."""
         metrics = self.metrics or (lambda *a: {"loss": self.loss(*a)})
-        examples, devices = held[0].shape[0], layout.devices
-        each = -(-examples // devices)
+        rows, devices = held[0].shape[0], layout.devices
+        each = -(-rows // devices)
         firsts = jnp.arange(devices, dtype=jnp.int32) * each
 
         # the examples are an argument because shard_map cannot close over arrays that are sharded over the mesh
         def share(shared: Any, first: jax.Array) -> tuple[dict[str, Any], tuple[()]]:
-            params, held = shared
-            rows = jnp.minimum(first + jnp.arange(each, dtype=jnp.int32), examples - 1)
-            own = tuple(a[rows] for a in held)
+            params, held, count = shared
+            own = tuple(a[jnp.minimum(first + jnp.arange(each, dtype=jnp.int32), rows - 1)] for a in held)
+            examples = rows if count is None else count
             return self._sums(metrics, params, own, jnp.minimum(each, examples - first)), ()
 
-        sums, _ = over_clients(Layout(1, layout.mesh), share, None, (params, held), firsts)
+        sums, _ = over_clients(Layout(1, layout.mesh), share, None, (params, held, count), firsts)
         sums = jax.tree.map(lambda total: total * devices, sums)
+        examples = rows if count is None else count
         if self.finish is not None:
             return self.finish(sums, examples)
-        return {name: total / examples for name, total in sums.items()}
+        return {name: total / jnp.asarray(examples, total.dtype) for name, total in sums.items()}
 
     def _sums(self, function: Callable, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> Any:
         """Sum ``function``, such as ``loss`` or ``metrics``, over the first ``count`` examples.

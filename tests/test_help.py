@@ -29,7 +29,7 @@ def test_help_is_short_by_subject_and_has_examples(name, command):
 def test_help_all_has_every_option_in_plain_words(name, made, command):
     said = command(name, "--help-all").stdout
     gone = {"chunk", "devices", "stream", "target", "checkpoint_every", "coordinator", "num_processes", "process_id"}
-    gone |= {"keep", "stop_at", "patience", "track"}
+    gone |= {"keep", "stop_at", "patience", "track", "metric"}
     for option in made().__dataclass_fields__:
         here = re.search(rf"--{option.replace('_', '-')}[ ,]", said) is not None
         assert here == (name == "run" or option not in gone), option

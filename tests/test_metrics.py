@@ -15,7 +15,7 @@ from sps_jax.layout import Layout, clients_mesh
 from sps_jax.models import Model
 from sps_jax.problems.losses import metrics_of
 from sps_jax.problems.metrics import own_metrics
-from sps_jax.results.files import write_jsonl
+from sps_jax.results.files import read_jsonl, write_jsonl
 
 RNG = np.random.default_rng(0)
 X, W = RNG.normal(size=(60, 4)).astype(np.float32), RNG.normal(size=(4, 3)).astype(np.float32)
@@ -190,3 +190,34 @@ def test_equal_metrics_share_their_compiled_programs():
     one, other = (sps.from_arrays(X, Y, IDS, metrics=dict(OWN)) for _ in range(2))
     assert jax.tree.structure(one) == jax.tree.structure(other)
     assert own_metrics(None) == ()
+
+
+UNDEFINED = '''
+import numpy as np
+import sps_jax as sps
+
+
+def make(*, data_seed: int = 0, validation: float = 0.0):
+    draw = np.random.default_rng(data_seed)
+    x = draw.normal(size=(60, 3))
+    own = {"f1": (lambda z, y: z[:, 0] * 0, lambda total: total / total)}
+    return sps.from_arrays(x, x.argmax(1), np.arange(60) % 3, test=0.2, validation=validation, metrics=own)
+'''
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_that_is_undefined_ends_nothing(seeds, tmp_path, command):
+    """0/0 in every evaluation: null in the records, NaN in the table, no bits to a target, an empty picture."""
+    (tmp_path / "mine.py").write_text(UNDEFINED)
+    options = ("--problem", "mine.py:make", "--algorithm", "gd", "fedavg", "--rounds", 3, "--seeds", seeds, "--quiet")
+    own = ("--metric", "test_f1", "--keep", "best", "--best-by", "test_f1", "--patience", 9, "--checkpoint-every", 1)
+    done = command("run", *options, *own, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2].split()[2].startswith("nan")
+    assert {row["test_f1"] for row in read_jsonl(tmp_path / "out" / "metrics.jsonl")} == {None}
+    assert command("table", "out", "--metric", "test_f1").returncode == 0
+    assert command("plot", "out", "--metric", "test_f1").returncode == 0
+    assert command("resume", "out").returncode == 0
+    assert command("sweep", *options, "--best-by", "validation_f1", "--out", "sweep").returncode == 0
+    done = command("table", "sweep")
+    assert done.returncode == 2 and "validation_f1" in done.stderr and "Traceback" not in done.stderr

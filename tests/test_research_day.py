@@ -1,87 +1,36 @@
 """A day of somebody with a paper to write: own data, method and metric, seeds, a tracker, a kill, a model, a figure."""
 
 import json
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-import numpy as np
-import pandas
 import pytest
 
 import sps_jax as sps
 
-MINE = '''
-"""What is mine: a method, and a problem with a metric."""
-
-import jax
-import jax.numpy as jnp
-import pandas
-import sps_jax as sps
-
-
-def calm(*, stepsize, prob, sparsity, pull: float = 0.5, prune=sps.topk):
-    """FedAvg whose server takes a part of the step.
-
-    Args:
-      pull: which part of the way to the mean.
-    """
-    def serve(server, mean, info):
-        return jax.tree.map(lambda s, m: s + pull * (m - s), server, mean)
-
-    return sps.pruned(sps.Algorithm(move=sps.descend(stepsize), serve=serve), prune, sparsity, uplink=True)
-
-
-def top2(outputs, y):
-    return jnp.any(jnp.argsort(-outputs, axis=1)[:, :2] == y[:, None], axis=1).astype(jnp.float32)
-
-
-def make(*, file: str = "data.parquet", data_seed: int = 0):
-    """Flowers in a file.
-
-    Args:
-      file: where they are.
-    """
-    frame = pandas.read_parquet(file)
-    x = frame[["width", "length"]].to_numpy("float32")
-    return sps.from_arrays(x, frame["kind"], frame["garden"], test=0.25, seed=data_seed, metrics={"top2": top2})
-'''
-DAY = """
-import jax, sys
-import sps_jax as sps
-from mine import calm, make
-
-problem = make()
-hyper = {"stepsize": 0.5, "prob": 0.2, "sparsity": 0.5}
-found = []
-for seed in range(3):
-    for method in (sps.fedavg_client_pruning, calm):
-        with sps.track("tensorboard:python-logs", name=f"{method.__name__}-{seed}", config=hyper) as tell:
-            state, history = sps.simulate(
-                method, problem, hyper, jax.random.key(seed), rounds=20, evaluate_every=5,
-                on_evaluation=tell, stop_at="test_accuracy>=0.9",
-            )
-        found.append((method.__name__, seed, int(history["round"][-1]), float(history["test_top2"][-1])))
-state, more = sps.simulate(calm, problem, hyper, jax.random.key(2), rounds=20, evaluate_every=5, state=state)
-weights = sps.model_of(calm(**hyper), state)
-"""
+FILES = Path(__file__).parents[1] / "benchmarks" / "research_day"  # which benchmarks/walk.sh goes through too
 FLAGS = ["--problem", "mine.py:make", "--algorithm", "fedavg_client_pruning", "mine.py:calm", "--pull", 0.7]
 FLAGS += ["--seeds", 3, "--data-seed", 0, "--stepsize", 0.5, "--prob", 0.2, "--sparsity", 0.5]
 FLAGS += ["--rounds", 2000, "--evaluate-every", 100, "--checkpoint-every", 100, "--stop-at", "test_loss<=0.03"]
+FLAGS += ["--metric", "test_top2"]
 
 
 @pytest.fixture
-def desk(tmp_path):
-    """The folder with what is mine: flowers of three kinds in six gardens, and the file of methods."""
-    draw = np.random.default_rng(0)
-    kind = draw.integers(0, 3, 240)
-    centre = np.array([[0.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])[kind]
-    x = centre + 0.4 * draw.normal(size=centre.shape)
-    names = {"kind": np.array(["iris", "lily", "rose"])[kind], "garden": np.array(list("abcdef"))[np.arange(240) % 6]}
-    pandas.DataFrame({"width": x[:, 0], "length": x[:, 1]} | names).to_parquet(tmp_path / "data.parquet")
-    (tmp_path / "mine.py").write_text(MINE)
-    return tmp_path
+def desk(tmp_path, monkeypatch):
+    """The folder with what is mine, from which one works."""
+    for path in FILES.iterdir():
+        if path.suffix == ".py":
+            shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    runpy.run_path("flowers.py")
+    yield tmp_path
+    sys.modules.pop("mine", None)
 
 
 @pytest.mark.slow
@@ -108,15 +57,8 @@ def test_on_the_command_line(desk, shell):
 
     assert {r["round"] for r in records if r.get("stopped")} and not all(r.get("stopped") for r in records)
     last = [r for r in records if (r["algorithm"], r["seed"]) == ("calm", 1)][-1]
-    weights = sps.load_model(desk / "day", "calm", seed=1)
-    frame = pandas.read_parquet(desk / "data.parquet")
-    problem = sps.from_arrays(
-        frame[["width", "length"]].to_numpy("float32"), frame["kind"], frame["garden"], test=0.25, seed=0
-    )
-    x, y = map(np.asarray, problem.test)
-    kernel, bias = (np.asarray(weights["params"][name]) for name in ("kernel", "bias"))
-    outputs = x @ (kernel if kernel.shape[0] == 2 else kernel.T) + bias
-    assert last["test_accuracy"] == pytest.approx(np.mean(outputs.argmax(axis=1) == y), abs=1e-6)
+    outside = runpy.run_path("outside.py")
+    assert last["test_accuracy"] == pytest.approx(outside["accuracy"], abs=1e-6)
 
     table = shell("table", "day", "--latex")
     assert table.returncode == 0 and r"\toprule" in table.stdout and "calm" in table.stdout, table.stderr
@@ -126,13 +68,10 @@ def test_on_the_command_line(desk, shell):
     assert json.loads((desk / "day" / "config.json").read_text())["sources"]
 
 
-def test_in_python(desk, monkeypatch):
+def test_in_python(desk):
     """The same in a script of fewer than 40 lines; the simulation that goes on ends at the sum of both."""
-    assert len(DAY.strip().splitlines()) < 40
-    monkeypatch.chdir(desk)
-    monkeypatch.syspath_prepend(desk)
-    names: dict = {}
-    exec(compile(DAY, "day.py", "exec"), names)
+    assert len((desk / "day.py").read_text().splitlines()) < 40
+    names = runpy.run_path("day.py")
     assert [run[:2] for run in names["found"]] == [
         (name, seed) for seed in range(3) for name in ("fedavg_client_pruning", "calm")
     ]

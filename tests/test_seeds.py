@@ -2,17 +2,24 @@
 
 import json
 import math
+from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas
 import pytest
 
 from sps_jax import results
-from sps_jax.cli.from_options import build_problem, common_rows
+from sps_jax.cli.from_options import build_problem
 from sps_jax.cli.options import command_type
+from sps_jax.cli.padding import built, of_seeds, padded, sizes
+from sps_jax.layout import Layout, clients_mesh
+from sps_jax.problems.arrays import from_arrays
 from sps_jax.results import tables
 from sps_jax.results.files import read_jsonl
 from sps_jax.results.statistics import differences, interval, unmoved
+from sps_jax.simulation.simulate import run_points
 
 FIXED = ["--algorithm", "gd", "proxskip", "--local-steps", "2", "--rounds", "3", "--clients", "4"]
 
@@ -40,17 +47,50 @@ def test_a_seed_draws_the_data_unless_they_have_their_own(options):
         np.testing.assert_array_equal(problem.counts, own[1].counts)
 
 
-def test_seeds_of_one_run_share_a_shape_and_a_lone_seed_is_not_padded(options):
-    """Padded to the largest client of all seeds; what is added repeats the first example of its client."""
-    several, alone = options(clients=4, seeds=3), options(clients=4)
-    rows = common_rows(several)
-    problems = [build_problem(options(clients=4, seed=seed), rows) for seed in range(3)]
-    assert {problem.data[0].shape[1] for problem in problems} == {max(int(p.counts.max()) for p in problems)}
+@pytest.mark.parametrize("partition", ["dirichlet", "few_labels", "quantity"])
+def test_seeds_of_one_run_share_their_shapes_and_a_lone_seed_is_not_padded(partition, options):
+    """Padded to the largest client and the largest validation set of all seeds; what is added repeats a first row."""
+    few = {"clients": 4, "validation": 0.1, "partition": partition}
+    several, alone = options(**few, seeds=3), options(**few)
+    problems = [built(options(**few, seed=seed), of_seeds(several)) for seed in range(3)]
+    assert len({tuple(sizes(problem).items()) for problem in problems}) == 1
+    assert problems[0].data[0].shape[1] == max(int(p.counts.max()) for p in problems)
+    assert len(problems[0].validation[0]) == max(int(p.held_counts["validation"]) for p in problems)
     small = min(problems, key=lambda problem: int(problem.counts.max()))
-    assert int(small.counts.max()) < rows
+    assert int(small.counts.max()) < small.data[0].shape[1]
     np.testing.assert_array_equal(small.data[0][:, -1], small.data[0][:, 0])
-    assert common_rows(alone) == common_rows(options(clients=4, seeds=3, data_seed=0)) == 0
-    assert common_rows(options(clients=4, seeds=3, partition="iid")) == 0
+    least = min(problems, key=lambda problem: int(problem.held_counts["validation"]))
+    np.testing.assert_array_equal(least.validation[0][-1], least.validation[0][0])
+    assert of_seeds(alone) == of_seeds(options(**few, seeds=3, data_seed=0)) == {}
+    assert of_seeds(options(clients=4, seeds=3, partition="iid")) == {} and built(alone, {}).held_counts is None
+
+
+@pytest.mark.parametrize("at_once", [None, 4])
+@pytest.mark.parametrize("mesh", [None, clients_mesh(jax.devices())], ids=["no mesh", "mesh"])
+def test_padding_is_in_no_metric(at_once, mesh):
+    """Of 7 examples padded to 12 by the first: the means of the 7, an own metric with sums, in batches of 4 too."""
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(7, 3)), np.array([0, 1, 2, 0, 1, 2, 0])
+    own = {"first": lambda z, y: z[:, 0], "total": (lambda z, y: z[:, 0], lambda total: total)}
+    bare = replace(from_arrays(x, y, y, test=(x, y), metrics=own), evaluate_batch=at_once)
+    longer = padded(bare, {"test": 12})
+    assert len(longer.test[0]) == 12 and "7 test examples" in repr(longer)
+    params = jax.tree.map(lambda a: jnp.asarray(draw.normal(size=a.shape), a.dtype), bare.init(jax.random.key(0)))
+    found, wanted = (p.evaluate_held(params, Layout(mesh=mesh)) for p in (longer, bare))
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_seeds_of_a_sweep_share_one_program_with_validation_too(command, tmp_path):
+    """Three seeds of a Dirichlet partition, whose validation sets differ in size: each ends as it does alone."""
+    few = ["--algorithm", "gd", "--rounds", "2", "--clients", "4", "--stepsize", "0.5", "--validation", "0.2"]
+    before = run_points._cache_size()
+    assert command("sweep", *few, "--seeds", "3", "--out", "all").returncode == 0
+    assert run_points._cache_size() == before + 1
+    assert command("sweep", *few, "--seed", "2", "--out", "alone").returncode == 0
+    for name in ("validation_loss", "validation_accuracy", "train_loss", "test_accuracy"):
+        own, among = (metrics(tmp_path / folder, "gd", 2, name) for folder in ("alone", "all"))
+        np.testing.assert_allclose(among, own, rtol=1e-5)
 
 
 def test_full_batches_and_fixed_steps_still_differ_by_seed(command, tmp_path):

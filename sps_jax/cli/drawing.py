@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sps_jax.cli.from_options import build_problem, with_rows
+from sps_jax.cli.from_options import build_problem
 from sps_jax.cli.options import Run
+from sps_jax.cli.padding import Sizes, common, padded, sizes
 from sps_jax.cli.sweep_options import DATA
 from sps_jax.problem import Problem
 from sps_jax.simulation.sweep import Outcome, Seeded, sweep_prepared
@@ -19,8 +20,7 @@ _problem = lru_cache(maxsize=1)(build_problem)
 class Drawn:
     """The problems of single runs, of which one is in memory at a time.
 
-    Clients' data are padded to one size for all seeds of the same settings, so that these share compiled programs
-    unless something else differs in shape, as the set for validation does with a Dirichlet partition.
+    They are padded to one size for all seeds of the same settings, so that these share compiled programs.
 
     Attributes:
       several: the names of the data settings that differ between the runs.
@@ -28,23 +28,24 @@ class Drawn:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._runs = runs
-        self._rows: dict[tuple, int] = {}
+        self._sizes: dict[tuple, list[Sizes]] = {}
         self._groups: dict[tuple, list[int]] = {}
         for i, one in enumerate(runs):
             self._groups.setdefault(_settings(one), []).append(i)
         self.several = [name for name in DATA if len({getattr(one, name) for one in runs}) > 1]
 
     def problem(self, number: int) -> Problem:
-        """Return the problem of a run, padded as far as is known."""
-        settings = _settings(self._runs[number])
-        return with_rows(_problem(self._runs[self._groups[settings][0]]), self._rows.get(settings[:-1], 0))
+        """Return the problem of a run, padded if the sizes of all are known."""
+        *alike, _ = settings = _settings(self._runs[number])
+        first = self._runs[self._groups[settings][0]]
+        return padded(_problem(first), common(self._sizes.get(tuple(alike), [])))
 
     def measured(self, work: Callable[[int, Problem], T]) -> list[T]:
-        """Return ``work(number, problem)`` of every run, and learn the padding: this builds each problem once."""
+        """Return ``work(number, problem)`` of every run, and learn their sizes: this builds each problem once."""
         found: dict[int, T] = {}
         for (*alike, _), numbers in self._groups.items():
-            problem = self.problem(numbers[0])
-            self._rows[tuple(alike)] = problem.data[0].shape[1]  # padded before, so the largest up to now
+            problem = _problem(self._runs[numbers[0]])
+            self._sizes.setdefault(tuple(alike), []).append(sizes(problem))
             found |= {i: work(i, problem) for i in numbers}
         return [found[i] for i in range(len(self._runs))]
 

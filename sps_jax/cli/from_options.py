@@ -19,7 +19,6 @@ from sps_jax.errors import described
 from sps_jax.problem import Problem
 from sps_jax.runs import processes
 from sps_jax.simulation.host import to_host
-from sps_jax.simulation.stacking import lengthened
 
 HUNDRED_DAYS = 100 * 24 * 3600
 """In seconds."""
@@ -53,12 +52,12 @@ def wait_for_late_devices() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {limit}={HUNDRED_DAYS}".strip()
 
 
-def build_problem(options: Run, rows: int = 0) -> Problem:
+def build_problem(options: Run, change: Callable[[Problem], Problem] = lambda problem: problem) -> Problem:
     """Build the problem that the options describe for their first seed; with ``--stream`` its data stay on the host.
 
     Args:
       options: the data are drawn with ``--data-seed``, or else with the seed itself.
-      rows: the least number of rows of a client's padded data; see :func:`common_rows`.
+      change: what is done to it before it moves to the host.
     """
     make = PROBLEMS[options.problem]
     seed = options.seed if options.data_seed is None else options.data_seed
@@ -67,9 +66,9 @@ def build_problem(options: Run, rows: int = 0) -> Problem:
         size = number("batch-size", chosen["batch_size"], int, "full")
         chosen["batch_size"] = None if size == "full" else size
     if not options.stream:
-        return with_rows(made(make, chosen), rows)
+        return change(made(make, chosen))
     with jax.default_device(jax.devices("cpu")[0]):
-        return to_host(with_rows(made(make, chosen), rows))
+        return to_host(change(made(make, chosen)))
 
 
 def made(make: Callable, chosen: dict[str, Any]) -> Problem:
@@ -86,32 +85,6 @@ def made(make: Callable, chosen: dict[str, Any]) -> Problem:
         hint = ": is its `return` missing?" if problem is None else ""
         raise ValueError(f"{make.__name__} must return an sps_jax.Problem, not {described(problem)}{hint}")
     return problem
-
-
-def with_rows(problem: Problem, rows: int) -> Problem:
-    """Return the problem with the clients' data padded to at least ``rows`` rows."""
-    return dataclasses.replace(problem, data=lengthened(problem.data, rows))
-
-
-def redrawn(options: Run) -> bool:
-    """Return whether each of several seeds draws its own data; a problem without a seed's parameter draws none."""
-    drawn = {"data_seed", "seed"} & inspect.signature(PROBLEMS[options.problem]).parameters.keys()
-    return options.seeds > 1 and options.data_seed is None and bool(drawn)
-
-
-def common_rows(options: Run) -> int:
-    """Return the largest number of rows of a client over all seeds, 0 if no padding is needed.
-
-    Clients of a Dirichlet partition differ in size from seed to seed. Padded to one size, the seeds share compiled
-    programs, at the price of building each problem twice; padding changes no more than last bits. With it ``sps-jax run
-    --seeds 3`` compiled for 49 s instead of 139 s, on two busy CPU cores.
-    """
-    default = inspect.signature(maker("problem", options.problem)).parameters.get("partition")
-    how = getattr(options, "partition", None) or (default and default.default)
-    if not redrawn(options) or how != "dirichlet":
-        return 0
-    seeds = range(options.seed, options.seed + options.seeds)
-    return max(build_problem(dataclasses.replace(options, seed=seed)).data[0].shape[1] for seed in seeds)
 
 
 def given(options: Run, make: Callable) -> dict[str, Any]:

@@ -20,17 +20,11 @@ import jax
 
 from sps_jax.cli import own_code
 from sps_jax.cli.catalogue import ALGORITHMS
-from sps_jax.cli.from_options import (
-    build_problem,
-    clip,
-    common_rows,
-    hyperparameters,
-    pruned_leaves,
-    redrawn,
-    use_devices,
-)
+from sps_jax.cli.from_options import clip, hyperparameters, pruned_leaves, use_devices
 from sps_jax.cli.option_checks import check, local_steps, refuse_strangers
 from sps_jax.cli.options import Run, number
+from sps_jax.cli.padding import built, of_seeds, redrawn
+from sps_jax.errors import refuse_unknown
 from sps_jax.layout import Layout
 from sps_jax.problem import Problem
 from sps_jax.runs import console, processes
@@ -41,7 +35,7 @@ from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose, cohort_plan, describe
 from sps_jax.simulation.simulate import shard_problem
-from sps_jax.simulation.watching import Watch
+from sps_jax.simulation.watching import measured
 
 TALK = ("json", "quiet", "config")
 """Options of the output, and where options come from: no part of the run's configuration."""
@@ -75,8 +69,8 @@ def join(options: Run) -> int | None:
 def load(options: Run, devices: int | None) -> tuple[Job, dict[str, Any]]:
     """Load the problem, prepare the algorithms and lay them out, see :func:`get_ready`."""
     console.doing(f"loading {options.problem}")
-    rows = common_rows(options)
-    problem = build_problem(options, rows)
+    sizes = of_seeds(options)
+    problem = built(options, sizes)
     pruned = pruned_leaves(options, problem)
     methods = {own_code.label(name): prepare_algorithm(options, name, problem) for name in options.algorithm}
     layouts = {name: lay_out_run(methods[name], problem, devices, options) for name in methods}
@@ -88,13 +82,15 @@ def load(options: Run, devices: int | None) -> tuple[Job, dict[str, Any]]:
         return problem
 
     def draw(seed: int) -> tuple[Problem, dict[str, Method]]:
-        problem = processes.all_or_none(lambda: placed(build_problem(dataclasses.replace(options, seed=seed), rows)))
+        problem = processes.all_or_none(lambda: placed(built(dataclasses.replace(options, seed=seed), sizes)))
         return problem, {own_code.label(name): prepare_algorithm(options, name, problem) for name in options.algorithm}
 
     seeds = range(options.seed, options.seed + options.seeds)
     how = (options.rounds, options.evaluate_every, options.checkpoint_every, options.encoding, options.stream)
-    watching = Watching(options.keep, options.stop_at, options.patience, options.track)
-    Watch(None, options.stop_at).check(problem)
+    watching = Watching(options.keep, options.stop_at, options.patience, options.track, options.best_by)
+    watching.watch(None).check(problem)
+    if options.metric is not None:
+        refuse_unknown("metric", options.metric, measured(problem))
     name, own = own_code.label(options.problem), draw if redrawn(options) else None
     return Job(name, placed(problem), methods, layouts, seeds, *how, watching, own), pruned
 

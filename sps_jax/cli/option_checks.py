@@ -43,7 +43,7 @@ def check(options: Run) -> None:
     if options.stream and options.coordinator is not None:
         raise ValueError("--stream needs a single process: leave out --coordinator, or --stream")
     refuse_unknown("keep", options.keep, KEEP)
-    Watch(None, options.stop_at, options.patience)
+    Watch(None, options.stop_at, options.patience, options.best_by)
     for to in options.track:
         trackers.split(to)
     norm = number("clip-norm", options.clip_norm, float, "none", "auto")

@@ -54,7 +54,8 @@ class Run:
       data_seed: seed of the data alone (test set, partition, synthetic examples); default is the run's seed.
       clip_norm: norm at which the local direction is clipped, none, or auto: 1 if L is unknown (deep networks), else
         none.
-      target: accuracy (or training loss) for the "bits to" column; default is the final value of the weakest run.
+      metric: what the table and the picture compare, your own too; default is test_accuracy, or else train_loss.
+      target: value of the metric for the "bits to" column; default is the final value of the weakest run.
       encoding: encoding of the messages whose bits are counted: dense, indices, bitmap, entropy or cheapest.
       precision: float32, float64, or bfloat16 (computations in bfloat16, parameters in float32).
       matmul_precision: precision of float32 products on a GPU or TPU: float32, tensorfloat32 or bfloat16.
@@ -68,11 +69,13 @@ class Run:
       out: output folder, new or empty; default is a new folder under runs/.
       checkpoint_every: number of rounds between checkpoints, from which `sps-jax resume` continues. Default is no
         checkpoints.
-      keep: which model to keep in the output folder, for `sps.load_model`: best (highest validation accuracy, else
-        lowest validation loss, highest test accuracy or lowest train loss, whichever is recorded first), last or none.
+      keep: which model to keep in the output folder, for `sps.load_model`: best (by --best-by), last or none.
       stop_at: stop a run at the first evaluation that fulfils a comparison, 'test_accuracy>=0.9'. A run that may stop,
         or keeps its best model, computes at most --evaluate-every rounds (best a divisor of --rounds) at a time.
-      patience: stop a run after so many evaluations without a new best one, by the metric of --keep best.
+      patience: stop a run after so many evaluations without a new best one.
+      best_by: metric that tells the best evaluation, and the best point of a sweep, your own too, validation_top5;
+        default is the first recorded of validation_accuracy, validation_loss, test_accuracy (for evaluations only) and
+        train_loss.
       track: send records as they come to tensorboard:DIR, wandb:PROJECT, mlflow:URI or trackio:PROJECT, one or more.
       config: take the options from this config.json of an earlier run, or TOML file; options given here win.
       json: print the summaries as one JSON document on standard output, instead of the table.
@@ -102,6 +105,7 @@ class Run:
     seed: int = 0
     data_seed: int | None = None
     clip_norm: str = "auto"
+    metric: str | None = None
     target: float | None = None
     encoding: str = "cheapest"
     precision: str = "float32"
@@ -116,6 +120,7 @@ class Run:
     keep: str = "last"
     stop_at: str | None = None
     patience: int | None = None
+    best_by: str | None = None
     track: tuple[str, ...] = ()
     config: Path | None = None
     json: bool = False

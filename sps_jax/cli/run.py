@@ -31,16 +31,25 @@ def run(options: Run) -> int:
 
 
 class Report(NamedTuple):
-    """What is made of the records when all runs have ended: a title, a target for the bits, and whether JSON."""
+    """What is made of the records when all runs have ended.
+
+    Attributes:
+      title: of the picture.
+      metric: what is compared; None for the accuracy or the training loss.
+      target: its value for the bits; None for the final value of the weakest run.
+      as_json: whether to print JSON instead of a table.
+    """
 
     title: str
+    metric: str | None
     target: float | None
     as_json: bool
 
 
 def reported(options: Run) -> Report:
     """Return what the options say of the report."""
-    return Report(f"{own_code.label(options.problem)}, sparsity {options.sparsity:g}", options.target, options.json)
+    title = f"{own_code.label(options.problem)}, sparsity {options.sparsity:g}"
+    return Report(title, options.metric, options.target, options.json)
 
 
 def begin(job: Job, out: Path, config: dict[str, Any]) -> None:
@@ -118,7 +127,7 @@ def compare(report: Report, summaries: list[tables.Record], out: Path) -> None:
         if run not in runs:
             raise ValueError(f"{out / 'metrics.jsonl'} is damaged: it has a record of {run[0]} (seed {run[1]})")
         runs[run].append(record)
-    summaries = tables.compare(runs, summaries, report.target)
+    summaries = tables.compare(runs, summaries, report.target, report.metric)
     console.doing("drawing")
     tables.write(runs, summaries, report.title, out)
     console.doing("")

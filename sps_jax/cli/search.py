@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from sps_jax import results
 from sps_jax.cli.options import Run, flag
 from sps_jax.cli.run import folder_named
 from sps_jax.cli.shards import extra
 from sps_jax.cli.sweep_options import SPACES, lists, points, taken_by
 from sps_jax.errors import refuse_unknown
-from sps_jax.results import files, tables
+from sps_jax.results import files
 from sps_jax.runs import console
 
 GENERATION = 8
@@ -68,7 +69,7 @@ def search(options: Any, compute: Callable[..., Path]) -> Path:
                 runs += own
         left = options.trials * options.seeds * len(options.algorithm) - len(runs)
         out = compute(options, runs, left)
-        ends = _ends(out, options.rounds)
+        ends = _ends(out, options.rounds, options.best_by)
         for study, trial, numbers in asked:
             values = [ends[number] for number in numbers if number in ends]
             if len(values) < len(numbers):
@@ -139,9 +140,11 @@ def proposed(options: Any, name: str, chosen: dict[str, Any]) -> Runs:
     return points(dataclasses.replace(options, algorithm=(name,), **others | values))
 
 
-def _ends(out: Path, rounds: int) -> dict[int, float]:
+def _ends(out: Path, rounds: int, best_by: str | None) -> dict[int, float]:
     """Return point -> what is to be minimised, of the points that reached the last round."""
     rows = [row for row in files.read_jsonl(out / "metrics.jsonl", ("point", "round")) if row["round"] == rounds]
-    metric = next((name for name in tables.CRITERIA if rows and name in rows[0]), "train_loss")
-    sign = -1 if tables.CRITERIA[metric] else 1
-    return {row["point"]: sign * row[metric] for row in rows}
+    if not rows:
+        return {}
+    metric = results.criterion(rows[0], best_by)
+    sign = -1 if results.larger_is_better(metric) else 1
+    return {row["point"]: sign * row[metric] for row in rows if row[metric] is not None}

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from sps_jax import results
 from sps_jax.errors import refuse_unknown
-from sps_jax.results import tables
+from sps_jax.results import files, tables
 from sps_jax.results.shards import shards_in
 from sps_jax.results.statistics import seeds_in_words, when
 from sps_jax.runs import console
@@ -24,6 +24,7 @@ def table(
     folders: Positional[tuple[Path, ...]],
     metric: str | None = None,
     target: float | None = None,
+    best_by: str | None = None,
     json: bool = False,
     latex: bool = False,
     markdown: bool = False,
@@ -34,8 +35,10 @@ def table(
     Args:
       folders: output folders of runs and sweeps of one problem. Points (settings of the hyperparameters) are chosen by
         validation data, or else training loss, never by test data.
-      metric: metric to report; default is the first recorded of test_accuracy, test_loss and train_loss.
+      metric: metric to report, your own too; default is the first recorded of test_accuracy, test_loss and train_loss.
       target: value of the metric for the "bits to" column; default is the final value of the weakest run.
+      best_by: metric that chooses points; default is that of the sweep, else the first recorded of
+        validation_accuracy, validation_loss and train_loss.
       json: print the rows as one JSON document instead of a table.
       latex: print a LaTeX tabular, which needs the package booktabs.
       markdown: print a table of Markdown.
@@ -44,10 +47,10 @@ def table(
     chosen = [name for name, yes in {"json": json, "latex": latex, "markdown": markdown, "csv": csv}.items() if yes]
     if len(chosen) > 1:
         raise ValueError(f"give one format, not {' and '.join(f'--{name}' for name in chosen)}")
-    records, metric = _load(folders, metric)
-    blocks = [(data, tables.rows(_best(own), metric, target)) for data, own in tables.by_data(records)]
+    records, metric, by = _load(folders, metric, best_by)
+    blocks = [(data, tables.rows(_best(own, by), metric, target)) for data, own in tables.by_data(records)]
     rows = [row for _, own in blocks for row in own]
-    style, by = chosen[0] if chosen else "text", tables.criterion(records)
+    style = chosen[0] if chosen else "text"
     if style == "json":
         named = {"metric": metric, "chosen_by": by}
         print(dumps(named | {"rows": rows}, indent=2, default=lambda number: number.item()))
@@ -87,6 +90,7 @@ class Plot:
       columns: 1 or 2, for a picture as wide as so many columns of a paper (3.25 or 6.75 inches); default is a screen's.
       font_size: size of the font in points; default is 8 in a paper and 10 on a screen.
       title: whether the picture has a title.
+      best_by: metric that chooses the point of a curve; default as for `sps-jax table`.
       band: what the band around a mean over seeds is: interval (the 95 % t-interval) or range (smallest to largest).
     """
 
@@ -99,6 +103,7 @@ class Plot:
     font_size: float | None = None
     title: bool = True
     band: str = "interval"
+    best_by: str | None = None
 
 
 def plot(options: Plot) -> int:
@@ -107,7 +112,7 @@ def plot(options: Plot) -> int:
 
     look = plots.Look(options.columns, options.font_size, options.title, options.band).checked()
     out = plots.picture(options.out or Path(*options.folders[:1]) / "plot.png")
-    records, metric = _load(options.folders, options.metric)
+    records, metric, by = _load(options.folders, options.metric, options.best_by)
     refuse_unknown("--against", options.against, plots.LABELS)
     if options.heat is not None:
         drawn = _draw_maps(records, metric, options.heat, out, look)
@@ -115,9 +120,9 @@ def plot(options: Plot) -> int:
         best = {
             (name, tables.point_in_words(data)): own
             for data, some in tables.by_data(records)
-            for name, own in _best(some).items()
+            for name, own in _best(some, by).items()
         }
-        labels, title = tables.titles(records, best)
+        labels, title = tables.titles(records, best, by)
         runs = {
             labels[name]: [seed.sort_values("round").to_dict("records") for _, seed in own.groupby("seed")]
             for name, own in best.items()
@@ -128,8 +133,10 @@ def plot(options: Plot) -> int:
     return 0
 
 
-def _load(folders: tuple[Path, ...], metric: str | None) -> tuple["pandas.DataFrame", str]:
-    """Return the records of the folders, with ``total_bits``, and the metric to show."""
+def _load(
+    folders: tuple[Path, ...], metric: str | None, best_by: str | None
+) -> tuple["pandas.DataFrame", str, str]:
+    """Return the records of the folders, with ``total_bits``, the metric to show, and the one that chooses points."""
     if not folders:
         raise ValueError("name at least one folder of results")
     records = results.load(*folders)
@@ -145,13 +152,21 @@ def _load(folders: tuple[Path, ...], metric: str | None) -> tuple["pandas.DataFr
     if metric is None:
         metric = next(name for name in ("test_accuracy", "test_loss", "train_loss") if name in measured)
     refuse_unknown("metric", metric, measured)
-    return records, metric
+    return records, metric, tables.criterion(records, best_by or _of_sweep(records))
 
 
-def _best(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
-    best = tables.best_points(records)
+def _of_sweep(records: "pandas.DataFrame") -> str | None:
+    """Return the metric that a sweep's ``--best-by`` named, if all folders agree and it is none of test data."""
+    configs = [Path(folder) / "config.json" for folder in records["folder"].unique()]
+    named = {files.read_config(path)["settings"].get("best_by") if path.is_file() else None for path in configs}
+    best_by = named.pop() if len(named) == 1 else None
+    return None if best_by is None or best_by.startswith("test_") else best_by
+
+
+def _best(records: "pandas.DataFrame", by: str) -> dict[str, "pandas.DataFrame"]:
+    best = tables.best_points(records, by)
     if not best:
-        raise ValueError("no point reached the last round with every seed, so there is nothing to compare")
+        raise ValueError(f"no point reached the last round with every seed and has a {by}, so none can be compared")
     return best
 
 

@@ -9,13 +9,13 @@
 Every combination of step size, probability or number of local steps, sparsity and seed is a point. The points share as
 few compiled programs as possible, the devices share the points, and each device computes several at once if that is
 faster (``--points-chunk``). A tenth of each client's examples is held out (``--validation``); ``table`` and ``plot``
-show each algorithm at the point that is best on these examples, never on test data. To continue a killed sweep, start
-it again with the same ``--out``. A point that diverges is recorded; it does not fail the sweep.
+show each algorithm at the point that is best on these examples, never on test data; ``--best-by validation_top5`` names
+a metric of your own. To continue a killed sweep, start it again with the same ``--out``. A point that diverges is
+recorded; it does not fail the sweep.
 
 A seed draws the data too, unless ``--data-seed`` is given. ``--clients``, ``--dirichlet-alpha`` and ``--data-seed``
 also take several values; ``table`` and ``plot`` compare the algorithms at each of them separately. Seeds share compiled
-programs unless their shapes differ: the validation sets of a Dirichlet partition do, for which ``--validation 0`` or
-``--data-seed`` saves compilation.
+programs: their data are padded to one size (:mod:`sps_jax.cli.padding`).
 """
 
 import contextlib
@@ -43,6 +43,7 @@ from sps_jax.results import files
 from sps_jax.results.statistics import unmoved
 from sps_jax.runs import console
 from sps_jax.simulation.sweep import Outcome, Seeded
+from sps_jax.simulation.watching import measured
 
 LAYOUT = ("points_chunk", "out", "manual_dir", "data_dir")
 """Settings that may differ when a sweep is continued: they change no result."""
@@ -76,6 +77,8 @@ def compute(options: Any, runs: list[tuple[str, Run]], more: int = 0) -> Path:
     keep_compiled()
     console.doing(f"loading {options.problem}")
     drawn = Drawn([one for _, one in runs])
+    if options.best_by is not None:
+        results.criterion(measured(drawn.problem(0)), options.best_by)
     config = configuration(options) | searched_by(options) | {"pruned": pruned_leaves(runs[0][1], drawn.problem(0))}
     seeded = drawn.measured(lambda i, problem: _prepared(runs[i], problem))
     with contextlib.ExitStack() as stack:

@@ -77,6 +77,9 @@ def finish_of(metrics: Metrics) -> Callable[[dict[str, Any], Any], dict[str, jax
         return None
 
     def finish(sums: dict[str, Any], examples: Any) -> dict[str, jax.Array]:
-        return {name: ends[name](total) if name in ends else total / examples for name, total in sums.items()}
+        return {
+            name: ends[name](total) if name in ends else total / jnp.asarray(examples, total.dtype)
+            for name, total in sums.items()
+        }
 
     return finish

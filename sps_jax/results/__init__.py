@@ -20,8 +20,10 @@ batches, coin and cohort; ``--data-seed`` fixes the data. ``sps-jax table`` also
 
 from sps_jax.results.reading import (
     NUMBERS,
+    PARTS,
     aligned,
     bits_to_target,
+    criterion,
     default_target,
     human,
     larger_is_better,
@@ -33,8 +35,10 @@ from sps_jax.results.reading import (
 
 __all__ = [
     "NUMBERS",
+    "PARTS",
     "aligned",
     "bits_to_target",
+    "criterion",
     "default_target",
     "human",
     "larger_is_better",

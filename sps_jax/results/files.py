@@ -84,7 +84,7 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
       ...     read_jsonl(path)
       [{'round': 1}, {'round': 2}]
     """
-    write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+    write_text(path, _lines(records))
 
 
 def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -97,9 +97,14 @@ def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
       ...     read_jsonl(path)
       [{'round': 1}, {'round': 2}]
     """
-    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
     with path.open("a", encoding="utf-8") as file:
-        file.write(text)
+        file.write(_lines(records))
+
+
+def _lines(records: Iterable[Mapping[str, Any]]) -> str:
+    """Return a line of JSON for each record, with null for a number that is not finite: JSON has none."""
+    plain = (json.loads(json.dumps(record), parse_constant=lambda _: None) for record in records)
+    return "".join(json.dumps(record) + "\n" for record in plain)
 
 
 def sync(path: Path) -> None:

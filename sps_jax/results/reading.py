@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sps_jax.errors import refuse_unknown
 from sps_jax.results.files import (
     at_home,
     read_config,
@@ -31,6 +32,8 @@ def records(history: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"control_sum": None} | dict(zip(history, row, strict=True)) for row in rows]
 
 
+PARTS = ("train_", "validation_", "test_")
+"""How the names of the metrics of a model begin."""
 NUMBERS = ("seed", "round", "uplink_bits", "downlink_bits", "train_loss")
 """Numbers in every record, which also has ``algorithm``, ``problem`` and ``control_sum`` (a number or None)."""
 
@@ -103,13 +106,46 @@ def larger_is_better(metric: str) -> bool:
     return not metric.endswith(SMALLER)
 
 
-def default_target(ends: Iterable[float], metric: str) -> float:
-    """Return the worst of the final values ``ends``, a target that every run reaches.
+CRITERIA = ("validation_accuracy", "validation_loss", "train_loss")
+"""What chooses a sweep's points, unless a metric is named: the first of these that is recorded."""
+
+
+def criterion(recorded: Iterable[str], best_by: str | None = None) -> str:
+    """Return the metric that chooses points: ``best_by``, or the first recorded one of ``CRITERIA``.
+
+    Args:
+      recorded: names of columns; or a data frame, which gives its own.
+      best_by: a validation metric, your own too, or one of training.
+
+    Raises:
+      ValueError: if ``best_by`` is a test metric, or is not recorded.
+
+    Example:
+      >>> criterion(["train_loss", "validation_loss", "validation_top5"])
+      'validation_loss'
+      >>> criterion(["train_loss", "test_top5"], "test_top5")
+      Traceback (most recent call last):
+      ValueError: points are chosen on validation data or by the training loss, never on test data as by 'test_top5'
+    """
+    names = list(recorded)
+    if best_by is None:
+        return next(name for name in CRITERIA if name in names)
+    if best_by.startswith("test_"):
+        raise ValueError(
+            f"points are chosen on validation data or by the training loss, never on test data as by {best_by!r}"
+        )
+    refuse_unknown("metric of best_by", best_by, [name for name in names if name.startswith(("train_", "validation_"))])
+    return best_by
+
+
+def default_target(ends: Iterable[float | None], metric: str) -> float:
+    """Return the worst of the final values ``ends`` that are numbers, a target that every run reaches; 0 without one.
 
     >>> default_target([0.9, 0.8], "test_accuracy"), default_target([0.3, 0.4], "train_loss")
     (0.8, 0.4)
     """
-    return min(ends) if larger_is_better(metric) else max(ends)
+    finite = [end for end in ends if end is not None and math.isfinite(end)] or [0.0]
+    return min(finite) if larger_is_better(metric) else max(finite)
 
 
 def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool) -> float | None:
@@ -121,7 +157,8 @@ def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: fl
       (200, None)
     """
     for record in records:
-        if record[metric] >= target if largest else record[metric] <= target:
+        value = record[metric]
+        if value is not None and (value >= target if largest else value <= target):
             return record["uplink_bits"]
     return None
 

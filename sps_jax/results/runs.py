@@ -14,35 +14,42 @@ Record = dict[str, Any]
 
 
 def compare(
-    runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], target: float | None
+    runs: Mapping[tuple[str, int], Sequence[Record]],
+    summaries: Sequence[Record],
+    target: float | None,
+    metric: str | None = None,
 ) -> list[Record]:
     """Return the summaries, extended by the comparison between the runs.
 
     Args:
       runs: (algorithm, seed) -> its records; empty for a run that diverged before its first evaluation.
       summaries: one record per run, with ``algorithm`` and ``seed``.
-      target: test accuracy, or training loss without a test accuracy; None for :func:`results.default_target`.
+      target: value of the metric; None for :func:`results.default_target`.
+      metric: what to compare; None for ``test_accuracy`` if it is recorded, else ``train_loss``.
 
     Returns:
       The summaries, the seeds of a method together, each with ``target_metric``, ``target``, ``bits_to_target``
       (uplink) and, if the run has records, ``final`` and ``best``.
     """
     alive = {run: records for run, records in runs.items() if records}
-    accuracy = any("test_accuracy" in records[0] for records in alive.values())
-    metric, best = ("test_accuracy", max) if accuracy else ("train_loss", min)
+    if metric is None:
+        accuracy = any("test_accuracy" in records[0] for records in alive.values())
+        metric = "test_accuracy" if accuracy else "train_loss"
+    up = results.larger_is_better(metric)
     if target is None:
         whole = [
             run for s in summaries if not s.get("diverged_at_round") and (run := (s["algorithm"], s["seed"])) in alive
         ]
-        target = results.default_target([alive[run][-1][metric] for run in whole or alive] or [0.0], metric)
+        target = results.default_target([alive[run][-1][metric] for run in whole or alive], metric)
     compared, order = [], list(dict.fromkeys(summary["algorithm"] for summary in summaries))
     for summary in sorted(summaries, key=lambda summary: order.index(summary["algorithm"])):
         records = runs[summary["algorithm"], summary["seed"]]
-        bits = results.bits_to_target(records, metric, target, largest=accuracy)
+        bits = results.bits_to_target(records, metric, target, largest=up)
         summary = summary | {"target_metric": metric, "target": target, "bits_to_target": bits}
         if records:
             summary["final"] = {k: v for k, v in records[-1].items() if k not in summary}
-            summary["best"] = {metric: best(r[metric] for r in records)}
+            values = [r[metric] for r in records if r[metric] is not None]
+            summary["best"] = {metric: (max if up else min)(values, default=None)}
         compared.append(summary)
     return compared
 
@@ -71,7 +78,8 @@ def run_table(summaries: Sequence[Record]) -> str:
         return results.aligned([table_row(summary, answers) for summary in summaries])
     metric = summaries[0]["target_metric"]
     whole = [summary for summary in summaries if "final" in summary and not summary.get("diverged_at_round")]
-    ends = {name: {one["seed"]: one["final"][metric] for one in whole if one["algorithm"] == name} for name in methods}
+    known = [summary for summary in whole if summary["final"][metric] is not None]
+    ends = {name: {one["seed"]: one["final"][metric] for one in known if one["algorithm"] == name} for name in methods}
     best, apart = differences(ends, results.larger_is_better(metric))
     rows = []
     for name in methods:
@@ -135,7 +143,7 @@ def table_row(summary: Record, answers: bool = False) -> dict[str, str]:
     return {
         "method": summary["algorithm"],
         "seed": str(summary["seed"]),
-        metric: f"{final[metric]:.4f}" if final else "diverged",
+        metric: "diverged" if not final else "nan" if final[metric] is None else f"{final[metric]:.4f}",
         f"bits to {summary['target']:.4g}": results.human(summary["bits_to_target"]),
         "uplink": results.human(final.get("uplink_bits")),
         "downlink": results.human(final.get("downlink_bits")),

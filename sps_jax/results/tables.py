@@ -10,6 +10,9 @@ import numpy as np
 
 from sps_jax import results
 from sps_jax.results.formats import STYLES
+from sps_jax.results.reading import CRITERIA as CRITERIA
+from sps_jax.results.reading import PARTS as PARTS
+from sps_jax.results.reading import criterion as criterion
 from sps_jax.results.runs import Record as Record
 from sps_jax.results.runs import caption as caption
 from sps_jax.results.runs import compare as compare
@@ -29,9 +32,6 @@ MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "answer_bits",
 MEASURED += ["density", "average_density", "control_sum"]
 SYMBOLS = {"stepsize": "gamma", "prob": "p", "local_steps": "k", "sparsity": "s", "dirichlet_alpha": "alpha"}
 """Hyperparameter -> its short heading in printed tables, which must fit a terminal."""
-PARTS = ("train_", "validation_", "test_")
-CRITERIA = {"validation_accuracy": True, "validation_loss": False, "train_loss": False}
-"""Criteria for choosing a point, in order of preference -> whether larger is better."""
 
 
 def hyperparameters(records: "pandas.DataFrame") -> list[str]:
@@ -55,18 +55,13 @@ def one_auto(own: "pandas.DataFrame") -> "pandas.DataFrame":
     return own.assign(stepsize=own["stepsize"].mask(auto, own["stepsize"][auto].mean()))
 
 
-def criterion(records: "pandas.DataFrame") -> str:
-    """Return the metric that chooses points: the first recorded one of ``CRITERIA``, never a test metric."""
-    return next(name for name in CRITERIA if name in records)
-
-
 def ends(own: "pandas.DataFrame", rounds: int) -> "pandas.DataFrame":
     """Return the last record of every run that reached round ``rounds``, or that a rule stopped before."""
     last = own["round"] == rounds
     return own[last | own["stopped"].eq(True)] if "stopped" in own else own[last]
 
 
-def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
+def best_points(records: "pandas.DataFrame", best_by: str | None = None) -> dict[str, "pandas.DataFrame"]:
     """Return algorithm -> the records of its best point, with all seeds.
 
     The best point has the best mean over seeds of :func:`criterion` at the last round. A point is eligible if each of
@@ -74,8 +69,9 @@ def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
 
     Args:
       records: from :func:`sps_jax.results.load`, of one problem.
+      best_by: as for :func:`criterion`.
     """
-    by, hyper = criterion(records), hyperparameters(records)
+    by, hyper = criterion(records, best_by), hyperparameters(records)
     found = {}
     for name, own in records.groupby("algorithm", sort=False):
         own = one_auto(own)
@@ -83,7 +79,7 @@ def best_points(records: "pandas.DataFrame") -> dict[str, "pandas.DataFrame"]:
         means = ends(own, records["round"].max()).groupby(point)[by].agg(["mean", "count"])
         means = means["mean"][means["count"] == own["seed"].nunique()]
         if len(means):
-            found[str(name)] = own[point == (means.idxmax() if CRITERIA[by] else means.idxmin())]
+            found[str(name)] = own[point == (means.idxmax() if results.larger_is_better(by) else means.idxmin())]
     return found
 
 
@@ -164,7 +160,7 @@ def point_in_words(point: Mapping[str, Any]) -> str:
 
 
 def titles(
-    records: "pandas.DataFrame", best: Mapping[tuple[str, str], "pandas.DataFrame"]
+    records: "pandas.DataFrame", best: Mapping[tuple[str, str], "pandas.DataFrame"], best_by: str | None = None
 ) -> tuple[dict[tuple[str, str], str], str]:
     """Return the label of each curve and the title of the picture, which name the chosen points of a sweep.
 
@@ -172,6 +168,7 @@ def titles(
       records: all records.
       best: (method, data setting in words) -> records of its chosen point. A hyperparameter that takes one value in
         ``records`` is in no name; what all chosen points share is in the title, the others are in the labels.
+      best_by: what chose them, as for :func:`criterion`.
     """
     swept = [
         name
@@ -189,7 +186,8 @@ def titles(
         words = ", ".join(filter(None, (data, own)))
         labels[name, data] = f"{name} ({words})" if words else name
     problem, common = str(records["problem"].iloc[0]), point_in_words(shared)
-    chosen = f": best {criterion(records).replace('_', ' ')}{f' at {common}' if common else ''}" if swept else ""
+    by = criterion(records, best_by).replace("_", " ")
+    chosen = f": best {by}{f' at {common}' if common else ''}" if swept else ""
     return labels, problem + chosen
 
 

@@ -22,7 +22,7 @@ class Watching(NamedTuple):
 
     Attributes:
       keep: which model, see :mod:`sps_jax.runs.models`.
-      stop_at, patience: as in :func:`sps_jax.simulate`.
+      stop_at, patience, best_by: as in :func:`sps_jax.simulate`.
       track: see :mod:`sps_jax.runs.trackers`.
     """
 
@@ -30,6 +30,7 @@ class Watching(NamedTuple):
     stop_at: str | None = None
     patience: int | None = None
     track: tuple[str, ...] = ()
+    best_by: str | None = None
 
     @property
     def each_evaluation(self) -> bool:
@@ -44,6 +45,10 @@ class Watching(NamedTuple):
         """
         length = block_length(rounds, checkpoint_every)
         return math.gcd(length, evaluate_every) if self.each_evaluation else length
+
+    def watch(self, tell: Callable[[Row], Any] | None) -> Watch:
+        """Return the watch of one run, which calls ``tell`` with each row."""
+        return Watch(tell, self.stop_at, self.patience, self.best_by)
 
 
 class Keeper(Protocol):
@@ -86,11 +91,11 @@ class RunWatch:
 
     def __init__(self, what: Watching, method: Method, keeper: Keeper, names: Row, rounds: int) -> None:
         self._what, self._method, self._keeper, self._names, self._rounds = what, method, keeper, names, rounds
-        self._watch, self._best = Watch(None, what.stop_at, what.patience), Best()
+        self._watch, self._best = what.watch(None), Best(what.best_by)
 
     def resume(self, at: Standing, tell: Callable[[Row], Any] | None) -> None:
         """Take up a run whose progress is ``at``; from now on ``tell`` gets each row."""
-        self._watch = Watch(tell, self._what.stop_at, self._what.patience)
+        self._watch = self._what.watch(tell)
         for row in self._keeper.earlier(self._names, at) if self._what.each_evaluation else ():
             self._watch.recall([row])
             self._best.improves(row)

@@ -15,7 +15,7 @@ from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import VMAP, Layout, constrain, place, replicate
 from sps_jax.problem import Problem
-from sps_jax.simulation.choices import Choices, with_shared
+from sps_jax.simulation.choices import with_shared
 from sps_jax.simulation.compiling import compiler_options, in_context
 from sps_jax.simulation.evaluation import observe
 from sps_jax.simulation.footprint import shapes
@@ -28,7 +28,7 @@ from sps_jax.simulation.round import one_round, start
 from sps_jax.simulation.schedule import split_key
 from sps_jax.simulation.stacking import foreign_padding, repeat_first
 from sps_jax.simulation.state import State
-from sps_jax.simulation.watching import OnEvaluation, Watch
+from sps_jax.simulation.watching import Watched, parted
 from sps_jax.tree import Tree
 
 
@@ -168,10 +168,7 @@ def simulate(
     encoding: str = "cheapest",
     layout: Layout | None = None,
     state: State | None = None,
-    on_evaluation: OnEvaluation | None = None,
-    stop_at: str | None = None,
-    patience: int | None = None,
-    **choices: Unpack[Choices],
+    **options: Unpack[Watched],
 ) -> tuple[State, dict[str, np.ndarray]]:
     """Run an algorithm on a problem for a number of communication rounds.
 
@@ -192,12 +189,6 @@ def simulate(
         choice of :func:`sps_jax.choose`.
       state: a state that ``simulate`` or :func:`sps_jax.stream` returned for the same arguments, to go on from: rounds,
         bits and random numbers continue, so that the histories joined are those of one simulation. None to begin.
-      on_evaluation: a function that is called after each evaluation with its row of the history as a dict of Python
-        numbers, between compiled blocks; if it returns True, the simulation ends.
-      stop_at: a column of the history compared with a number, ``"test_accuracy>=0.9"``; the evaluation that fulfils it
-        is the last.
-      patience: how many evaluations in a row may pass without a new best ``validation_accuracy``, else
-        ``validation_loss``, ``test_accuracy`` or ``train_loss``, before the simulation ends.
 
     Returns:
       The final state, and the history of these rounds as NumPy columns, see
@@ -205,7 +196,7 @@ def simulate(
 
     Raises:
       ValueError: if a hyperparameter is unknown, missing or out of range, ``state`` is of another simulation, or
-        ``stop_at`` names no column of the history.
+        ``stop_at`` or ``best_by`` names no column of the history.
 
     Example:
       >>> import sps_jax as sps
@@ -217,8 +208,8 @@ def simulate(
       >>> simulate(sps.proxskip, problem, {"stepsize": 0.5}, key, rounds=1, local_steps=2, state=state)[1]["round"]
       array([4])
     """
+    past, (watch, choices) = past_of(state, params), parted(options)
     method = prepare(make, hyper, problem.ridge.dtype, **choices)
-    past, watch = past_of(state, params), Watch(on_evaluation, stop_at, patience)
     watch.check(problem, params)
     evaluated = asked_rounds(rounds, evaluate_every, past.rounds)
     method.check_rounds(past.rounds + rounds)

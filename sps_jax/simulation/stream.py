@@ -22,7 +22,7 @@ from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import Layout, place
 from sps_jax.problem import Problem
-from sps_jax.simulation.choices import Choices, with_shared
+from sps_jax.simulation.choices import with_shared
 from sps_jax.simulation.compiling import in_context
 from sps_jax.simulation.evaluation import client_means, control_sum, observe_server
 from sps_jax.simulation.footprint import shapes
@@ -36,7 +36,7 @@ from sps_jax.simulation.placement import cohort_of, cohort_plan
 from sps_jax.simulation.round import Round, init_clients
 from sps_jax.simulation.schedule import round_length, split_key
 from sps_jax.simulation.state import State
-from sps_jax.simulation.watching import OnEvaluation, Watch
+from sps_jax.simulation.watching import Watched, parted
 from sps_jax.tree import Tree
 
 
@@ -53,11 +53,8 @@ def stream(
     encoding: str = "cheapest",
     layout: Layout | None = None,
     state: State | None = None,
-    on_evaluation: OnEvaluation | None = None,
-    stop_at: str | None = None,
-    patience: int | None = None,
     folder: str | os.PathLike[str] | None = None,
-    **choices: Unpack[Choices],
+    **options: Unpack[Watched],
 ) -> tuple[State, dict[str, np.ndarray]]:
     """Simulate like :func:`sps_jax.simulate` with a cohort per round, while all other clients stay in host memory.
 
@@ -66,8 +63,7 @@ def stream(
       cohort: the number of clients per round, or a :class:`sps_jax.Cohort`.
       folder: a folder for memory-mapped files of the clients' memory, which are overwritten; None for host memory.
       state: as in :func:`sps_jax.simulate`; its memory is copied, unless it is memory-mapped in ``folder`` already.
-      make, hyper, key, rounds, evaluate_every, params, encoding, layout, on_evaluation, stop_at, patience: as in
-        :func:`sps_jax.simulate`.
+      make, hyper, key, rounds, evaluate_every, params, encoding, layout: as in :func:`sps_jax.simulate`.
 
     Returns:
       The final state, with the clients' memory in NumPy arrays, and the history.
@@ -83,8 +79,8 @@ def stream(
       >>> history["uplink_bits"].tolist()
       [64, 128]
     """
+    past, (watch, choices) = past_of(state, params), parted(options)
     method = prepare(make, hyper, problem.ridge.dtype, **choices)
-    past, watch = past_of(state, params), Watch(on_evaluation, stop_at, patience)
     watch.check(problem, params)
     evaluated = asked_rounds(rounds, evaluate_every, past.rounds)
     method.check_rounds(past.rounds + rounds)

@@ -4,30 +4,63 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any, cast
 
 import jax
 
 from sps_jax.errors import described, refuse_unknown, whole_number
 from sps_jax.problem import Problem
-from sps_jax.results import larger_is_better
+from sps_jax.results import PARTS, larger_is_better
+from sps_jax.simulation.choices import Choices
 
 Row = dict[str, Any]
 OnEvaluation = Callable[[Row], Any]
 """``row -> whether to stop``, called after each evaluation with its row of the history, as Python numbers."""
 
 CRITERIA = ("validation_accuracy", "validation_loss", "test_accuracy", "train_loss")
-"""What tells the best evaluation: the first of these that is recorded."""
+"""What tells the best evaluation, unless another metric is named: the first of these that is recorded."""
 
 COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 COUNTED = ("round", "iteration", "uplink_bits", "downlink_bits", "density", "average_density", "control_sum")
 
 
+class Watched(Choices, total=False):
+    """The choices of a simulation that is watched, see :func:`sps_jax.simulate`."""
+
+    on_evaluation: Annotated[
+        OnEvaluation | None,
+        None,
+        "a function that is called after each evaluation with its row of the history as a dict of Python numbers, "
+        "between compiled blocks; if it returns True, the simulation ends.",
+    ]
+    stop_at: Annotated[
+        str | None,
+        None,
+        'a column of the history compared with a number, ``"test_accuracy>=0.9"``; the evaluation that fulfils it is the '
+        "last.",
+    ]
+    patience: Annotated[
+        int | None,
+        None,
+        "how many evaluations in a row may pass without a new best one before the simulation ends.",
+    ]
+    best_by: Annotated[
+        str | None,
+        None,
+        "the metric that tells the best evaluation, your own too; None for ``validation_accuracy``, else "
+        "``validation_loss``, ``test_accuracy`` or ``train_loss``. Which way is better follows from its name, see "
+        ":func:`sps_jax.results.larger_is_better`.",
+    ]
+
+
 class Best:
-    """The best evaluation so far, by the first of :data:`CRITERIA` that is recorded.
+    """The best evaluation so far.
+
+    Args:
+      by: the metric that tells it; None for the first of :data:`CRITERIA` that is recorded.
 
     Attributes:
-      metric: that criterion; None before the first evaluation.
+      metric: that metric; None before the first evaluation if none is given.
       value: its best value.
 
     Example:
@@ -36,13 +69,13 @@ class Best:
       ([True, False, False, True], 0.4)
     """
 
-    metric: str | None = None
-    value: float = math.nan
+    def __init__(self, by: str | None = None) -> None:
+        self.metric, self.value = by, math.nan
 
     def improves(self, row: Row) -> bool:
         """Return whether the evaluation ``row`` is better than all before, which then takes their place."""
-        self.metric = next(name for name in CRITERIA if name in row)
-        value = row[self.metric]
+        self.metric = self.metric or next(name for name in CRITERIA if name in row)
+        value = math.nan if row[self.metric] is None else row[self.metric]  # null on disk
         better = value > self.value if larger_is_better(self.metric) else value < self.value
         if better or (math.isnan(self.value) and not math.isnan(value)):
             self.value = value
@@ -57,6 +90,7 @@ class Watch:
       on_evaluation: see :data:`OnEvaluation`.
       stop_at: a comparison of a column of the history with a number, such as ``"test_accuracy>=0.9"``.
       patience: the number of evaluations in a row that may pass without a new :class:`Best` one.
+      best_by: the metric that tells it, see :class:`Best`.
 
     Raises:
       ValueError: for an argument that is none of these.
@@ -70,7 +104,11 @@ class Watch:
     """
 
     def __init__(
-        self, on_evaluation: OnEvaluation | None = None, stop_at: str | None = None, patience: int | None = None
+        self,
+        on_evaluation: OnEvaluation | None = None,
+        stop_at: str | None = None,
+        patience: int | None = None,
+        best_by: str | None = None,
     ) -> None:
         if on_evaluation is not None and not callable(on_evaluation):
             raise ValueError(f"on_evaluation must be a function of one row, not {described(on_evaluation)}")
@@ -80,7 +118,7 @@ class Watch:
         if stop_at is not None:
             self._metric, self._reached = comparison(stop_at)
         self._patience = None if patience is None else whole_number("patience", patience)
-        self._best, self._waited = Best(), 0
+        self._best_by, self._best, self._waited = best_by, Best(best_by), 0
 
     @property
     def idle(self) -> bool:
@@ -93,9 +131,11 @@ class Watch:
         return self._reached is not None or self._patience is not None
 
     def check(self, problem: Problem, params: Any = None) -> None:
-        """Raise a ``ValueError`` if ``stop_at`` names no column of the history of a simulation of ``problem``."""
+        """Raise a ``ValueError`` if ``stop_at`` or ``best_by`` names no column of the history of ``problem``."""
         if self._metric is not None:
             refuse_unknown("metric of stop_at", self._metric, columns(problem, params))
+        if self._best_by is not None:
+            refuse_unknown("metric of best_by", self._best_by, measured(problem, params))
 
     def recall(self, rows: Iterable[Row]) -> None:
         """Let the rules see evaluations of a run that is resumed, without calling ``on_evaluation``."""
@@ -154,3 +194,20 @@ def columns(problem: Problem, params: Any = None) -> list[str]:
     """
     params = jax.eval_shape(problem.init, jax.random.key(0)) if params is None else params
     return [*COUNTED, "train_loss", *jax.eval_shape(problem.evaluate_held, params)]
+
+
+def measured(problem: Problem, params: Any = None) -> list[str]:
+    """Return those of :func:`columns` that are metrics of the model.
+
+    Example:
+      >>> from sps_jax.problems import quadratic
+      >>> measured(quadratic(clients=2))
+      ['train_loss']
+    """
+    return [name for name in columns(problem, params) if name.startswith(PARTS)]
+
+
+def parted(options: Watched) -> tuple[Watch, Choices]:
+    """Return the watch that the options describe, and the other options."""
+    watch = Watch(options["on_evaluation"], options["stop_at"], options["patience"], options["best_by"])
+    return watch, cast(Choices, {name: value for name, value in options.items() if name in Choices.__annotations__})
