@@ -1,0 +1,160 @@
+"""Methods that prune the model."""
+
+import numpy as np
+from reference.case import Case, copies, mask_of, topk, topk_each
+
+
+def sparse_proxskip(case: Case):
+    b = case.start
+    h = np.zeros((case.clients, *b.shape))
+    for steps in case.lengths:
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * (case.gradients(topk_each(x, case.keep)) - h)
+        sent = topk_each(x, case.keep)
+        b = sent.mean(0)
+        h = h + case.p / case.gamma * (b - sent)
+    return topk(b, case.keep), b, h
+
+
+def sparse_proxskip_local(case: Case):
+    b = case.start
+    h = np.zeros((case.clients, *b.shape))
+    for steps in case.lengths:
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = topk_each(x - case.gamma * (case.gradients(x) - h), case.keep)
+        b = x.mean(0)
+        h = h + case.p / case.gamma * (b - x)
+    return topk(b, case.keep), b, h
+
+
+def server_pruning(case: Case):
+    b = case.start
+    h = np.zeros((case.clients, *b.shape))
+    for steps in case.lengths:
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * (case.gradients(x) - h)
+        b = topk(x.mean(0), case.keep)
+        h = h + case.p / case.gamma * (b - x)
+    return b, b, h
+
+
+def server_pruning_modified(case: Case):
+    b = case.start
+    h = np.zeros((case.clients, *b.shape))
+    for steps in case.lengths:
+        x = copies(topk(b, case.keep), case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * (case.gradients(x) - h)
+        b = x.mean(0)
+        h = h + case.p / case.gamma * (b - x)
+    return topk(b, case.keep), b, h
+
+
+def fedavg_server_pruning(case: Case):
+    b = case.start
+    for steps in case.lengths:
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * case.gradients(x)
+        b = topk(x.mean(0), case.keep)
+    return b, b, None
+
+
+def fedavg_client_pruning(case: Case, straight_through=True):
+    b = case.start
+    for steps in case.lengths:
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * case.gradients(topk_each(x, case.keep) if straight_through else x)
+        b = topk_each(x, case.keep).mean(0)
+    return topk(b, case.keep), b, None
+
+
+def feddst(case: Case):
+    mask, n = case.mask.astype(float), case.clients
+    b = mask * case.start
+    middle = round(1 / case.p) // 2
+    kept = max(1, round(case.keep * (1 - case.drop)))
+    for r, steps in enumerate(case.lengths):
+        readjust = (r + 1) % case.every == 0
+        x, masks = copies(b, n), copies(mask, n)
+        for done in range(steps):
+            if readjust and done == middle:
+                g = case.gradients(x)
+                stay = np.stack([mask_of(np.abs(x[i]), masks[i], kept) for i in range(n)])
+                grown = [mask_of(np.abs(g[i]), 1 - stay[i], case.keep - kept) for i in range(n)]
+                x, masks = stay * x, np.maximum(stay, grown)
+            x = x - case.gamma * masks * case.gradients(x)
+        owners = masks.sum(0)
+        b = (masks * x).sum(0) / np.maximum(owners, 1)
+        if readjust:
+            mask = mask_of(np.abs(b), owners, case.keep)
+            b = mask * b
+    return b, b, None
+
+
+def sparse_proxskip_error_feedback(case: Case):
+    """sparse_proxskip that sends TopK(x + e) and keeps the rest, e = x + e - TopK(x + e), for the next message."""
+    b = case.start
+    h, e = np.zeros((2, case.clients, *b.shape))
+    for steps in case.lengths:
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * (case.gradients(topk_each(x, case.keep)) - h)
+        sent = topk_each(x + e, case.keep)
+        e = x + e - sent
+        b = sent.mean(0)
+        h = h + case.p / case.gamma * (b - sent)
+    return topk(b, case.keep), b, (h, e)
+
+
+SCORES = {
+    "weight_gradient": lambda w, g: np.abs(w * g).mean(0),
+    "gradient": lambda w, g: np.abs(g).mean(0),
+    "magnitude": lambda w, g: np.abs(w),
+}
+"""Of common weights w and the clients' gradients g there."""
+
+
+def mask_proxskip(case: Case, every=None, criterion="weight_gradient", forget=True):
+    """The mask is chosen before the first local step, and before every ``every``-th round anew, from the model then.
+
+    h of a weight that leaves the mask becomes 0, or waits there if not ``forget``.
+    """
+
+    def best(w):
+        return mask_of(SCORES[criterion](w, case.gradients(copies(w, case.clients))), np.ones_like(w), case.keep)
+
+    mask = best(case.start) if case.mask is None else case.mask
+    b = mask * case.start
+    h = np.zeros((case.clients, *b.shape))
+    for r, steps in enumerate(case.lengths):
+        if every and r and r % every == 0:
+            mask = best(b)
+            b, h = mask * b, mask * h if forget else h
+        x = copies(b, case.clients)
+        for _ in range(steps):
+            x = x - case.gamma * mask * (case.gradients(x) - h)
+        b = x.mean(0)
+        h = h + case.p / case.gamma * (b - x)
+    return b, b, h
+
+
+def powered(t: np.ndarray, power: float) -> np.ndarray:
+    """w = sign(t) |t|^power of the weights, rows 1 and on."""
+    weights = t[..., 1:, :]
+    return np.concatenate([t[..., :1, :], np.sign(weights) * np.abs(weights) ** power], axis=-2)
+
+
+def powerpropagation(case: Case, power=2.0, method=sparse_proxskip):
+    """``method`` on t -> f_i(w(t)) from the t with w(t) the start; broadcast and memory are of t, the model is w."""
+
+    def gradients(t):
+        g = case.gradients(powered(t, power))
+        return np.concatenate([g[:, :1], power * np.abs(t[:, 1:]) ** (power - 1) * g[:, 1:]], axis=1)
+
+    model, b, memory = method(case._replace(gradients=gradients, start=powered(case.start, 1 / power)))
+    return powered(model, power), b, memory
