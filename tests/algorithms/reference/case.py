@@ -33,10 +33,11 @@ class Case(NamedTuple):
     beta1: float = 0.0
     beta2: float = 0.0
     epsilon: float = 1e-3
+    decay: float = 0.0  # of the weights, fedsmu
     rho: float = 1.0
     eta: float = 1.0  # of locodl
     shared: float = 0.0  # locodl: g(x) = shared ||x||^2 / 2, and the clients have f_i - g
-    masks: Sequence[np.ndarray] = ()  # rand-k: at each communication, of each client; row 0 is not read
+    masks: Sequence[np.ndarray] = ()  # rand-k: at each communication, of each client
     uniforms: Sequence[np.ndarray] = ()  # quantiser: at each communication, of each client and entry
     bits: int = 1  # of the quantiser
 
@@ -68,8 +69,8 @@ def mask_of(score: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
 
 
 def rand_k(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """d/K times the K weights of ``mask``, of d; row 0 is sent as it is."""
-    return np.concatenate([x[:1], mask[1:].size / mask[1:].sum() * mask[1:] * x[1:]])
+    """d/K times the K entries of ``mask``, of all d, the bias too."""
+    return mask.size / mask.sum() * mask * x
 
 
 def qsgd(x: np.ndarray, u: np.ndarray, bits: int) -> np.ndarray:

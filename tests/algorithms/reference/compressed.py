@@ -97,22 +97,22 @@ def scafcom(case: Case):
 
 
 def locodl_step(case: Case, x, y, u, v, t: int | None):
-    """An iteration of Algorithm 1, with communication t, or without one."""
+    """An iteration of Algorithm 1, with communication t, or without one: x_i, y, u_i, v and what is broadcast."""
     x = x - case.gamma * (case.gradients(x) - case.shared * x) + case.gamma * u
     y = y - case.gamma * case.shared * y + case.gamma * v
-    if t is not None:
-        d = compressed(case, x - y, t)
-        mean = d.sum(0) / (2 * case.clients)
-        x, y = (1 - case.rho) * x + case.rho * (y + mean), y + case.rho * mean
-        u, v = u + case.eta * (mean - d), v + case.eta * mean
-    return x, y, u, v
+    if t is None:
+        return x, y, u, v, None
+    d = compressed(case, x - y, t)
+    mean = d.sum(0) / (2 * case.clients)
+    x = (1 - case.rho) * x + case.rho * (y + mean)
+    return x, y + case.rho * mean, u + case.eta * (mean - d), v + case.eta * mean, mean
 
 
 def locodl(case: Case):
-    """y is what all clients have in common; the memory is (x_i, u_i, v)."""
-    x, y, v = copies(case.start, case.clients), case.start, np.zeros_like(case.start)
-    u = np.zeros_like(x)
+    """The model is y, which all clients know; the memory is (x_i, u_i, y, v)."""
+    n, y, v = case.clients, case.start, np.zeros_like(case.start)
+    x, u, mean = copies(y, n), copies(v, n), None
     for t, steps in enumerate(case.lengths):
         for j in range(steps):
-            x, y, u, v = locodl_step(case, x, y, u, v, t if j == steps - 1 else None)
-    return y, y, (x, u, v)
+            x, y, u, v, mean = locodl_step(case, x, y, u, v, t if j == steps - 1 else None)
+    return y, mean, (x, u, copies(y, n), copies(v, n))

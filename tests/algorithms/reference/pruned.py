@@ -4,17 +4,28 @@ import numpy as np
 from reference.case import Case, copies, mask_of, topk, topk_each
 
 
-def sparse_proxskip(case: Case):
+def sparse_proxskip(case: Case, error_feedback="none"):
+    """With error feedback the memory is (h, e).
+
+    ef14: TopK(x + e) is sent, and e is what was not. ef21: TopK(x - e) is sent, and e, which the server follows, is
+    averaged in place of x. Either way h learns from the vectors that were averaged.
+    """
     b = case.start
-    h = np.zeros((case.clients, *b.shape))
+    h, e = np.zeros((2, case.clients, *b.shape))
     for steps in case.lengths:
         x = copies(b, case.clients)
         for _ in range(steps):
             x = x - case.gamma * (case.gradients(topk_each(x, case.keep)) - h)
-        sent = topk_each(x, case.keep)
+        if error_feedback == "ef14":
+            sent = topk_each(x + e, case.keep)
+            e = x + e - sent
+        elif error_feedback == "ef21":
+            sent = e = e + topk_each(x - e, case.keep)
+        else:
+            sent = topk_each(x, case.keep)
         b = sent.mean(0)
         h = h + case.p / case.gamma * (b - sent)
-    return topk(b, case.keep), b, h
+    return topk(b, case.keep), b, h if error_feedback == "none" else (h, e)
 
 
 def sparse_proxskip_local(case: Case):
@@ -94,21 +105,6 @@ def feddst(case: Case):
             mask = mask_of(np.abs(b), owners, case.keep)
             b = mask * b
     return b, b, None
-
-
-def sparse_proxskip_error_feedback(case: Case):
-    """sparse_proxskip that sends TopK(x + e) and keeps the rest, e = x + e - TopK(x + e), for the next message."""
-    b = case.start
-    h, e = np.zeros((2, case.clients, *b.shape))
-    for steps in case.lengths:
-        x = copies(b, case.clients)
-        for _ in range(steps):
-            x = x - case.gamma * (case.gradients(topk_each(x, case.keep)) - h)
-        sent = topk_each(x + e, case.keep)
-        e = x + e - sent
-        b = sent.mean(0)
-        h = h + case.p / case.gamma * (b - sent)
-    return topk(b, case.keep), b, (h, e)
 
 
 SCORES = {

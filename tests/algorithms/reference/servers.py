@@ -44,12 +44,12 @@ def fedyogi(case: Case):
 
 
 def fedsmu(case: Case):
-    """beta1 = beta2 = 0: the plain signs of the updates."""
+    """beta1 = beta2 = 0: the plain signs of the updates; else the Lion optimiser, its momentum at the clients."""
     b = case.start
     m = np.zeros((case.clients, *b.shape))
     for steps in case.lengths:
         d = moved(case, b, steps)
         sent = np.sign(case.beta1 * m + (1 - case.beta1) * d)
         m = case.beta2 * m + (1 - case.beta2) * d
-        b = b + case.server_stepsize * sent.mean(0)
-    return b, b, m if case.beta1 else None
+        b = (1 - case.server_stepsize * case.decay) * b + case.server_stepsize * sent.mean(0)
+    return b, b, m
