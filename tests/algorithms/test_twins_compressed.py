@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from problems import Quadratic
 from reference import METHODS
 from reference.case import qsgd, rand_k
 from reference.compressed import locodl_step
@@ -47,7 +48,6 @@ def test_locodl_reaches_the_optimum():
     near(mean, 0)
     for all_of_them, limit in ((x, q.optimum), (u, q.gradients(q.optimum) - 0.25 * q.optimum), (v, 0.25 * q.optimum)):
         near(all_of_them, np.broadcast_to(limit, all_of_them.shape))
-
 
 
 def test_ef21_keeps_the_promise_of_its_theorem():
