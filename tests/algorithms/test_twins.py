@@ -88,6 +88,9 @@ def test_scafflix_with_steps_and_weights_of_each_client():
     b, _, h = METHODS["scafflix"](case)
     near(b, limit)
     near(h, alpha[:, None, None] * (q.H @ limit - q.c))
+    together, _, (_, own) = METHODS["scafflix"](case._replace(own=None))
+    near(own, personal(q))
+    near(together, limit)
 
 
 K = 3

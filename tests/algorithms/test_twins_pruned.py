@@ -21,8 +21,8 @@ ZERO_SUMS = {
     "ef21": partial(sparse, "ef21"),
     "powerpropagation": powerpropagation,
     "mask": METHODS["mask_proxskip"],
-    "moving": partial(METHODS["mask_proxskip"], every=2, criterion="gradient"),
-    "waiting": partial(METHODS["mask_proxskip"], every=2, criterion="gradient", forget=False),
+    "moving": partial(METHODS["mask_proxskip"], every=2, score="gradient"),
+    "waiting": partial(METHODS["mask_proxskip"], every=2, score="gradient", forget=False),
 }
 
 
@@ -53,8 +53,8 @@ def test_error_feedback_by_hand(option, sent, kept):
     """One client, TopK of 1 of 2 weights, the bias 7 is sent whole; each step lowers the first weight by 1/2.
 
     From (2, 1.5), ef14: x = (1.5, 1.5), the first is sent, e = (0, 1.5); x = (1, 0), x + e = (1, 1.5), the second is
-    sent, e = (1, 0); x = (-0.5, 1.5), x + e = (0.5, 1.5), the second is sent, e = (0.5, 0). ef21: e = (1.5, 0), then x =
-    (1, 0) and e changes by (-0.5, 0), and so on.
+    sent, e = (1, 0); x = (-0.5, 1.5), x + e = (0.5, 1.5), the second is sent, e = (0.5, 0). ef21: e = (1.5, 0), then
+    x = (1, 0) and e changes by (-0.5, 0), and so on.
     """
     slope = np.array([[0.0], [1.0], [0.0]])
     case = Case(lambda x: 0 * x + slope, 1, np.array([[7.0], [2.0], [1.5]]), [], gamma=0.5, p=1.0, keep=1)
@@ -98,11 +98,14 @@ def test_powerpropagation_rests_at_the_optimum():
 
 
 def test_the_mask_is_of_the_mean_of_absolute_scores():
-    """Gradients (1, -3) and (1, 3) at w = (2, 1): mean |g w| is (2, 3), though |mean g w| is (2, 0)."""
+    """Gradients (1, -3) and (1, 3) at w = (2, 1): mean |g w| = (2, 3), though |mean g w| = (2, 0).
+
+    And |mean (w - 0.1 g)| = (1.9, 1).
+    """
     slopes = np.array([[0.0, 1.0, -3.0], [0.0, 1.0, 3.0]])[:, :, None]
     case = Case(lambda x: 0 * x + slopes, 2, np.array([[5.0], [2.0], [1.0]]), [1], gamma=0.1, p=1.0, keep=1)
     equal(METHODS["mask_proxskip"](case)[0].ravel(), [5, 0, 1])
-    equal(METHODS["mask_proxskip"](case, criterion="magnitude")[0].ravel(), [5, 1.9, 0])
+    equal(METHODS["mask_proxskip"](case, score="step")[0].ravel(), [5, 1.9, 0])
 
 
 def test_mask_proxskip_reaches_the_optimum_of_its_subspace():
@@ -133,9 +136,9 @@ def test_a_mask_by_weight_times_gradient_never_moves():
 def test_a_mask_by_gradients_moves(forget):
     """The largest gradients are not where they were at the start. K weights remain; h of those that left is 0 if it is
     forgotten, else not."""
-    case = case_of(quadratic(), rounds(12), keep=5)
-    still = METHODS["mask_proxskip"](case, criterion="gradient")
-    model, _, h = METHODS["mask_proxskip"](case, criterion="gradient", every=11, forget=forget)
+    case = case_of(quadratic(), rounds(13), keep=5)
+    still = METHODS["mask_proxskip"](case, score="gradient")
+    model, _, h = METHODS["mask_proxskip"](case, score="gradient", every=12, forget=forget)
     assert (model != 0).sum() == (still[0] != 0).sum() == 3 + 5
     assert ((model != 0) != (still[0] != 0)).any()
     assert (h[:, model == 0] == 0).all() == forget

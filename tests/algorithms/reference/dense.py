@@ -125,15 +125,21 @@ def gradskip(case: Case):
 
 
 def scafflix(case: Case):
-    """alpha b + (1 - alpha) own is a client's personal model; b is the one that is shipped."""
+    """alpha b + (1 - alpha) own is a client's personal model; b is the one that is shipped.
+
+    Without ``own`` each client descends to its own optimum beside, a step before each local step; the memory is then
+    (h, own).
+    """
     b, n = case.start, case.clients
-    h = np.zeros((n, *b.shape))
+    h, own = np.zeros((n, *b.shape)), copies(b, n) if case.own is None else case.own
     alpha, gamma = (np.broadcast_to(v, n)[:, None, None] for v in (case.alpha, case.gamma))
     weight = alpha**2 / gamma
     for steps in case.lengths:
         x = copies(b, n)
         for _ in range(steps):
-            x = x - gamma / alpha * (case.gradients(alpha * x + (1 - alpha) * case.own) - h)
+            if case.own is None:
+                own = own - gamma * case.gradients(own)
+            x = x - gamma / alpha * (case.gradients(alpha * x + (1 - alpha) * own) - h)
         b = (weight * x).sum(0) / weight.sum(0)
         h = h + case.p * alpha / gamma * (b - x)
-    return b, b, h
+    return b, b, (h, own) if case.own is None else h

@@ -108,34 +108,34 @@ def feddst(case: Case):
 
 
 SCORES = {
-    "weight_gradient": lambda w, g: np.abs(w * g).mean(0),
-    "gradient": lambda w, g: np.abs(g).mean(0),
-    "magnitude": lambda w, g: np.abs(w),
+    "weight_gradient": lambda w, g, gamma: np.abs(w * g).mean(0),
+    "gradient": lambda w, g, gamma: np.abs(g).mean(0),
+    "step": lambda w, g, gamma: np.abs((w - gamma * g).mean(0)),
 }
-"""Of common weights w and the clients' gradients g there."""
+"""Of the clients' weights w and gradients g there."""
 
 
-def mask_proxskip(case: Case, every=None, criterion="weight_gradient", forget=True):
-    """The mask is chosen before the first local step, and before every ``every``-th round anew, from the model then.
+def mask_proxskip(case: Case, every=None, score="weight_gradient", forget=False):
+    """The mask is chosen at the start, before any step, and after every ``every`` rounds anew, from the clients' x_i.
 
-    h of a weight that leaves the mask becomes 0, or waits there if not ``forget``.
+    h of a weight that leaves the mask waits there, or becomes 0 if ``forget``.
     """
 
-    def best(w):
-        return mask_of(SCORES[criterion](w, case.gradients(copies(w, case.clients))), np.ones_like(w), case.keep)
+    def best(x):
+        return mask_of(SCORES[score](x, case.gradients(x), case.gamma), np.ones_like(case.start), case.keep)
 
-    mask = best(case.start) if case.mask is None else case.mask
+    mask = best(copies(case.start, case.clients)) if case.mask is None else case.mask
     b = mask * case.start
     h = np.zeros((case.clients, *b.shape))
-    for r, steps in enumerate(case.lengths):
-        if every and r and r % every == 0:
-            mask = best(b)
-            b, h = mask * b, mask * h if forget else h
+    for r, steps in enumerate(case.lengths, start=1):
         x = copies(b, case.clients)
         for _ in range(steps):
             x = x - case.gamma * mask * (case.gradients(x) - h)
         b = x.mean(0)
         h = h + case.p / case.gamma * (b - x)
+        if every and r % every == 0:
+            mask = best(x)
+            b, h = mask * b, mask * h if forget else h
     return b, b, h
 
 
