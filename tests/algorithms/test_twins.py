@@ -33,9 +33,7 @@ def test_gradskip_contracts_by_an_equality(probabilities):
         after = gradskip_step(case, x, h, np.array(coins), communicate)
         chance = np.prod(np.where(coins, probabilities, 1 - np.array(probabilities))) * (p if communicate else 1 - p)
         mean += chance * (squared(after[0] - q.optimum) + ratio * squared(after[1] - best))
-    shifts = sum(
-        c * squared(h[i] - best[i]) + (1 - c) * squared(g[i] - best[i]) for i, c in enumerate(probabilities)
-    )
+    shifts = sum(c * squared(h[i] - best[i]) + (1 - c) * squared(g[i] - best[i]) for i, c in enumerate(probabilities))
     expected = squared(x - q.optimum - case.gamma * (g - best)) + (1 - p**2) * ratio * shifts
     np.testing.assert_allclose(mean, expected, rtol=1e-12)
 

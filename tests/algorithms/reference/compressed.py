@@ -1,6 +1,7 @@
 """Methods that compress the message and keep the model dense."""
 
 import numpy as np
+
 from reference.case import Case, compressed, copies, topk_each
 
 

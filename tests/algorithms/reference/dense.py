@@ -1,6 +1,7 @@
 """Methods whose messages are dense."""
 
 import numpy as np
+
 from reference.case import Case, copies
 
 

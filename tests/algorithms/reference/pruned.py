@@ -1,6 +1,7 @@
 """Methods that prune the model."""
 
 import numpy as np
+
 from reference.case import Case, copies, mask_of, topk, topk_each
 
 

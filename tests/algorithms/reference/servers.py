@@ -1,6 +1,7 @@
 """Optimisers at the server on what fedavg's clients have moved by, and signs of it."""
 
 import numpy as np
+
 from reference.case import Case, copies
 
 
