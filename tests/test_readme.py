@@ -67,8 +67,8 @@ def methods_table() -> str:
         number, notebook = paper(told), next(filter(None, map(notebook_of, names)), None)
         read = link(number, f"https://arxiv.org/abs/{number}") if number else "-"
         seen = link(notebook.stem[:2], here(notebook)) if notebook else "-"
-        shown = ", ".join(f"`{name}`" for name in names)
-        rows.append(f"| {shown} | {without_paper(summary(told))} | {read} | {link(source.name, here(source))} | {seen} |")
+        shown, what = ", ".join(f"`{name}`" for name in names), without_paper(summary(told))
+        rows.append(f"| {shown} | {what} | {read} | {link(source.name, here(source))} | {seen} |")
     return "\n".join(rows) + "\n"
 
 

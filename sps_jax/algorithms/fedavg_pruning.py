@@ -1,7 +1,7 @@
 r"""FedAvg with pruning at the server or at the clients, without control variates.
 
-The baselines of Sparse-ProxSkip, arXiv 2405.20623. Pruning at the server has other names. With p = 1, a gradient step of
-every client, then the mean, of which the server keeps the largest, it is distributed iterative hard thresholding,
+The baselines of Sparse-ProxSkip, arXiv 2405.20623. Pruning at the server has other names. With p = 1, a gradient step
+of every client, then the mean, of which the server keeps the largest, it is distributed iterative hard thresholding,
 :math:`b \leftarrow C(b - \gamma \nabla f(b))`, also called Fed-IHT; with several local steps it is Fed-HT (Tong et al.
 2020, arXiv 2101.00052). Their FedIter-HT, which also thresholds after every local step, is
 ``pruned(fedavg(...), prune, sparsity, iterate=True, server="naive")``.

@@ -29,7 +29,7 @@ class GradSkipMemory(NamedTuple):
 
 
 class GradSkipIterate(NamedTuple):
-    """A client's local iterate: x, the control variate of this round, gradients computed so far, and whether it moves."""
+    """A client's local iterate: x, the round's control variate, gradients computed so far, and whether it moves."""
 
     x: Any
     h: Any

@@ -39,7 +39,7 @@ class MaskState(NamedTuple):
 
 
 class MaskMessage(NamedTuple):
-    """What a client sends: how far x has moved in the round, zero outside the mask, and its scores when they are due."""
+    """What a client sends: how far x has moved in the round, zero outside the mask, and its scores when due."""
 
     change: Any
     score: Any

@@ -45,7 +45,7 @@ def scafflix(
     alpha: Annotated[PerClient, SHARE],
     minimisers: Callable[[jax.Array], Tree] | None = None,
 ) -> Algorithm:
-    r"""Scafflix (Yi et al. 2023, arXiv 2305.13170): ProxSkip for FLIX, with a step size and a share of its own a client.
+    r"""Scafflix (Yi et al. 2023, arXiv 2305.13170): ProxSkip for FLIX, where each client mixes in its own model.
 
     FLIX personalises: client i uses :math:`\tilde x_i = \alpha_i x + (1 - \alpha_i) x_i^*`, with :math:`x_i^*` the
     minimiser of its own f_i, and x minimises :math:`\frac1n \sum_i f_i(\tilde x_i)`.

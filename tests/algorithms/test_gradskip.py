@@ -6,8 +6,8 @@ With w_i = x_i - gamma grad f_i(x_i), and hats for what a local step leaves, wha
 
 for x^_i - gamma h^_i is w_i both ways: x_i - gamma (grad f_i(x_i) - h_i) - gamma h_i, and x_i - gamma grad f_i(x_i).
 With y_i = x^_i - (gamma/p) h^_i, a communication gives b = mean y_i and h_i = (p/gamma)(b - y_i), so that Psi(heads) =
-sum ||y_i - y*_i||^2 by Pythagoras; expanding it gives (1). The mean of (1) over a client's own coin, q_i ||h_i - h*_i||^2
-+ (1-q_i) ||grad f_i(x_i) - h*_i||^2 in place of the last norm, is how the paper's rate follows.
+sum ||y_i - y*_i||^2 by Pythagoras; expanding it gives (1). The mean of (1) over a client's own coin has q_i
+||h_i - h*_i||^2 + (1-q_i) ||grad f_i(x_i) - h*_i||^2 in place of the last norm, from which the paper's rate follows.
 """
 
 from functools import partial

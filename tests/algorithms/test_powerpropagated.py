@@ -71,8 +71,8 @@ def test_the_start_is_the_problem_s():
 def test_fixed_points():
     """On ||w - a||^2 / 2 with beta = 2: t <- t - gamma 2 |t| (w - a) goes to w = a where a has w's sign, else to zero.
 
-    Where it is zero it stays zero, whatever a. An entry whose sign a has not moves towards zero and slows down, as its
-    gradient is 2 |t| (w - a): t_k is about 1 / (2 gamma |a| k) after an exponential beginning, t <- t (1 - 2 gamma |a|).
+    Where it is zero it stays zero, whatever a. Where a has the other sign t <- t (1 - 2 gamma |w - a|), so it goes to
+    zero exponentially and never beyond.
     """
     a = np.array([[[3.0, -2.0, 5.0, -1.0]]])
     first = jnp.array([[1.0, -0.5, 0.0, 2.0]])

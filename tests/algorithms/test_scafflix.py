@@ -7,7 +7,7 @@ alpha_i) grad f_i(x~_i)
     p Psi(heads) + (1-p) Psi(tails) = sum w_i ||v_i - v*_i||^2 + (1-p^2) p^-2 sum gamma_i ||h_i - h*_i||^2,      (1)
 
 as for ProxSkip: with x^_i = v_i + (gamma_i/alpha_i) h_i, b is the mean with the weights w_i of the u_i = x^_i -
-(gamma_i/(p alpha_i)) h_i, as sum_i alpha_i h_i = 0; so Psi(heads) = sum w_i ||u_i - u*_i||^2 by Pythagoras in that norm.
+(gamma_i/(p alpha_i)) h_i, as sum_i alpha_i h_i = 0; so Psi(heads) = sum w_i ||u_i - u*_i||^2 by Pythagoras there.
 """
 
 from functools import partial

@@ -1,7 +1,7 @@
 r"""Optimisers at the server: closed forms, what they leave as it is, and what is refused.
 
-Where f_i(x) = ||x - a_i||^2 / 2, k local steps from b end at x_i = q^k b + (1 - q^k) a_i, q = 1 - gamma, so the server's
-pseudo-gradient is b - mean x_i = r (b - abar), with r = 1 - q^k and abar the mean of the a_i.
+Where f_i(x) = ||x - a_i||^2 / 2, k local steps from b end at x_i = q^k b + (1 - q^k) a_i, q = 1 - gamma, so
+the server's pseudo-gradient is b - mean x_i = r (b - abar), with r = 1 - q^k and abar the mean of the a_i.
 """
 
 import inspect
@@ -68,7 +68,7 @@ def test_fedavgm(given):
 @pytest.mark.parametrize("given", [{}, {"beta1": 0.4, "beta2": 0.6}])
 @pytest.mark.parametrize("name", ["fedadam", "fedyogi"])
 def test_fedadam_and_fedyogi(name, given):
-    """The paper's algorithm 2 with d = r (b - abar), from m = 0 and v = eps^2, with 0.9 and 0.99 where none are given."""
+    """The paper's algorithm 2 with d = r (b - abar), from m = 0 and v = eps^2; 0.9 and 0.99 where none are given."""
     beta1, beta2, eta, eps = given.get("beta1", 0.9), given.get("beta2", 0.99), 0.3, 0.05
     seen, state = models(name, 4, server_stepsize=eta, epsilon=eps, **given)
     b, m, v, due = FIRST, 0 * FIRST, eps**2 + 0 * FIRST, []

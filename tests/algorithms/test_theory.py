@@ -51,7 +51,7 @@ RESTRICTED = ["proxskip", "mask_proxskip"]
 
 
 def begun(name, problem, gamma, p, h0):
-    """The algorithm, its state with control variates h0, and the mask, chosen in a first round, in which nobody moves."""
+    """The algorithm, its state with control variates h0, and the mask, chosen in a first round where nobody moves."""
     algorithm = ALGORITHMS[name](**hyper(name, stepsize=gamma, prob=p, sparsity=0.6))
     state = begin(algorithm, problem, KEY)
     mask = jax.tree.map(jnp.ones_like, algorithm.model(state.server))
