@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from problems import OUTPUTS, least_squares, matrix
 from test_theory import minimiser_on
 
 from sps_jax.algorithms import mask_proxskip, pruned, proxskip
 from sps_jax.compression import Sparsifier, topk
 from sps_jax.simulation.contract import check_algorithm
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.round import one_round, start
 from sps_jax.simulation.simulate import simulate
 
 KEY = jax.random.key(4)
@@ -36,6 +39,25 @@ def run(quadratic, rounds, local_steps=3, evaluate_every=None, **values):
     every = rounds if evaluate_every is None else evaluate_every
     how = {"rounds": rounds, "local_steps": local_steps, "evaluate_every": every}
     return simulate(mask_proxskip, quadratic.problem, values, KEY, params=quadratic.problem.init(KEY), **how)
+
+
+def trajectory(quadratic, rounds, **values):
+    """The masks, models and control variates of the start and after each round, as matrices; 3 local steps a round."""
+    values = {"stepsize": 0.5 / quadratic.L, "sparsity": SPARSITY} | values
+    method = prepare(mask_proxskip, values, np.float64, local_steps=3)
+    algorithm, problem = method.algorithm(), quadratic.problem
+
+    def shown(state):
+        mask = (state.server[0] if "sparsity_rounds" in values else state.server).mask
+        return mask, algorithm.model(state.server), state.memory
+
+    def body(state, _):
+        state, _ = one_round(algorithm, problem, method.schedule, state, KEY)
+        return state, shown(state)
+
+    first = start(algorithm, problem, KEY, problem.init(KEY))
+    _, seen = jax.jit(lambda state: lax.scan(body, state, length=rounds))(first)
+    return [np.concatenate([matrix(a)[None], matrix(rest)]) for a, rest in zip(shown(first), seen, strict=True)]
 
 
 def own_score(params, gradient):
@@ -88,25 +110,21 @@ def test_without_sparsity_it_is_proxskip_a_round_later():
 def test_control_variates_outside_the_mask_stay_what_they_were():
     """Round by round: h_i changes on the mask of the round alone, and sum h is zero, while the mask moves."""
     quadratic = least_squares()
-    states = [run(quadratic, rounds, every=2, score="step")[0] for rounds in range(1, 8)]
-    moves = 0
-    for before, after in zip(states, states[1:], strict=False):
-        mask, h, new = matrix(before.server.mask), matrix(before.memory), matrix(after.memory)
-        np.testing.assert_array_equal((1 - mask) * new, (1 - mask) * h)
-        np.testing.assert_allclose(new.sum(0), 0, rtol=0, atol=1e-13)
-        moves += (matrix(after.server.mask) != mask).any() and np.abs((1 - mask) * new).max() > 0
-    assert moves > 0
+    masks, _, memory = trajectory(quadratic, 8, every=2, score="step")
+    outside = 1 - masks[:-1, None]  # of the mask of each round
+    np.testing.assert_array_equal(outside * memory[1:], outside * memory[:-1])
+    np.testing.assert_allclose(memory.sum(1), 0, rtol=0, atol=1e-13)
+    moved = (masks[2:] != masks[1:-1]).any((1, 2))  # after the first choice
+    assert moved.any() and np.abs(outside * memory[1:]).max() > 0.1
 
 
 @x64
 def test_the_sum_needs_the_mean_of_the_old_mask():
     """With the next mask's b instead, as in server pruning, h_i + (p/gamma) (P_S' b - x_i) have another sum."""
     quadratic = least_squares()
-    (before, _), (after, _) = (run(quadratic, rounds, every=2, score="step") for rounds in (2, 3))
-    old, new, b = matrix(before.server.mask), matrix(after.server.mask), matrix(after.server.model)
-    left = old * (1 - new) * b
-    assert np.abs(left).max() > 1e-2  # what would be lost, times p/gamma, in every h_i
-    np.testing.assert_allclose(matrix(after.memory).sum(0), 0, rtol=0, atol=1e-13)
+    masks, models, memory = trajectory(quadratic, 3, every=2, score="step")
+    assert (models[2] * (1 - masks[3])).any()  # what would be lost, times p/gamma, in every h_i
+    np.testing.assert_allclose(memory[3].sum(0), 0, rtol=0, atol=1e-13)
 
 
 @x64
@@ -161,14 +179,12 @@ def test_positions_cost_nothing_once_they_are_known():
 def test_the_mask_may_have_a_structure_and_a_growing_sparsity():
     """Rows of 3 weights: 2 of 5 are left at the end, fewer are dropped before; the mask only shrinks."""
     quadratic = least_squares()
-    prune, masks = Sparsifier(structure="rows"), []
-    for rounds in (1, 2, 4, 6):
-        state, _ = run(quadratic, rounds, prune=prune, sparsity_rounds=4)
-        masks.append(matrix(state.server[0].mask)[1:])
-        assert all(row.all() or not row.any() for row in masks[-1])
+    masks, _, _ = trajectory(quadratic, 6, prune=Sparsifier(structure="rows"), sparsity_rounds=4)
+    masks = masks[1:, 1:]  # after the first round, without the bias
+    assert (masks.all(2) == masks.any(2)).all()
     kept = [int(mask.any(1).sum()) for mask in masks]
-    assert kept == [max(1, round(5 * (1 - 0.6 * (1 - (1 - min(t / 4, 1)) ** 3)))) for t in (1, 2, 4, 6)]
-    assert all((small <= great).all() for great, small in zip(masks, masks[1:], strict=False))
+    assert kept == [max(1, round(5 * (1 - 0.6 * (1 - (1 - min(t / 4, 1)) ** 3)))) for t in range(1, 7)]
+    assert (masks[1:] <= masks[:-1]).all()
 
 
 def test_an_unknown_score():

@@ -12,10 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import lax
 from problems import CONTROLLED, hyper, least_squares, matrix, unit_quadratics
 
 from sps_jax.algorithms import ALGORITHMS, fedavg, proxskip, pruned, scaffold, server_optimizer, transformed
 from sps_jax.compression import topk
+from sps_jax.simulation.method import prepare
+from sps_jax.simulation.round import one_round, start
 from sps_jax.simulation.simulate import simulate
 
 KEY = jax.random.key(0)
@@ -38,12 +41,16 @@ def as_users_have_it():
 
 def models(name, rounds, **values):
     """The server's model after each round on unit quadratics, from FIRST, and the state at the end."""
-    run = {"local_steps": STEPS, "params": jnp.asarray(FIRST)}
-    values = {"stepsize": GAMMA} | values
-    states = [
-        simulate(ALGORITHMS[name], unit_quadratics(A), values, KEY, rounds=t, **run)[0] for t in range(1, rounds + 1)
-    ]
-    return np.stack([state.server.server for state in states]), states[-1]
+    method = prepare(ALGORITHMS[name], {"stepsize": GAMMA} | values, np.float64, local_steps=STEPS)
+    algorithm, problem = method.algorithm(), unit_quadratics(A)
+
+    def body(state, _):
+        state, _ = one_round(algorithm, problem, method.schedule, state, KEY)
+        return state, algorithm.model(state.server)
+
+    first = start(algorithm, problem, KEY, jnp.asarray(FIRST))
+    state, seen = jax.jit(lambda state: lax.scan(body, state, length=rounds))(first)
+    return seen, state
 
 
 # --- closed forms ------------------------------------------------------------------------------------------------
