@@ -10,6 +10,7 @@ sum ||y_i - y*_i||^2 by Pythagoras; expanding it gives (1). The mean of (1) over
 ||h_i - h*_i||^2 + (1-q_i) ||grad f_i(x_i) - h*_i||^2 in place of the last norm, from which the paper's rate follows.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from problems import least_squares, matrix, tree
+from problems import FEATURES, Quadratic, least_squares, matrix, tree
 from test_theory import lyapunov, squared, zero_sum
 
 from sps_jax.algorithms import Follow, gradskip, proxskip
@@ -28,6 +29,15 @@ from sps_jax.simulation.step import begin, iterate, step
 KEY = jax.random.key(0)
 x64 = pytest.mark.usefixtures("x64")
 OWN = (0.9, 0.3, 1.0, 0.6)
+
+
+def with_easy_clients(quadratic, scales):
+    """The problem with each client's inputs scaled, which makes small ones well-conditioned; the intercept stays."""
+    a, y = quadratic.problem.data
+    scaled = dataclasses.replace(quadratic.problem, data=(a * jnp.array(scales)[:, None, None], y))
+    D = np.stack([np.diag([1, *[scale] * FEATURES]) for scale in scales])
+    ridge = float(quadratic.problem.ridge) * np.eye(1 + FEATURES)
+    return Quadratic(scaled, D @ (quadratic.H - ridge) @ D + ridge, D @ quadratic.c)
 
 
 @x64
@@ -80,9 +90,9 @@ def test_it_converges_and_easy_clients_need_fewer_gradients():
 
     A round has G = min(T, F) gradients, T and F the first steps at which the round ends and the own coin fails, so
     geometric with success s_i = 1 - q_i (1-p): mean 1/s_i, variance (1 - s_i) / s_i^2. The mean over R rounds is within
-    5 standard errors; that min(kappa_i, sqrt(kappa_max)) bounds 1/s_i is theorem 3.6's corollary, and checked.
+    5 standard errors; that min(kappa_i, sqrt(kappa_max)) bounds 1/s_i is the paper's claim, and checked.
     """
-    quadratic, rounds = least_squares(ridge=0.5), 3000
+    quadratic, rounds = with_easy_clients(least_squares(), (0.1, 1.0, 3.0, 3.0)), 3000
     kappa = np.linalg.eigvalsh(quadratic.H).max(1) / quadratic.mu
     p, q = float(kappa.max() ** -0.5), (1 - 1 / kappa) / (1 - 1 / kappa.max())
     values = {"stepsize": 1 / quadratic.L, "prob": p, "gradient_prob": tuple(np.minimum(q, 1).tolist())}
@@ -94,7 +104,7 @@ def test_it_converges_and_easy_clients_need_fewer_gradients():
     seen = np.asarray(state.memory.gradients) / rounds
     assert (np.abs(seen - 1 / s) <= 5 * np.sqrt((1 - s) / rounds) / s).all()
     assert (1 / s <= np.minimum(kappa, np.sqrt(kappa.max())) + 1e-12).all()
-    assert (1 / s).min() < 0.8 * (1 / s).max()
+    assert (1 / s).min() < 0.5 * (1 / s).max()
 
 
 def test_a_client_that_has_stopped_is_not_moved_by_a_transform():

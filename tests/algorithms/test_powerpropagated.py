@@ -88,9 +88,7 @@ def test_pruning_and_the_sum_are_the_method_s():
     """Sparse-ProxSkip on powers: 6 of 15 weights are left, and sum h stays zero, of gradients in t."""
     quadratic = least_squares(batch_size=2)
     values = {"stepsize": 0.02 / quadratic.L, "prob": 0.4, "sparsity": 0.6}
-    state, history = simulate(
-        of("sparse_proxskip", 1.5), quadratic.problem, values, KEY, rounds=60, evaluate_every=20
-    )
+    state, history = simulate(of("sparse_proxskip", 1.5), quadratic.problem, values, KEY, rounds=60, evaluate_every=20)
     np.testing.assert_allclose(history["density"], (6 + OUTPUTS) / 18, rtol=1e-12)
     assert history["control_sum"].max() < 1e-12 and np.abs(matrix(state.memory)).max() > 0.1
 
