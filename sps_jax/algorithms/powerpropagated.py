@@ -47,7 +47,7 @@ def powerpropagated(algorithm: Algorithm, beta: Scalar, prunable: Prunable = Non
         """Change the leaves of ``tree`` that are powers, with those of ``more``."""
         (leaves, structure), others = jax.tree.flatten(tree), map(jax.tree.leaves, more)
         rows = zip(chosen(tree, prunable), leaves, *others, strict=True)
-        return structure.unflatten([change(leaf, *own) if yes else leaf for yes, leaf, *own in rows])
+        return jax.tree.unflatten(structure, [change(leaf, *own) if yes else leaf for yes, leaf, *own in rows])
 
     def weights(t: Tree) -> Tree:
         return on_weights(lambda t: jnp.sign(t) * jnp.abs(t) ** beta, t)
