@@ -2,8 +2,8 @@ r"""FedAvg with pruning at the server or at the clients, without control variate
 
 The baselines of Sparse-ProxSkip, arXiv 2405.20623. Pruning at the server has other names. With p = 1, a gradient step
 of every client, then the mean, of which the server keeps the largest, it is distributed iterative hard thresholding,
-:math:`b \leftarrow C(b - \gamma \nabla f(b))`, also called Fed-IHT; with several local steps it is Fed-HT (Tong et al.
-2020, arXiv 2101.00052). Their FedIter-HT, which also thresholds after every local step, is
+:math:`b \leftarrow C(b - \gamma \nabla f(b))`, here also called Fed-IHT. Tong et al. (2020, arXiv 2101.00052) have two
+relatives, in our reading: with local steps it is their Fed-HT; their FedIter-HT also thresholds after every local step,
 ``pruned(fedavg(...), prune, sparsity, iterate=True, server="naive")``.
 """
 

@@ -8,6 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax import lax
 from problems import OUTPUTS, least_squares, matrix
@@ -34,10 +35,10 @@ def largest(scores: np.ndarray, keep: int = KEEP) -> np.ndarray:
     return mask
 
 
-def run(quadratic, rounds, local_steps=3, evaluate_every=None, **values):
+def run(quadratic, rounds, local_steps=3, evaluate_every=None, transform=None, **values):
     values = {"stepsize": 0.5 / quadratic.L, "sparsity": SPARSITY} | values
     every = rounds if evaluate_every is None else evaluate_every
-    how = {"rounds": rounds, "local_steps": local_steps, "evaluate_every": every}
+    how = {"rounds": rounds, "local_steps": local_steps, "evaluate_every": every, "transform": transform}
     return simulate(mask_proxskip, quadratic.problem, values, KEY, params=quadratic.problem.init(KEY), **how)
 
 
@@ -138,6 +139,17 @@ def test_a_mask_that_moves_by_the_step_settles(seed):
     np.testing.assert_allclose(matrix(state.server.model), x_star, rtol=0, atol=1e-9)
     step = x_star - 0.5 / quadratic.L * quadratic.gradients(x_star).mean(0)
     np.testing.assert_array_equal(largest(step), mask)
+    assert history["control_sum"].max() < 1e-12
+
+
+@x64
+def test_momentum_does_not_leave_the_mask():
+    """Momentum of weights that have left points outside the mask: nothing of it is sent, kept or shipped."""
+    quadratic = least_squares()
+    state, history = run(quadratic, 9, every=2, score="step", evaluate_every=1, transform=optax.trace(0.8))
+    left = matrix(state.memory[1].trace) * (1 - matrix(state.server.mask))
+    assert np.abs(left).max() > 1e-3 and not (matrix(state.server.model) * (1 - matrix(state.server.mask))).any()
+    np.testing.assert_array_equal(history["uplink_bits"], 4 * 64 * np.array([18, 27, 54, 63, 90, 99, 126, 135, 162]))
     assert history["control_sum"].max() < 1e-12
 
 
