@@ -43,5 +43,11 @@ TESTS: dict[str, list[str]] = {
     ),
     "algorithms/tamuna": of_method("tamuna"),
     "algorithms/feddst": of_method("feddst", "tests/algorithms/test_feddst.py", f"{CONTRACT} -k feddst"),
+    "algorithms/mask_proxskip": of_method("mask_proxskip", "tests/algorithms/test_mask_proxskip.py"),
+    "algorithms/gradskip": of_method("gradskip", "tests/algorithms/test_gradskip.py"),
+    "algorithms/scafflix": of_method("scafflix", "tests/algorithms/test_scafflix.py"),
+    "algorithms/fedopt": of_method("fedavgm_or_fedadam_or_fedyogi", "tests/algorithms/test_server_optimizer.py"),
+    "algorithms/server_optimizer": ["tests/algorithms/test_server_optimizer.py"],
+    "algorithms/powerpropagated": ["tests/algorithms/test_powerpropagated.py"],
 }
 """For each module the tests that judge its mutants, in order; ``-k a_or_b`` stands for ``-k "a or b"``."""

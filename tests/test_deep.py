@@ -23,6 +23,7 @@ from sps_jax.simulation.simulate import run_rounds, simulate, start_rounds
 
 CLIENTS, EXAMPLES, SYMBOLS = 3, 6, 12
 HYPER = {"stepsize": 0.05, "sparsity": 0.8, "mu": 0.1, "l1": 1e-4}
+HYPER |= {"gradient_prob": 0.9, "alpha": 0.5, "server_stepsize": 0.5, "epsilon": 0.1}
 COMPARED = ("sparse_proxskip", "server_pruning", "proxskip")  # the others take minutes together
 SLOW = pytest.mark.slow
 plain = pytest.mark.usefixtures("plainly_compiled")

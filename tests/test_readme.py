@@ -12,7 +12,7 @@ import pytest
 
 from sps_jax import results
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.cli.list import summaries
+from sps_jax.cli.list import summary
 
 REPOSITORY = Path(__file__).parents[1]
 PATH = REPOSITORY / "README.md"
@@ -56,14 +56,19 @@ def link(text: str, address: str) -> str:
 
 
 def methods_table() -> str:
-    """A row per method, all of it read off the code."""
+    """A row per file of methods, all of it read off the code; of several in one file its module says what they are."""
     rows = ["| method | what it is | paper | source | notebook |", "|---|---|---|---|---|"]
-    for name, words in summaries()["algorithms"].items():
-        make, notebook = ALGORITHMS[name], notebook_of(name)
-        number, source = paper(make), Path(inspect.getsourcefile(make)).resolve()
+    files = {}
+    for name, make in ALGORITHMS.items():
+        files.setdefault(Path(inspect.getsourcefile(make)).resolve(), []).append(name)
+    for source, names in files.items():
+        first = ALGORITHMS[names[0]]
+        told = first if len(names) == 1 else inspect.getmodule(first)
+        number, notebook = paper(told), next(filter(None, map(notebook_of, names)), None)
         read = link(number, f"https://arxiv.org/abs/{number}") if number else "-"
         seen = link(notebook.stem[:2], here(notebook)) if notebook else "-"
-        rows.append(f"| `{name}` | {without_paper(words)} | {read} | {link(source.name, here(source))} | {seen} |")
+        shown, what = ", ".join(f"`{name}`" for name in names), without_paper(summary(told))
+        rows.append(f"| {shown} | {what} | {read} | {link(source.name, here(source))} | {seen} |")
     return "\n".join(rows) + "\n"
 
 

@@ -17,15 +17,21 @@ from sps_jax.algorithms.fedcomloc import fedcomloc_com, fedcomloc_global, fedcom
 from sps_jax.algorithms.feddst import feddst
 from sps_jax.algorithms.feddyn import feddyn
 from sps_jax.algorithms.fednova import fednova
+from sps_jax.algorithms.fedopt import fedadam, fedavgm, fedyogi
 from sps_jax.algorithms.fedprox import fedprox
 from sps_jax.algorithms.gd import gd
+from sps_jax.algorithms.gradskip import gradskip
+from sps_jax.algorithms.mask_proxskip import mask_proxskip
+from sps_jax.algorithms.powerpropagated import powerpropagated
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.algorithms.pruning import pruned
 from sps_jax.algorithms.ramped import ramped
 from sps_jax.algorithms.randprox_l1 import randprox_l1
 from sps_jax.algorithms.randprox_server import randprox_server
 from sps_jax.algorithms.ranges import Range
+from sps_jax.algorithms.scafflix import personalised, scafflix
 from sps_jax.algorithms.scaffold import scaffold
+from sps_jax.algorithms.server_optimizer import server_optimizer
 from sps_jax.algorithms.sparse_proxskip import (
     server_pruning,
     server_pruning_modified,
@@ -59,6 +65,12 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
         compressed_scaffnew,
         tamuna,
         feddst,
+        mask_proxskip,
+        gradskip,
+        scafflix,
+        fedavgm,
+        fedadam,
+        fedyogi,
     )
 }
 
@@ -69,8 +81,11 @@ __all__ = [
     "Range",
     "RoundInfo",
     "descend",
+    "personalised",
+    "powerpropagated",
     "pruned",
     "ramped",
+    "server_optimizer",
     "transformed",
     *ALGORITHMS,
 ]

@@ -1,4 +1,11 @@
-"""FedAvg with pruning at the server or at the clients: arXiv 2405.20623's baselines without control variates."""
+r"""FedAvg with pruning at the server or at the clients, without control variates.
+
+The baselines of Sparse-ProxSkip, arXiv 2405.20623. Pruning at the server has other names. With p = 1, a gradient step
+of every client, then the mean, of which the server keeps the largest, it is distributed iterative hard thresholding,
+:math:`b \leftarrow C(b - \gamma \nabla f(b))`, here also called Fed-IHT. Tong et al. (2020, arXiv 2101.00052) have two
+relatives, in our reading: with local steps it is their Fed-HT; their FedIter-HT also thresholds after every local step,
+``pruned(fedavg(...), prune, sparsity, iterate=True, server="naive")``.
+"""
 
 from sps_jax.algorithms.base import Algorithm, Prune, Scalar
 from sps_jax.algorithms.fedavg import fedavg

@@ -93,9 +93,13 @@ def check_transform(transform: Any, on: str) -> None:
     ValueError: transform must be an optax transform, such as optax.clip_by_global_norm(1.0), not a function
     """
     refuse_unknown("on", on, ON)
-    if not all(callable(getattr(transform, name, None)) for name in ("init", "update")):
-        kind = type(transform).__name__
-        raise ValueError(f"transform must be an optax transform, such as optax.clip_by_global_norm(1.0), not a {kind}")
+    refuse_no_optax("transform", transform, "optax.clip_by_global_norm(1.0)")
+
+
+def refuse_no_optax(name: str, transform: Any, example: str) -> None:
+    """Raise a ``ValueError`` if ``transform`` is no optax transform."""
+    if not all(callable(getattr(transform, part, None)) for part in ("init", "update")):
+        raise ValueError(f"{name} must be an optax transform, such as {example}, not a {type(transform).__name__}")
 
 
 def _of_gradients(algorithm: Algorithm, transform: optax.GradientTransformation) -> Algorithm:
@@ -138,7 +142,7 @@ def _try_out(transform: optax.GradientTransformation, params: Tree) -> None:
             "the transform cannot be applied to a local direction, as update(direction, state, params): "
             f"{str(error).partition(chr(10))[0]}"
         ) from error
-    if _turns_round(transform, structure, shapes):
+    if turns_round(transform, structure, shapes):
         raise ValueError(
             "the transform reverses the sign of the local direction, as optimisers do (optax.sgd, optax.adam), so the "
             "loss would grow: a local step already subtracts stepsize times the direction; give only what precedes the "
@@ -147,7 +151,7 @@ def _try_out(transform: optax.GradientTransformation, params: Tree) -> None:
 
 
 @lru_cache(maxsize=100)
-def _turns_round(transform: optax.GradientTransformation, structure: Any, shapes: tuple) -> bool:
+def turns_round(transform: optax.GradientTransformation, structure: Any, shapes: tuple) -> bool:
     """Whether the transform reverses the sign of some leaf of a direction.
 
     Tried on small leaves, since the sign does not depend on sizes, and on leaves of full size if the transform holds

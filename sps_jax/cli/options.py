@@ -3,10 +3,11 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
-from types import EllipsisType, NoneType
-from typing import Annotated, Any, get_args, get_origin
+from types import EllipsisType, NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import docstring_parser
 import jax
@@ -150,18 +151,20 @@ def own_options(makers: tuple[Callable, ...]) -> dict[str, tuple[Any, str]]:
 
 
 def kind_of(parameter: inspect.Parameter) -> Any:
-    """Return the type of the option that a parameter becomes, None if it becomes none.
+    """Return the type of the option that a parameter becomes, None if it becomes none; of a union its simple parts.
 
-    >>> takes = inspect.signature(lambda a=0.5, b=2, c=None, d=print: None).parameters
-    >>> [kind and kind.__name__ for kind in map(kind_of, takes.values())]
-    ['float', 'int', 'float', None]
+    >>> def make(a=0.5, b=2, c=None, d=print, e: str | Callable[[int], int] = "name"): ...
+    >>> [kind and kind.__name__ for kind in map(kind_of, inspect.signature(make).parameters.values())]
+    ['float', 'int', 'float', None, 'str']
     """
     said, default = parameter.annotation, parameter.default
     if said is parameter.empty or jax.Array in kinds(said):
         found: Any = float if default in (parameter.empty, None) else type(default)
     else:
         found = get_args(said)[0] if get_origin(said) is Annotated else said
-    return found if _simple(found) else None
+    parts = get_args(found) if get_origin(found) in (Union, UnionType) else (found,)
+    parts = tuple(part for part in parts if _simple(part))
+    return reduce(or_, parts) if set(parts) - {NoneType} else None
 
 
 def _simple(kind: Any) -> bool:

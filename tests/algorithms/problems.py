@@ -21,7 +21,7 @@ METHODS = [(name, {}) for name in ALGORITHMS] + [("fedavg_client_pruning", {"str
 IDS = ["-".join([name, *options]) for name, options in METHODS]
 APART = {"gd", "fedprox", "server_pruning_modified", "fedavg_server_pruning", "randprox_l1", "randprox_server"}
 APART |= {"sparse_proxskip_local", "server_pruning", "fedavg_client_pruning"}
-APART |= {"feddyn", "fedcomloc_com", "fedcomloc_local", "fedcomloc_global", "tamuna"}
+APART |= {"feddyn", "fedcomloc_com", "fedcomloc_local", "fedcomloc_global", "tamuna", "fedavgm", "fedyogi"}
 """Methods that share their shape with another; the dearest tests leave them to ``pytest -m slow``."""
 SAMPLE = [pytest.param(*m, id=i, marks=[pytest.mark.slow] * (m[0] in APART)) for m, i in zip(METHODS, IDS, strict=True)]
 PRUNED = ["sparse_proxskip", "sparse_proxskip_local", "server_pruning", "server_pruning_modified"]
@@ -125,10 +125,15 @@ def unit_quadratics(a: np.ndarray, weights=None) -> Problem:
     )
 
 
+REQUIRED = {"gradient_prob": 0.9, "alpha": 0.5, "server_stepsize": 0.5, "epsilon": 0.1}
+"""Of hyperparameters without a default, for the methods that have no other need of them."""
+
+
 def hyper(name: str, options=None, **values) -> dict:
-    """Those of ``values`` that the method takes, and its ``options``."""
+    """Those of ``values`` that the method takes, and its ``options``; what it requires beside them as in REQUIRED."""
     takes = inspect.signature(ALGORITHMS[name]).parameters
-    return {key: value for key, value in values.items() if key in takes} | (options or {})
+    required = {key: REQUIRED[key] for key, p in takes.items() if p.default is p.empty and key in REQUIRED}
+    return required | {key: value for key, value in values.items() if key in takes} | (options or {})
 
 
 VALUES = {"stepsize": 0.1, "prob": 0.4, "sparsity": 0.5, "mu": 0.1, "l1": 0.01}

@@ -73,3 +73,15 @@ def test_fednova_with_equal_steps_is_fedavg():
     first = quadratic.problem.init(jax.random.key(0))
     nova = run_rounds("fednova", quadratic.problem, first, **values, tau_min=3.0, tau_max=3.0)
     equal(matrix(nova.server), matrix(run_rounds("fedavg", quadratic.problem, first, **values).server))
+
+
+def test_fedavg_server_pruning_with_one_step_is_iterative_hard_thresholding():
+    """p = 1: b <- C(b - gamma grad f(b)), on least squares; C keeps 6 of 15 weights and the bias, row 0."""
+    quadratic = least_squares()
+    gamma, first = 0.5 / quadratic.L, quadratic.problem.init(jax.random.key(0))
+    state = run_rounds("fedavg_server_pruning", quadratic.problem, first, rounds=6, k=1, stepsize=gamma, sparsity=0.6)
+    b = matrix(first)
+    for _ in range(6):
+        b = b - gamma * quadratic.gradients(b).mean(0)
+        b[1:].ravel()[np.argsort(-np.abs(b[1:]).ravel())[6:]] = 0
+    equal(matrix(state.server), b)

@@ -154,7 +154,7 @@ def test_the_minimiser_is_reached_and_the_sum_kept(name, weights, by, coin):
     At x* every client's message is x* itself when h_i = grad f_i(x*), whatever it counts for; sparsity and l1 are zero.
     """
     problem = scalars([0.0, 1.0, 4.0, -2.0, 3.0], [8, 1, 1, 2, 3], weights)
-    values = given(name, stepsize=0.3, sparsity=0.0, l1=0.0, alpha=1.0, owners=2)
+    values = given(name, stepsize=0.3, sparsity=0.0, l1=0.0, alpha=1.0, owners=2, gradient_prob=0.9)
     how = {"local_steps": 3}
     if coin:
         values["prob"], how = 0.4, {}

@@ -46,12 +46,35 @@ def zero_sum(like: np.ndarray, seed: int = 1) -> np.ndarray:
 
 # --- T1 to T3: the Lyapunov function -----------------------------------------------------------------------------
 
+RESTRICTED = ["proxskip", "mask_proxskip"]
+"""ProxSkip, and ProxSkip on a mask, of which everything holds with f on the mask."""
 
-def both_sides(quadratic, gamma, p, h0, iterations=300):
+
+def begun(name, problem, gamma, p, h0):
+    """The algorithm, its state with control variates h0, and the mask, chosen in a first round where nobody moves."""
+    algorithm = ALGORITHMS[name](**hyper(name, stepsize=gamma, prob=p, sparsity=0.6))
+    state = begin(algorithm, problem, KEY)
+    mask = jax.tree.map(jnp.ones_like, algorithm.model(state.server))
+    if name == "mask_proxskip":
+        one = partial(step, algorithm, problem, Schedule(jnp.float64(p)), key=KEY, heads=jnp.bool_(True))
+        state, _ = jax.jit(one)(state)
+        mask = state.server.mask
+    return algorithm, state._replace(memory=h0), mask
+
+
+def minimiser_on(quadratic, mask: np.ndarray) -> np.ndarray:
+    """The minimiser of f among the matrices that are zero outside the mask, column by column."""
+    H, c, x = quadratic.H.mean(0), quadratic.c.mean(0), np.zeros(mask.shape)
+    for j, on in enumerate(mask.T > 0):
+        x[on, j] = np.linalg.solve(H[np.ix_(on, on)], c[on, j])
+    return x
+
+
+def both_sides(name, quadratic, gamma, p, h0, iterations=300):
     """Both sides of T1's equality, and Psi, along a trajectory; the two outcomes of each coin are both taken."""
-    algorithm, problem = proxskip(stepsize=gamma, prob=p), quadratic.problem
+    problem = quadratic.problem
+    algorithm, first, mask = begun(name, problem, gamma, p, tree(h0))
     one = partial(step, algorithm, problem, Schedule(jnp.float64(p)), key=KEY)
-    first = begin(algorithm, problem, KEY)._replace(memory=tree(h0))
 
     def body(state, _):
         drawn, _ = one(state)
@@ -60,10 +83,11 @@ def both_sides(quadratic, gamma, p, h0, iterations=300):
         return drawn, [(s.x, s.memory) for s in (state, heads, tails)]
 
     _, seen = jax.jit(lambda state: lax.scan(body, state, length=iterations))(first)
-    (x, h), heads, tails = [(matrix(x), matrix(h)) for x, h in seen]
-    x_star = quadratic.optimum
-    h_star = quadratic.gradients(x_star)
-    w, w_star = x - gamma * (quadratic.H @ x - quadratic.c), x_star - gamma * h_star
+    on = matrix(mask)
+    (x, h), heads, tails = [(matrix(x), on * matrix(h)) for x, h in seen]
+    x_star = minimiser_on(quadratic, on)
+    h_star = on * quadratic.gradients(x_star)
+    w, w_star = x - gamma * on * (quadratic.H @ x - quadratic.c), x_star - gamma * h_star
     psi = partial(lyapunov, x_star=x_star, h_star=h_star, gamma=gamma, p=p)
     left = p * psi(*heads) + (1 - p) * psi(*tails)
     right = squared(w - w_star, 3) + (1 - p**2) * (gamma / p) ** 2 * squared(h - h_star, 3)
@@ -71,11 +95,12 @@ def both_sides(quadratic, gamma, p, h0, iterations=300):
 
 
 @x64
+@pytest.mark.parametrize("name", RESTRICTED)
 @pytest.mark.parametrize(("gamma_L", "p"), [(1.0, 0.3), (1.9, 0.1), (0.2, 0.7)])
-def test_t1_one_step_equality(gamma_L, p):
+def test_t1_one_step_equality(gamma_L, p, name):
     """p Psi(heads) + (1-p) Psi(tails) = sum ||w_i - w*_i||^2 + (1-p^2)(gamma/p)^2 sum ||h_i - h*_i||^2."""
     quadratic = least_squares()
-    left, right, psi = both_sides(quadratic, gamma_L / quadratic.L, p, zero_sum(quadratic.c))
+    left, right, psi = both_sides(name, quadratic, gamma_L / quadratic.L, p, zero_sum(quadratic.c))
     held = psi > 1e-12 * psi[0]
     assert held.sum() > 20
     np.testing.assert_allclose(left[held], right[held], rtol=1e-9)
@@ -85,14 +110,12 @@ def test_t1_one_step_equality(gamma_L, p):
 def test_t1_needs_zero_sum():
     """The equality is lost with sum h != 0."""
     quadratic = least_squares()
-    left, right, _ = both_sides(quadratic, 1 / quadratic.L, 0.3, zero_sum(quadratic.c) + 1)
+    left, right, _ = both_sides("proxskip", quadratic, 1 / quadratic.L, 0.3, zero_sum(quadratic.c) + 1)
     assert np.median(np.abs(left / right - 1)) > 1e-3
 
 
-def over_all_coins(problem, gamma, p, h0, T):
+def over_all_coins(algorithm, problem, p, first, T):
     """The iterates and control variates after each of the 2^T coin strings, and the strings' probabilities."""
-    algorithm = proxskip(stepsize=gamma, prob=p)
-    first = begin(algorithm, problem, KEY)._replace(memory=h0)
 
     def run(string):
         one = lambda state, heads: step(algorithm, problem, Schedule(jnp.float64(p)), state, KEY, heads)  # noqa: E731
@@ -102,19 +125,22 @@ def over_all_coins(problem, gamma, p, h0, T):
     strings = np.array(list(itertools.product([False, True], repeat=T)))
     heads = strings.sum(1)
     x, h = jax.jit(jax.vmap(run))(jnp.asarray(strings))
-    return first.x, x, h, p**heads * (1 - p) ** (T - heads)
+    return x, h, p**heads * (1 - p) ** (T - heads)
 
 
 @x64
+@pytest.mark.parametrize("name", RESTRICTED)
 @pytest.mark.parametrize(("gamma_L", "p"), [(1.0, 0.3), (0.3, 0.8), (1.9, 0.5)])
-def test_t2_expected_decrease(gamma_L, p):
+def test_t2_expected_decrease(gamma_L, p, name):
     """E Psi_T <= max((1-gamma mu)^2, (gamma L - 1)^2, 1-p^2)^T Psi_0, and (1-min(gamma mu, p^2))^T if gamma <= 1/L."""
     T, quadratic = 10, least_squares()
     gamma, h0 = gamma_L / quadratic.L, zero_sum(quadratic.c)
-    x0, x, h, weight = over_all_coins(quadratic.problem, gamma, p, tree(h0), T)
-    x_star = quadratic.optimum
-    psi = partial(lyapunov, x_star=x_star, h_star=quadratic.gradients(x_star), gamma=gamma, p=p)
-    first, mean = psi(matrix(x0), h0), weight @ psi(matrix(x), matrix(h))
+    algorithm, state, mask = begun(name, quadratic.problem, gamma, p, tree(h0))
+    x, h, weight = over_all_coins(algorithm, quadratic.problem, p, state, T)
+    on = matrix(mask)
+    x_star = minimiser_on(quadratic, on)
+    psi = partial(lyapunov, x_star=x_star, h_star=on * quadratic.gradients(x_star), gamma=gamma, p=p)
+    first, mean = psi(matrix(state.x), on * h0), weight @ psi(matrix(x), on * matrix(h))
     sharp = max((1 - gamma * quadratic.mu) ** 2, (gamma_L - 1) ** 2, 1 - p**2)
     assert mean <= sharp**T * first
     if gamma_L <= 1:
@@ -130,8 +156,9 @@ def distance(params, a):
 
 
 @x64
+@pytest.mark.parametrize("name", RESTRICTED)
 @pytest.mark.parametrize("gamma", [0.1, 0.5, 1.0])
-def test_t3_exact_rate(gamma):
+def test_t3_exact_rate(gamma, name):
     """f_i = (mu/2)||x - a_i||^2 and p^2 = 1 - (1-gamma mu)^2: E Psi_T = (1-gamma mu)^(2T) Psi_0."""
     T, p = 10, float(np.sqrt(1 - (1 - gamma * MU) ** 2))
     a = np.random.default_rng(0).normal(size=(5, 1, 6))
@@ -139,15 +166,17 @@ def test_t3_exact_rate(gamma):
         (jnp.asarray(a),), jnp.ones(5, jnp.int32), None, jnp.float64(0), init=lambda _: jnp.ones(6), loss=distance
     )
     h0 = zero_sum(a[:, 0])
-    x0, x, h, weight = over_all_coins(problem, gamma, p, jnp.asarray(h0), T)
-    x_star = a.mean(0)[0]
-    h_star = MU * (x_star - a[:, 0])
+    algorithm, first, mask = begun(name, problem, gamma, p, jnp.asarray(h0))
+    x, h, weight = over_all_coins(algorithm, problem, p, first, T)
+    on = np.asarray(mask)
+    x_star = on * a.mean(0)[0]
+    h_star = on * MU * (x_star - a[:, 0])
 
     def psi(x, h):
-        return squared(np.asarray(x) - x_star, 2) + (gamma / p) ** 2 * squared(np.asarray(h) - h_star, 2)
+        return squared(np.asarray(x) - x_star, 2) + (gamma / p) ** 2 * squared(on * np.asarray(h) - h_star, 2)
 
     np.testing.assert_allclose(weight.sum(), 1, rtol=1e-12)
-    np.testing.assert_allclose(weight @ psi(x, h), (1 - gamma * MU) ** (2 * T) * psi(x0, h0), rtol=1e-9)
+    np.testing.assert_allclose(weight @ psi(x, h), (1 - gamma * MU) ** (2 * T) * psi(first.x, h0), rtol=1e-9)
 
 
 # --- T4: acceleration --------------------------------------------------------------------------------------------
