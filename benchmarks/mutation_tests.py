@@ -17,6 +17,7 @@ def of_method(names: str, *more: str) -> list[str]:
 TESTS: dict[str, list[str]] = {
     "compression/bits": ["tests/test_communication.py", "tests/test_sparsifiers.py"],
     "compression/quantize": ["tests/algorithms/test_compression.py"],
+    "compression/rand_k": ["tests/algorithms/test_locodl.py"],
     "compression/threshold": SPARSIFY,
     "compression/straight_through": SPARSIFY,
     "compression/sparsifier": SPARSIFIERS,
@@ -43,5 +44,10 @@ TESTS: dict[str, list[str]] = {
     ),
     "algorithms/tamuna": of_method("tamuna"),
     "algorithms/feddst": of_method("feddst", "tests/algorithms/test_feddst.py", f"{CONTRACT} -k feddst"),
+    "algorithms/ef21": of_method("ef21", "tests/algorithms/test_ef21.py"),
+    "algorithms/error_feedback": ["tests/algorithms/test_error_feedback.py"],
+    "algorithms/scallion": of_method("scallion_or_scafcom", "tests/algorithms/test_scallion.py"),
+    "algorithms/locodl": of_method("locodl", "tests/algorithms/test_locodl.py"),
+    "algorithms/fedsmu": of_method("fedsmu", "tests/algorithms/test_fedsmu.py"),
 }
 """For each module the tests that judge its mutants, in order; ``-k a_or_b`` stands for ``-k "a or b"``."""

@@ -24,7 +24,7 @@ def fedsmu(
     beta2: Decay,
     weight_decay: Scalar,
 ) -> Algorithm:
-    r"""FedSMU (Lu et al. 2025, ICML, PMLR 267:40903): clients send the signs of their updates, one bit for each number.
+    r"""FedSMU (Lu et al. 2025, PMLR v267/lu25u): clients send the signs of their updates, one bit for each number.
 
     It divides the optimiser Lion between clients and server. The local steps are FedAvg's, from the broadcast b, and
 

@@ -22,6 +22,7 @@ IDS = ["-".join([name, *options]) for name, options in METHODS]
 APART = {"gd", "fedprox", "server_pruning_modified", "fedavg_server_pruning", "randprox_l1", "randprox_server"}
 APART |= {"sparse_proxskip_local", "server_pruning", "fedavg_client_pruning"}
 APART |= {"feddyn", "fedcomloc_com", "fedcomloc_local", "fedcomloc_global", "tamuna"}
+APART |= {"ef21_sgdm", "scallion", "locodl", "fedsmu"}
 """Methods that share their shape with another; the dearest tests leave them to ``pytest -m slow``."""
 SAMPLE = [pytest.param(*m, id=i, marks=[pytest.mark.slow] * (m[0] in APART)) for m, i in zip(METHODS, IDS, strict=True)]
 PRUNED = ["sparse_proxskip", "sparse_proxskip_local", "server_pruning", "server_pruning_modified"]
@@ -125,10 +126,15 @@ def unit_quadratics(a: np.ndarray, weights=None) -> Problem:
     )
 
 
+OWN = {"momentum": 0.5, "server_stepsize": 1.0, "alpha": 0.1, "beta": 0.5, "rho": 0.3, "eta": 0.2, "ridge": 0.05}
+OWN |= {"beta1": 0.9, "beta2": 0.9, "weight_decay": 0.01}
+"""Of hyperparameters that a method or two have, and that have to be given; within the theorems of those on least squares."""
+
+
 def hyper(name: str, options=None, **values) -> dict:
-    """Those of ``values`` that the method takes, and its ``options``."""
+    """Those of ``OWN`` and ``values`` that the method takes, and its ``options``."""
     takes = inspect.signature(ALGORITHMS[name]).parameters
-    return {key: value for key, value in values.items() if key in takes} | (options or {})
+    return {key: value for key, value in (OWN | values).items() if key in takes} | (options or {})
 
 
 VALUES = {"stepsize": 0.1, "prob": 0.4, "sparsity": 0.5, "mu": 0.1, "l1": 0.01}
@@ -145,6 +151,8 @@ CONTROLLED = [name for name in ALGORITHMS if jax.tree.leaves(variates(name))]
 """Methods with control variates."""
 ZERO_SUM = [name for name in CONTROLLED if ALGORITHMS[name](**hyper(name, **VALUES)).zero_sum]
 """Those that promise that these sum to zero."""
+COHORTS = [name for name in ZERO_SUM if name != "locodl"]
+"""Those of them that take part of the clients in a round."""
 
 
 def run_rounds(name, problem, first, *, rounds, k, h=None, cohort=None, **values):
