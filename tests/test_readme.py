@@ -27,7 +27,7 @@ SPEED = r"\| system \|.*\n\|(?:---\|)+\n(?:\|.*\n)*"
 
 
 def paper(make) -> str:
-    """A link to the first arXiv number of a method's docstring, or of its module's; to its page of PMLR if it has none."""
+    """A link to the first arXiv number of a method's docstring, or of its module's, else to its page of PMLR."""
     texts = "\n".join(inspect.getdoc(each) or "" for each in (make, inspect.getmodule(make)))
     for number in re.findall(ARXIV, texts):
         return link(number, f"https://arxiv.org/abs/{number}")

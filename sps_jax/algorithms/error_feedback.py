@@ -19,9 +19,9 @@ def with_error_feedback(base: Algorithm, kind: str) -> Algorithm:
     * ``"ef14"`` (Seide et al. 2014): :math:`m_i = C(x_i + e_i)`, :math:`e_i \leftarrow x_i + e_i - m_i`: the next
       message makes up for the last. The server averages messages and the client's memory follows what was averaged, as
       without, so that control variates keep their sum, whatever the :math:`e_i` are.
-    * ``"ef21"`` (Richtarik et al. 2021, arXiv 2106.05203): :math:`c_i = C(x_i - e_i)` is sent, and :math:`e_i \leftarrow
-      e_i + c_i` takes the message's place: ``base`` serves the mean e of *all* :math:`e_i`, which the server keeps, and
-      :math:`h_i` follows :math:`e_i`. With all clients in a round control variates keep their sum, but not with a
+    * ``"ef21"`` (Richtarik et al. 2021, arXiv 2106.05203): :math:`c_i = C(x_i - e_i)` is sent, and
+      :math:`e_i \leftarrow e_i + c_i` takes the message's place: ``base`` serves the mean e of *all* :math:`e_i`, which
+      the server keeps, and :math:`h_i` follows :math:`e_i`. With all clients in a round control variates keep their sum, but not with a
       cohort S: ProxSkip's :math:`\sum_i h_i` then gains :math:`\frac p\gamma \sum_{i \in S} (e - e_i)`, for the
       cohort's mean of :math:`e_i` is not e.
 

@@ -52,8 +52,8 @@ def locodl(
     r"""LoCoDL (Condat et al. 2024, arXiv 2403.04348): local steps and unbiasedly compressed differences to a common y.
 
     The objective is :math:`\frac1n \sum_i f_i(x) + g(x)` with a function g that all know. Here
-    :math:`g(x) = \frac{\lambda}{2} \|x\|^2`, with ``ridge`` for :math:`\lambda`, and :math:`f_i` is the client's objective minus g,
-    so that their sum is what the other methods minimise. With the unbiased compressors :math:`C_i`
+    :math:`g(x) = \frac{\lambda}{2} \|x\|^2`, with ``ridge`` for :math:`\lambda`, and :math:`f_i` is the
+    client's objective minus g, so that the sum is what other methods minimise. With unbiased compressors :math:`C_i`
 
     .. math::
         x_i &\leftarrow x_i - \gamma (\nabla f_i(x_i) - u_i), \qquad y \leftarrow y - \gamma (\nabla g(y) - v) \\
@@ -72,8 +72,8 @@ def locodl(
 
     .. math:: \eta \gamma (1 + 2 \omega) \le p \left( 2 \varrho - \varrho^2 (1 + \omega_{av}) \right)
 
-    then :math:`\Psi = \sum_i \|x_i - x^*\|^2 + n \|y - x^*\|^2 + \frac{\gamma}{p \eta} \left( \sum_i \|u_i - u_i^*\|^2 +
-    n \|v - v^*\|^2 \right)`, with the gradients of f_i and g at :math:`x^*` for :math:`u_i^*` and :math:`v^*`, falls in
+    then :math:`\Psi = \sum_i \|x_i - x^*\|^2 + n \|y - x^*\|^2 + \frac{\gamma}{p \eta} (\sum_i \|u_i - u_i^*\|^2
+    + n \|v - v^*\|^2)`, with the gradients of f_i and g at :math:`x^*` for :math:`u_i^*` and :math:`v^*`, falls in
     expectation by the factor :math:`\max((1 - \gamma\mu)^2, (\gamma L - 1)^2, 1 - \gamma p \eta)` per step. (The paper
     writes :math:`\eta = p \chi / (\gamma (1 + 2 \omega))`.) Uncompressed, with :math:`\varrho = 1` and
     :math:`\eta = p / \gamma`, it is :func:`proxskip` of 2n clients, n of them with g.
@@ -119,7 +119,7 @@ def locodl(
     def send(x: LoCoDLIterate, h: LoCoDLMemory, b: Tree, gradient: Gradient, info: RoundInfo) -> Tree:
         if info.cohort < info.clients:
             raise ValueError(
-                "locodl needs all clients in every round, because each computes the common y itself: leave the cohort out"
+                "locodl needs all clients in every round, for each computes the common y itself: leave the cohort out"
             )
         return compress(jax.tree.map(jnp.subtract, x.x, x.y), info.key)
 

@@ -45,7 +45,7 @@ def scallion(
 
     .. math::
         m_i &= C\big(\alpha ((b - x_i) / (k \gamma) - c)\big), \qquad c_i \leftarrow c_i + m_i \\
-        x &\leftarrow b - \gamma_s \gamma k (\mathrm{mean}\, m_i + c), \qquad c \leftarrow c + W_S \, \mathrm{mean}\, m_i
+        x &\leftarrow b - \gamma_s \gamma k (\mathrm{mean}\, m_i + c), \quad c \leftarrow c + W_S \, \mathrm{mean}\, m_i
 
     where c on the right is the old one, the mean is over the cohort S and :math:`W_S` the sum of its clients' weights
     (|S|/n if all clients weigh the same), so that c stays the mean of all :math:`c_i`. C is rand-k, the stochastic

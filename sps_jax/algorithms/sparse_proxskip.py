@@ -42,8 +42,8 @@ def sparse_proxskip(
       prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps.
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C, ``prune(params, sparsity) -> params``.
-      error_feedback: whether what a message leaves out is made up for in later ones: ``"none"`` (the paper), ``"ef14"``,
-        after which :math:`\sum_i h_i` stays zero, or ``"ef21"``, after which it does so without a cohort only; see
+      error_feedback: whether later messages make up for what one leaves out: ``"none"`` (the paper); ``"ef14"``, with
+        which :math:`\sum_i h_i` stays zero; or ``"ef21"``, with which it does so only without a cohort. See
         :func:`sps_jax.algorithms.error_feedback.with_error_feedback`. No theory covers it.
 
     Example:

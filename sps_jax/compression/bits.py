@@ -136,9 +136,9 @@ def _size_of_signs(message: Any) -> MessageSpec:
 
 
 SIGNS = MessageFormat(_signs, _size_of_signs)
-"""Messages of signs: a bit for each; where some are zero, their positions too, or two bits for each of the three values.
+"""Messages of signs: a bit for each; where some are zero, the positions of the others too.
 
-The latter are the ``dense`` encoding, so that there are twice as many entries of one bit as there are numbers.
+The ``dense`` encoding has two bits for each of the three values, so twice as many entries of one bit as numbers.
 """
 
 

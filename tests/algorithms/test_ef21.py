@@ -64,7 +64,7 @@ def test_linear_convergence_to_the_minimiser():
 
 @x64
 def test_plain_compression_stays_away_from_it():
-    """x <- x - gamma mean C(grad f_i(x)) moves away from x* itself, where the gradients differ and only their mean is 0."""
+    """x <- x - gamma mean C(grad f_i(x)) moves away from x* itself, where only the gradients' mean is zero."""
     quadratic = least_squares(ridge=0.5)
     gamma, _, _ = bounds(quadratic)
     x = quadratic.optimum
@@ -80,7 +80,7 @@ def test_plain_compression_stays_away_from_it():
 @x64
 @pytest.mark.parametrize("momentum", [0.2, 1.0])
 def test_momentum_reaches_it_too(momentum):
-    """With full gradients v_i, and so e_i, goes to grad f_i(x*); the server's e is the mean of all e_i, which is zero."""
+    """With full gradients v_i, and so e_i, goes to grad f_i(x*); the server's e is the mean of all e_i."""
     quadratic = least_squares(ridge=0.5)
     gamma, _, _ = bounds(quadratic)
     values = {"stepsize": gamma, "sparsity": SPARSITY, "momentum": momentum}
@@ -106,7 +106,7 @@ def test_with_all_the_weight_on_the_newest_gradient_it_is_ef21(cohort):
 
 @x64
 def test_the_mean_of_gradients_makes_noise_small():
-    """With batches of one the level of EF21 is more than three times that of EF21-SGDM, whose noise has variance ~ eta."""
+    """With batches of one EF21 stays more than three times as far above f* as EF21-SGDM, whose v_i has less noise."""
     quadratic = least_squares(ridge=0.5, batch_size=1)
     gamma, _, _ = bounds(quadratic)
     run = partial(simulate, problem=quadratic.problem, key=KEY, rounds=6000, evaluate_every=100)

@@ -37,7 +37,7 @@ def test_some_rounds_by_hand(rounds):
 
 @x64
 def test_it_goes_to_the_median_of_the_clients():
-    """b moves by s times (clients above minus clients below) / n: to the median of the a_i, to s, and not to their mean."""
+    """b moves by s (clients above - clients below) / n: to the median of the a_i, up to s, and not to their mean."""
     step = 1e-3
     values = {"stepsize": 0.2, "server_stepsize": step} | PLAIN
     state = run_rounds("fedsmu", unit_quadratics(A), jnp.asarray(FIRST), rounds=40_000, k=2, **values)
@@ -75,7 +75,7 @@ def test_one_bit_a_number(encoding, bits):
 
 
 def test_bits_of_signs_that_are_zero():
-    """Of 100 numbers 3 are zero: 97 bits and a map of 100; 97 are zero: 3 bits and 3 indices of 7 bits; else 2 bits each."""
+    """Of 100 numbers 3 are zero: 97 bits and a map of 100; 97 are zero: 3 bits and 3 indices of 7; or 2 bits each."""
     for zeros, counts, bits in ((0, (100, KNOWN), 100), (3, (97, 97), 197), (97, (3, 3), 24)):
         message = jnp.where(jnp.arange(100) < zeros, 0.0, -1.0)
         count, size = SIGNS.count(message, None), SIGNS.size(message)

@@ -24,9 +24,8 @@ def test_uncompressed_it_is_scaffold(make, weight, cohort, schedule):
     """With C = identity and all the weight on the round, at half the uplink: the same x, c and c_i, with batches."""
     quadratic = least_squares(batch_size=2)
     values = {"stepsize": 0.3 / quadratic.L} | ({} if schedule else {"prob": 0.4})
-    run = partial(
-        simulate, problem=quadratic.problem, key=KEY, rounds=40, evaluate_every=40, cohort=cohort, encoding="dense", **schedule
-    )
+    run = {"rounds": 40, "evaluate_every": 40, "cohort": cohort, "encoding": "dense"} | schedule
+    run = partial(simulate, problem=quadratic.problem, key=KEY, **run)
     plain, first = run(scaffold, hyper=values)
     state, history = run(make, hyper=values | {"sparsity": 0.0, "server_stepsize": 1.0, weight: 1.0})
     for ours, theirs in zip(state.server, plain.server, strict=True):
@@ -91,7 +90,7 @@ def test_it_reaches_the_minimiser(make, values, cohort):
     ids=["rand-k", "rand-k and Q_r", "TopK"],
 )
 def test_bits(make, values, numbers, each, header):
-    """One vector up: 6 of 18 numbers by rand-k, 4 of 15 weights and 3 biases by TopK, with a position each; two down."""
+    """One vector up, with positions: 6 of 18 numbers by rand-k, 4 of 15 weights and 3 biases by TopK; two down."""
     quadratic = least_squares(dtype=np.float32)
     given = {"stepsize": 0.2 / quadratic.L, "server_stepsize": 1.0} | values
     run = {"rounds": 5, "local_steps": 3, "evaluate_every": 5}
