@@ -15,7 +15,7 @@ def of_method(names: str, *more: str) -> list[str]:
 
 
 TESTS: dict[str, list[str]] = {
-    "compression/bits": ["tests/test_communication.py", "tests/test_sparsifiers.py"],
+    "compression/bits": ["tests/test_communication.py", "tests/test_sparsifiers.py", "tests/algorithms/test_fedsmu.py"],
     "compression/quantize": ["tests/algorithms/test_compression.py"],
     "compression/rand_k": ["tests/algorithms/test_locodl.py"],
     "compression/threshold": SPARSIFY,

@@ -98,8 +98,8 @@ def ef21_sgdm(
 
     .. math:: v_i \leftarrow (1 - \eta) v_i + \eta \nabla f_i(x), \qquad c_i = C(v_i - e_i)
 
-    The rest is :func:`ef21`, which it is for :math:`\eta = 1`. The mean makes the noise of small batches small, which
-    EF21 alone would accumulate. Here :math:`v_i` starts at zero, as :math:`e_i` does; that is a reading: the paper
+    The rest is :func:`ef21`, which it is for :math:`\eta = 1`. The paper proves that it converges with small batches,
+    with which EF21 alone need not. Here :math:`v_i` starts at zero, as :math:`e_i` does; that is a reading: the paper
     starts both at a client's first gradient.
 
     Args:

@@ -128,7 +128,7 @@ def unit_quadratics(a: np.ndarray, weights=None) -> Problem:
 
 OWN = {"momentum": 0.5, "server_stepsize": 1.0, "alpha": 0.1, "beta": 0.5, "rho": 0.3, "eta": 0.2, "ridge": 0.05}
 OWN |= {"beta1": 0.9, "beta2": 0.9, "weight_decay": 0.01}
-"""Of hyperparameters that have to be given and that a method or two have; their theorems allow them on least squares."""
+"""Of hyperparameters that have to be given and that a method or two have; the theorems allow them on least squares."""
 
 
 def hyper(name: str, options=None, **values) -> dict:
