@@ -131,6 +131,4 @@ def ef21_sgdm(
     def receive(g: Tree, h: EF21Memory, c: Tree, b: Tree, info: RoundInfo) -> EF21Memory:
         return EF21Memory(averaged(g, h), base.receive(g, h.e, c, b, info))
 
-    return base._replace(
-        init=init, send=send, receive=receive, control=lambda h, server: base.control(h.e, server)
-    )
+    return base._replace(init=init, send=send, receive=receive, control=lambda h, server: base.control(h.e, server))

@@ -21,9 +21,9 @@ def with_error_feedback(base: Algorithm, kind: str) -> Algorithm:
       without, so that control variates keep their sum, whatever the :math:`e_i` are.
     * ``"ef21"`` (Richtarik et al. 2021, arXiv 2106.05203): :math:`c_i = C(x_i - e_i)` is sent, and
       :math:`e_i \leftarrow e_i + c_i` takes the message's place: ``base`` serves the mean e of *all* :math:`e_i`, which
-      the server keeps, and :math:`h_i` follows :math:`e_i`. With all clients in a round control variates keep their sum;
-      with a cohort S ProxSkip's :math:`\sum_i h_i` gains :math:`\frac p\gamma \sum_{i \in S} (e - e_i)`, because e is
-      not the cohort's mean of :math:`e_i`.
+      the server keeps, and :math:`h_i` follows :math:`e_i`. With all clients in a round the control variates keep their
+      sum; with a cohort S ProxSkip's :math:`\sum_i h_i` gains :math:`\frac p\gamma \sum_{i \in S} (e - e_i)`,
+      because e is not the cohort's mean of :math:`e_i`.
 
     Args:
       base: a method whose message is its compressed x, as :func:`sps_jax.pruned` with ``uplink`` makes of ProxSkip.

@@ -41,9 +41,7 @@ def rand_k(params: Tree, key: jax.Array, sparsity: jax.Array | float) -> Tree:
     return jax.tree.unflatten(structure, map(one, leaves, masks))
 
 
-def unbiased(
-    sparsity: jax.Array | float, bits: int | None
-) -> tuple[Callable[[Tree, jax.Array], Tree], MessageFormat]:
+def unbiased(sparsity: jax.Array | float, bits: int | None) -> tuple[Callable[[Tree, jax.Array], Tree], MessageFormat]:
     r"""Returns C(x) = Q_r(rand-k(x)) as a function of x and a key, and the format of its messages.
 
     A message sends the K numbers, with a position each. :math:`1 + \omega` of C is the product of those of the two.

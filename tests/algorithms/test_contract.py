@@ -27,7 +27,8 @@ KEY = jax.random.key(5)
 each_method = pytest.mark.parametrize(("name", "options"), METHODS, ids=IDS)
 sample_of_methods = pytest.mark.parametrize(("name", "options"), SAMPLE)
 x64 = pytest.mark.usefixtures("x64")
-DESCENDING = [m for m in METHODS if m[0] not in {*"feddyn compressed_scaffnew tamuna feddst locodl fedsmu".split()}]
+OTHERS = ["feddyn", "compressed_scaffnew", "tamuna", "feddst", "locodl", "fedsmu"]
+DESCENDING = [m for m in METHODS if m[0] not in OTHERS]
 """Those that are gradient descent at p = 1 and sparsity 0."""
 
 

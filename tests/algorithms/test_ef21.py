@@ -104,7 +104,7 @@ def test_with_all_the_weight_on_the_newest_gradient_it_is_ef21(cohort):
     chex.assert_trees_all_equal(one.memory, other.memory.e)
 
 
-@x64def test_bits():
+def test_bits():
     """K weights and 3 biases of 32 bits, at positions of 5 bits, up; the dense model down."""
     quadratic = least_squares(dtype=np.float32)
     values = {"stepsize": 0.1 / quadratic.L, "sparsity": SPARSITY}

@@ -61,7 +61,7 @@ def test_nobody_moves_the_model_for_clients_that_are_away():
     d = 2 * (np.asarray(after.memory) - 0.5 * np.asarray(before.memory))[own]  # m+ = (m + d) / 2
     sent = np.sign(0.9 * np.asarray(before.memory)[own] + 0.1 * d)
     due = before.server + 0.5 * np.einsum("i,ijk->jk", weights[own] / (2 / 5), sent)  # 2 of 5 are drawn
-    np.testing.assert_allclose(after.server, due, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(after.server, due, rtol=0, atol=1e-7)  # the probability is of float32
 
 
 @pytest.mark.parametrize(("encoding", "bits"), [("cheapest", 18), ("indices", 18), ("bitmap", 18), ("dense", 36)])

@@ -51,7 +51,7 @@ def test_rand_k_of_everything_is_everything():
 
 # --- the theorem -------------------------------------------------------------------------------------------------
 
-GAMMA, P, RHO, ETA, RIDGE = 0.3, 0.4, 0.6, 0.2, 0.5
+GAMMA, P, RHO, ETA, RIDGE = 0.3, 0.4, 0.6, 0.1, 0.5
 
 
 def all_messages(send, d):

@@ -157,8 +157,8 @@ def test_numbers_that_a_dtype_cannot_hold(dtype, hyper, message):
 
 
 def test_numbers_that_a_dtype_can_hold():
-    for hyper in ({"prob": 1e-6, "stepsize": 1e-30}, {"stepsize": 1e38, "prob": 1.0}):
-        prepare(sps.proxskip, hyper, np.float32)
+    for values in ({"prob": 1e-6, "stepsize": 1e-30}, {"stepsize": 1e38, "prob": 1.0}):
+        prepare(sps.proxskip, values, np.float32)
     prepare(sps.proxskip, {"stepsize": 0.1}, np.float32, local_steps=10**9)  # no coin: p = 1e-9 is a number as others
 
 
