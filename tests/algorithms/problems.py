@@ -22,7 +22,7 @@ IDS = ["-".join([name, *options]) for name, options in METHODS]
 APART = {"gd", "fedprox", "server_pruning_modified", "fedavg_server_pruning", "randprox_l1", "randprox_server"}
 APART |= {"sparse_proxskip_local", "server_pruning", "fedavg_client_pruning"}
 APART |= {"feddyn", "fedcomloc_com", "fedcomloc_local", "fedcomloc_global", "tamuna"}
-APART |= {"ef21_sgdm", "scallion", "locodl", "fedsmu"}
+APART |= {"ef21", "ef21_sgdm", "scallion", "locodl", "fedsmu"}
 """Methods that share their shape with another; the dearest tests leave them to ``pytest -m slow``."""
 SAMPLE = [pytest.param(*m, id=i, marks=[pytest.mark.slow] * (m[0] in APART)) for m, i in zip(METHODS, IDS, strict=True)]
 PRUNED = ["sparse_proxskip", "sparse_proxskip_local", "server_pruning", "server_pruning_modified"]
