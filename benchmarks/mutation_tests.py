@@ -15,8 +15,9 @@ def of_method(names: str, *more: str) -> list[str]:
 
 
 TESTS: dict[str, list[str]] = {
-    "compression/bits": ["tests/test_communication.py", "tests/test_sparsifiers.py"],
+    "compression/bits": ["tests/test_communication.py", "tests/test_sparsifiers.py", "tests/algorithms/test_fedsmu.py"],
     "compression/quantize": ["tests/algorithms/test_compression.py"],
+    "compression/rand_k": ["tests/algorithms/test_locodl.py"],
     "compression/threshold": SPARSIFY,
     "compression/straight_through": SPARSIFY,
     "compression/sparsifier": SPARSIFIERS,
@@ -49,5 +50,10 @@ TESTS: dict[str, list[str]] = {
     "algorithms/fedopt": of_method("fedavgm_or_fedadam_or_fedyogi", "tests/algorithms/test_server_optimizer.py"),
     "algorithms/server_optimizer": ["tests/algorithms/test_server_optimizer.py"],
     "algorithms/powerpropagated": ["tests/algorithms/test_powerpropagated.py"],
+    "algorithms/ef21": of_method("ef21", "tests/algorithms/test_ef21.py"),
+    "algorithms/error_feedback": ["tests/algorithms/test_error_feedback.py"],
+    "algorithms/scallion": of_method("scallion_or_scafcom", "tests/algorithms/test_scallion.py"),
+    "algorithms/locodl": of_method("locodl", "tests/algorithms/test_locodl.py"),
+    "algorithms/fedsmu": of_method("fedsmu", "tests/algorithms/test_fedsmu.py"),
 }
 """For each module the tests that judge its mutants, in order; ``-k a_or_b`` stands for ``-k "a or b"``."""

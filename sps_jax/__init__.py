@@ -21,6 +21,8 @@ from sps_jax.algorithms import (
     RoundInfo,
     compressed_scaffnew,
     descend,
+    ef21,
+    ef21_sgdm,
     fedadam,
     fedavg,
     fedavg_client_pruning,
@@ -33,9 +35,11 @@ from sps_jax.algorithms import (
     feddyn,
     fednova,
     fedprox,
+    fedsmu,
     fedyogi,
     gd,
     gradskip,
+    locodl,
     mask_proxskip,
     personalised,
     powerpropagated,
@@ -44,8 +48,10 @@ from sps_jax.algorithms import (
     ramped,
     randprox_l1,
     randprox_server,
+    scafcom,
     scafflix,
     scaffold,
+    scallion,
     server_optimizer,
     server_pruning,
     server_pruning_modified,
@@ -57,6 +63,7 @@ from sps_jax.algorithms import (
 from sps_jax.compression import CRITERIA, STRUCTURES, Sparsifier, straight_through, topk
 from sps_jax.compression.bits import ENCODINGS, MessageCount, MessageFormat, MessageSpec, message_bits, total_bits
 from sps_jax.compression.quantize import quantize
+from sps_jax.compression.rand_k import rand_k
 from sps_jax.layout import Layout, clients_mesh
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
@@ -105,6 +112,8 @@ __all__ = [
     "clients_mesh",
     "compressed_scaffnew",
     "descend",
+    "ef21",
+    "ef21_sgdm",
     "fedadam",
     "fedavg",
     "fedavg_client_pruning",
@@ -117,6 +126,7 @@ __all__ = [
     "feddyn",
     "fednova",
     "fedprox",
+    "fedsmu",
     "fedyogi",
     "from_arrays",
     "gd",
@@ -124,6 +134,7 @@ __all__ = [
     "grid",
     "iterate",
     "load_model",
+    "locodl",
     "mask_proxskip",
     "message_bits",
     "model_of",
@@ -134,10 +145,13 @@ __all__ = [
     "pruned",
     "quantize",
     "ramped",
+    "rand_k",
     "randprox_l1",
     "randprox_server",
+    "scafcom",
     "scafflix",
     "scaffold",
+    "scallion",
     "server_optimizer",
     "server_pruning",
     "server_pruning_modified",

@@ -12,7 +12,7 @@ from sps_jax.results.files import read_jsonl, write_json, write_jsonl
 from sps_jax.runs import models
 from sps_jax.simulation.watching import Best, Watch
 
-MINE = '''
+MINE = """
 import jax.numpy as jnp
 import numpy as np
 import sps_jax as sps
@@ -23,7 +23,7 @@ def make(*, data_seed: int = 0, validation: float = 0.0):
     x = draw.normal(size=(60, 3))
     own = {"size": lambda z, y: jnp.abs(z[:, 0]), "size_error": lambda z, y: jnp.abs(z[:, 0])}
     return sps.from_arrays(x, x.argmax(1), np.arange(60) % 3, test=0.2, validation=validation, metrics=own)
-'''
+"""
 OPTIONS = ("--problem", "mine.py:make", "--algorithm", "gd", "--rounds", 3, "--quiet")
 
 

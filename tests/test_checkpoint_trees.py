@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import hyper
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cli.from_options import build_problem
@@ -18,7 +19,8 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS if nam
 
 @pytest.mark.parametrize("name", ["tamuna", *SLOW])
 def test_every_method_goes_on_from_its_state(name, tmp_path):
-    options = command_type()(algorithm=(name,), local_steps=2, cohort=2 if name == "tamuna" else None, clients=4)
+    cohort = 2 if name == "tamuna" else None
+    options = command_type()(algorithm=(name,), local_steps=2, cohort=cohort, clients=4, **hyper(name))
     problem, key = build_problem(options), jax.random.key(0)
     chosen = prepare_algorithm(options, name, problem)
     driver = drivers.on_devices(chosen, Layout(), problem, key, blocks.block_length(4, checkpoint_every=1))

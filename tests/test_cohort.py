@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import ZERO_SUM, hyper, least_squares, matrix
+from problems import COHORTS, hyper, least_squares, matrix
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.cli.from_options import build_problem
@@ -198,7 +198,7 @@ def test_the_table_says_what_answers_took(command):
 
 
 @x64
-@pytest.mark.parametrize("name", ZERO_SUM)
+@pytest.mark.parametrize("name", COHORTS)
 def test_t5_sum_of_control_variates(name):
     """sum_i h_i over all n clients stays zero while 3 of them take part in a round."""
     quadratic = least_squares()

@@ -1,6 +1,5 @@
 """Deep networks through the engine: every method, clipping, and what of them is pruned."""
 
-import inspect
 from functools import partial
 
 import flax.linen as nn
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from problems import hyper
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.compression import Sparsifier
@@ -52,8 +52,7 @@ def problem_of(network, model=None, **options):
 
 
 def chosen(name):
-    takes = inspect.signature(ALGORITHMS[name]).parameters
-    return {key: value for key, value in HYPER.items() if key in takes}
+    return hyper(name, **HYPER)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import itertools
 import json
 import re
 import subprocess
@@ -12,7 +13,6 @@ import pytest
 
 from sps_jax import results
 from sps_jax.algorithms import ALGORITHMS
-from sps_jax.cli.list import summary
 
 REPOSITORY = Path(__file__).parents[1]
 PATH = REPOSITORY / "README.md"
@@ -20,20 +20,24 @@ README = PATH.read_text(encoding="utf-8")
 LINES = 195
 """Of the README, at most."""
 ARXIV = r"arXiv (\d{4}\.\d{5})"
+PMLR = r"PMLR (v\d+/\w+)"
 METHODS = r"\| method \| what it is \|.*\n\|(?:---\|)+\n(?:\|.*\n)*"
 SPEED = r"\| system \|.*\n\|(?:---\|)+\n(?:\|.*\n)*"
 
 
 def paper(make) -> str:
-    """The first arXiv number of a method's docstring, or of its module's; empty where neither has one."""
-    texts = (inspect.getdoc(make) or "", inspect.getdoc(inspect.getmodule(make)) or "")
-    found = [number for text in texts for number in re.findall(ARXIV, text)]
-    return found[0] if found else ""
+    """A link to the first arXiv number of a method's docstring, or of its module's, else to its page of PMLR."""
+    texts = "\n".join(inspect.getdoc(each) or "" for each in (make, inspect.getmodule(make)))
+    for number in re.findall(ARXIV, texts):
+        return link(number, f"https://arxiv.org/abs/{number}")
+    for page in re.findall(PMLR, texts):
+        return link(f"PMLR {page}", f"https://proceedings.mlr.press/{page}.html")
+    return ""
 
 
 def without_paper(words: str) -> str:
-    """A summary without its arXiv number, which has a column of its own."""
-    words = re.sub(rf",? ?{ARXIV}", "", words)
+    """A summary without its paper, which has a column of its own."""
+    words = re.sub(rf",? ?(?:{ARXIV}|{PMLR})", "", words)
     return words.replace(" ()", "").replace("|", r"\|")
 
 
@@ -56,20 +60,29 @@ def link(text: str, address: str) -> str:
 
 
 def methods_table() -> str:
-    """A row per file of methods, all of it read off the code; of several in one file its module says what they are."""
+    """A row per file, all of it read off the code."""
     rows = ["| method | what it is | paper | source | notebook |", "|---|---|---|---|---|"]
-    files = {}
-    for name, make in ALGORITHMS.items():
-        files.setdefault(Path(inspect.getsourcefile(make)).resolve(), []).append(name)
-    for source, names in files.items():
-        first = ALGORITHMS[names[0]]
-        told = first if len(names) == 1 else inspect.getmodule(first)
-        number, notebook = paper(told), next(filter(None, map(notebook_of, names)), None)
-        read = link(number, f"https://arxiv.org/abs/{number}") if number else "-"
-        seen = link(notebook.stem[:2], here(notebook)) if notebook else "-"
-        shown, what = ", ".join(f"`{name}`" for name in names), without_paper(summary(told))
-        rows.append(f"| {shown} | {what} | {read} | {link(source.name, here(source))} | {seen} |")
+    for source, methods in itertools.groupby(summaries()["algorithms"].items(), lambda item: source_of(item[0])):
+        names, words = zip(*methods, strict=True)
+        notebooks = [path for path in map(notebook_of, names) if path]
+        cells = (
+            lines(f"`{name}`" for name in names),
+            lines(map(without_paper, words)),
+            lines(paper(ALGORITHMS[name]) for name in names) or "-",
+            link(source.name, here(source)),
+            lines(link(path.stem[:2], here(path)) for path in notebooks) or "-",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def source_of(name: str) -> Path:
+    return Path(inspect.getsourcefile(ALGORITHMS[name])).resolve()
+
+
+def lines(texts) -> str:
+    """The texts in a cell of a table, one under the other, each once."""
+    return "<br>".join(dict.fromkeys(texts))
 
 
 def all_systems() -> str:

@@ -103,7 +103,11 @@ def collect(
     """
     labels |= {} if clip is None else {"clip": clip}
     problem, found = cache(problem), {identity(record): record for record in read_jsonl(path)}
-    settings = {"rounds": rounds, "evaluate_every": evaluate_every, "transform": clip and optax.clip_by_global_norm(clip)}
+    settings = {
+        "rounds": rounds,
+        "evaluate_every": evaluate_every,
+        "transform": clip and optax.clip_by_global_norm(clip),
+    }
     wanted = []
     for name, make in makes.items():
         own = unique(taken(make, point) for point in (points(name) if callable(points) else points))

@@ -30,10 +30,10 @@ import tables
 from common import Record
 from matplotlib import pyplot as plt
 from scipy.stats import qmc
+from sps_jax.results.clock import NETWORKS, elapsed
 from workloads import WORKLOADS, Workload
 
 import sps_jax as sps
-from sps_jax.results.clock import NETWORKS, elapsed
 from sps_jax.results.reading import human
 
 TRIALS = 5

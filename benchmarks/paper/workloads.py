@@ -44,8 +44,6 @@ class Workload:
     clip: float | None = None
 
 
-
-
 def sparse_optimum(problem: Problem, sparsity: float) -> float:
     """A loss that K weights can reach on a quadratic: its best with K weights, and 1 % of the way from there to f(0).
 

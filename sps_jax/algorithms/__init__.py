@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sps_jax.algorithms.base import Algorithm, Follow, RoundInfo, descend
 from sps_jax.algorithms.compressed_scaffnew import compressed_scaffnew
+from sps_jax.algorithms.ef21 import ef21, ef21_sgdm
 from sps_jax.algorithms.fedavg import fedavg
 from sps_jax.algorithms.fedavg_pruning import fedavg_client_pruning, fedavg_server_pruning
 from sps_jax.algorithms.fedcomloc import fedcomloc_com, fedcomloc_global, fedcomloc_local
@@ -19,8 +20,10 @@ from sps_jax.algorithms.feddyn import feddyn
 from sps_jax.algorithms.fednova import fednova
 from sps_jax.algorithms.fedopt import fedadam, fedavgm, fedyogi
 from sps_jax.algorithms.fedprox import fedprox
+from sps_jax.algorithms.fedsmu import fedsmu
 from sps_jax.algorithms.gd import gd
 from sps_jax.algorithms.gradskip import gradskip
+from sps_jax.algorithms.locodl import locodl
 from sps_jax.algorithms.mask_proxskip import mask_proxskip
 from sps_jax.algorithms.powerpropagated import powerpropagated
 from sps_jax.algorithms.proxskip import proxskip
@@ -31,6 +34,7 @@ from sps_jax.algorithms.randprox_server import randprox_server
 from sps_jax.algorithms.ranges import Range
 from sps_jax.algorithms.scafflix import personalised, scafflix
 from sps_jax.algorithms.scaffold import scaffold
+from sps_jax.algorithms.scallion import scafcom, scallion
 from sps_jax.algorithms.server_optimizer import server_optimizer
 from sps_jax.algorithms.sparse_proxskip import (
     server_pruning,
@@ -71,6 +75,12 @@ ALGORITHMS: dict[str, Callable[..., Algorithm]] = {
         fedavgm,
         fedadam,
         fedyogi,
+        ef21,
+        ef21_sgdm,
+        scallion,
+        scafcom,
+        locodl,
+        fedsmu,
     )
 }
 

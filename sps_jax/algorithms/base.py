@@ -162,7 +162,8 @@ class Algorithm(NamedTuple):
         positions.
       downlink: how the bits of b are counted.
       weighted: whether clients may have unequal weights.
-      divides: whether ``serve`` divides one part of the mean by another, so that weights need not add up to one.
+      divides: whether ``serve`` divides one part of the mean by another, or messages are changes that are zero where
+        nothing is to change, so that weights need not add up to one.
       needs_all: whether ``serve`` gets all messages, stacked along a first axis (C, ...), instead of their mean, as for
         a median. They are all in memory at once, and all clients must weigh the same.
 

@@ -16,12 +16,15 @@ evaluated and shipped is TopK of the server's average.
 """
 
 from sps_jax.algorithms.base import Algorithm, Prune, Scalar
+from sps_jax.algorithms.error_feedback import with_error_feedback
 from sps_jax.algorithms.proxskip import proxskip
 from sps_jax.algorithms.pruning import pruned
 from sps_jax.compression import topk
 
 
-def sparse_proxskip(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:
+def sparse_proxskip(
+    *, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk, error_feedback: str = "none"
+) -> Algorithm:
     r"""Sparse-ProxSkip (arXiv 2405.20623): ProxSkip with straight-through pruning at the clients.
 
     With the sparsifier C, by default TopK,
@@ -39,6 +42,9 @@ def sparse_proxskip(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: 
       prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps.
       sparsity: fraction of the prunable weights set to zero, in [0, 1).
       prune: the sparsifier C, ``prune(params, sparsity) -> params``.
+      error_feedback: whether later messages make up for what one leaves out: ``"none"`` (the paper); ``"ef14"``, with
+        which :math:`\sum_i h_i` stays zero; or ``"ef21"``, with which it does so only without a cohort. See
+        :func:`sps_jax.algorithms.error_feedback.with_error_feedback`. No theory covers it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -49,7 +55,8 @@ def sparse_proxskip(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: 
       >>> method.send(x, h, x, lambda x: x, None).tolist()
       [[4.0, 0.0]]
     """
-    return pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, gradient=True, uplink=True)
+    method = pruned(proxskip(stepsize=stepsize, prob=prob), prune, sparsity, gradient=True, uplink=True)
+    return with_error_feedback(method, error_feedback)
 
 
 def sparse_proxskip_local(*, stepsize: Scalar, prob: Scalar, sparsity: Scalar, prune: Prune = topk) -> Algorithm:

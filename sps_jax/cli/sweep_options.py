@@ -52,7 +52,16 @@ def sweep_type(settings: Mapping[str, Any] | None = None) -> type:
     others += [("stream", Suppress[bool], False), ("keep", Suppress[str], "none"), ("track", Suppress[tuple], ())]
     others += [("shard", str | None, None), ("submit", str | None, None), ("jobs", int | None, None)]
     others += [("submit_with", tuple[str, ...], ()), ("search", str | None, None), ("trials", int | None, None)]
-    alone = ("metric", "target", "stop_at", "patience", "checkpoint_every", "coordinator", "num_processes", "process_id")
+    alone = (
+        "metric",
+        "target",
+        "stop_at",
+        "patience",
+        "checkpoint_every",
+        "coordinator",
+        "num_processes",
+        "process_id",
+    )
     others += [(name, Suppress[None], None) for name in alone]  # type: ignore[misc]  # an alias of Annotated
     helps = (
         own

@@ -125,6 +125,23 @@ SHARED_POSITIONS = MessageFormat(
 """Messages that send their nonzeros unquantised, at positions that both sides know."""
 
 
+def _signs(message: Any, info: Any) -> MessageCount:
+    nonzeros, entries = tree.nonzeros(message), tree.size(message)
+    return MessageCount(nonzeros, jnp.where(nonzeros == entries, jnp.int32(KNOWN), nonzeros))
+
+
+def _size_of_signs(message: Any) -> MessageSpec:
+    entries = tree.size(message)
+    return MessageSpec(2 * entries, entries, value_bits=1)
+
+
+SIGNS = MessageFormat(_signs, _size_of_signs)
+"""Messages of signs: a bit for each; where some are zero, the positions of the others too.
+
+The ``dense`` encoding has two bits for each of the three values, so twice as many entries of one bit as numbers.
+"""
+
+
 def _index_bits(positions: int, size: MessageSpec) -> int:
     return positions * (size.places - 1).bit_length()  # (P - 1).bit_length() is ceil(log2 P)
 

@@ -22,6 +22,7 @@ IDS = ["-".join([name, *options]) for name, options in METHODS]
 APART = {"gd", "fedprox", "server_pruning_modified", "fedavg_server_pruning", "randprox_l1", "randprox_server"}
 APART |= {"sparse_proxskip_local", "server_pruning", "fedavg_client_pruning"}
 APART |= {"feddyn", "fedcomloc_com", "fedcomloc_local", "fedcomloc_global", "tamuna", "fedavgm", "fedyogi"}
+APART |= {"ef21", "ef21_sgdm", "scallion", "locodl", "fedsmu"}
 """Methods that share their shape with another; the dearest tests leave them to ``pytest -m slow``."""
 SAMPLE = [pytest.param(*m, id=i, marks=[pytest.mark.slow] * (m[0] in APART)) for m, i in zip(METHODS, IDS, strict=True)]
 PRUNED = ["sparse_proxskip", "sparse_proxskip_local", "server_pruning", "server_pruning_modified"]
@@ -125,8 +126,9 @@ def unit_quadratics(a: np.ndarray, weights=None) -> Problem:
     )
 
 
-REQUIRED = {"gradient_prob": 0.9, "alpha": 0.5, "server_stepsize": 0.5, "epsilon": 0.1}
-"""Of hyperparameters without a default, for the methods that have no other need of them."""
+REQUIRED = {"momentum": 0.5, "server_stepsize": 1.0, "alpha": 0.1, "beta": 0.5, "rho": 0.3, "eta": 0.2, "ridge": 0.05}
+REQUIRED |= {"beta1": 0.9, "beta2": 0.9, "weight_decay": 0.01, "gradient_prob": 0.9, "epsilon": 0.1}
+"""Of hyperparameters without a default that a method or two have; the theorems allow them on least squares."""
 
 
 def hyper(name: str, options=None, **values) -> dict:
@@ -150,6 +152,8 @@ CONTROLLED = [name for name in ALGORITHMS if jax.tree.leaves(variates(name))]
 """Methods with control variates."""
 ZERO_SUM = [name for name in CONTROLLED if ALGORITHMS[name](**hyper(name, **VALUES)).zero_sum]
 """Those that promise that these sum to zero."""
+COHORTS = [name for name in ZERO_SUM if name != "locodl"]
+"""Those of them that take part of the clients in a round."""
 
 
 def run_rounds(name, problem, first, *, rounds, k, h=None, cohort=None, **values):

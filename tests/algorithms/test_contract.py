@@ -27,7 +27,17 @@ KEY = jax.random.key(5)
 each_method = pytest.mark.parametrize(("name", "options"), METHODS, ids=IDS)
 sample_of_methods = pytest.mark.parametrize(("name", "options"), SAMPLE)
 x64 = pytest.mark.usefixtures("x64")
-OTHERWISE = {"feddyn", "compressed_scaffnew", "tamuna", "feddst", "mask_proxskip", "fedadam", "fedyogi"}
+OTHERWISE = {
+    "feddyn",
+    "compressed_scaffnew",
+    "tamuna",
+    "feddst",
+    "mask_proxskip",
+    "fedadam",
+    "fedyogi",
+    "locodl",
+    "fedsmu",
+}
 DESCENDING = [m for m in METHODS if m[0] not in OTHERWISE]
 """Those that are gradient descent at p = 1 and sparsity 0; mask_proxskip is from its second round on."""
 
@@ -200,8 +210,9 @@ def test_gradient_descent_at_p_1(name, options):
     """p = 1, s = 0, without extra terms: x <- x - gamma grad f(x) (T9)."""
     quadratic = least_squares()
     gamma = 1 / quadratic.L
-    plain = {"mu": 0.0, "l1": 0.0, "alpha": 1.0, "server_stepsize": 1.0, "momentum": 0.0}
-    values = hyper(name, options, stepsize=gamma, prob=1.0, sparsity=0.0, **plain)
+    plain = {"sparsity": 0.0, "mu": 0.0, "l1": 0.0, "alpha": 1.0, "beta": 1.0, "server_stepsize": 1.0}
+    plain["momentum"] = 0.0 if name == "fedavgm" else 1.0
+    values = hyper(name, options, stepsize=gamma, prob=1.0, **plain)
     x = init(KEY)
     state, _ = simulate(ALGORITHMS[name], quadratic.problem, values, KEY, rounds=12, params=x)
     x = matrix(x)

@@ -32,7 +32,9 @@ STRUCTURES = ["entries", "rows", "filters", "blocks:2x2", "groups:4", "2:4"]
 SCOPES = ["global", "layerwise", "erk"]
 EXACT = [*PRUNED, "feddst"]
 """Methods whose model always has exactly K blocks."""
-SPARSE = [name for name, make in ALGORITHMS.items() if "sparsity" in inspect.signature(make).parameters]
+SPARSE = [n for n, make in ALGORITHMS.items() if {"sparsity", "prune"} <= inspect.signature(make).parameters.keys()]
+DENSE = ["fedcomloc_local", "ef21", "ef21_sgdm", "scafcom"]
+"""Those whose model is dense: what is sparse is the point of a gradient, or a message that changes the model."""
 
 
 def init(key):
@@ -152,7 +154,7 @@ def promised(name, structure, scope, sparsity, rounds):
         return at
     if name in ("fedcomloc_global", "mask_proxskip"):  # what the server has compressed or masked: nothing of the start
         return [(whole, whole), *at[1:]]
-    if name == "fedcomloc_local":  # the average of dense messages
+    if name in DENSE:
         return [(whole, whole)] * (ROUNDS + 1)
     averages = [(least, min(whole, CLIENTS * (most - bias) + bias)) for least, most in at]
     return [(whole, whole), *averages[:-1]]  # of messages that were sent in the round before
@@ -177,7 +179,7 @@ def test_every_round_has_the_density_of_its_sparsity(name, structure, scope, kin
 
 
 def test_every_method_with_a_sparsity_promises_something():
-    assert {*EXACT, "fedcomloc_com", "fedcomloc_local", "fedcomloc_global", "mask_proxskip"} == set(SPARSE)
+    assert {*EXACT, *DENSE, "fedcomloc_com", "fedcomloc_global", "mask_proxskip"} == set(SPARSE)
 
 
 @pytest.mark.parametrize("rounds", [None, 3])

@@ -1,13 +1,12 @@
 """Cohorts and weights: what every method converges to, whoever is drawn and whatever the clients count for."""
 
-import inspect
 from itertools import combinations
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import ZERO_SUM
+from problems import COHORTS, hyper
 
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.problem import Problem
@@ -43,11 +42,6 @@ def minimiser(problem):
     return float(w @ np.asarray(problem.data[0])[:, 0])
 
 
-def given(name, **values):
-    takes = inspect.signature(ALGORITHMS[name]).parameters
-    return {key: value for key, value in values.items() if key in takes}
-
-
 # --- what is drawn counts for all ---------------------------------------------------------------------------------
 
 
@@ -77,8 +71,8 @@ def test_the_mean_round_of_all_cohorts_is_the_round_of_all_clients(name, weights
     cohorts of an unbiased estimate gives the model of full participation.
     """
     problem = scalars([0.0, 1.0, 4.0, -2.0], [8, 1, 1, 2], weights)
-    hyper = given(name, stepsize=0.3, sparsity=0.0, mu=0.1)
-    method = prepare(ALGORITHMS[name], hyper, jnp.float64, local_steps=1 if name == "gd" else 3)
+    values = hyper(name, stepsize=0.3, sparsity=0.0, mu=0.1)
+    method = prepare(ALGORITHMS[name], values, jnp.float64, local_steps=1 if name == "gd" else 3)
 
     @jax.jit
     def model(ids):
@@ -138,7 +132,7 @@ EVERY_DAY = {("proxskip", "size", "size"), ("scaffold", "size", "uniform"), ("sc
 EVERY_DAY |= {("feddyn", "size", "uniform"), ("randprox_server", "size", "size"), ("tamuna", "equal", "size")}
 CASES = [
     pytest.param(*case, marks=[] if case in EVERY_DAY else pytest.mark.slow, id="-".join(case))
-    for name in ZERO_SUM
+    for name in COHORTS
     for weights in ("equal", "size")
     for by in ("uniform", "size")
     for case in [(name, weights, by)]
@@ -154,13 +148,11 @@ def test_the_minimiser_is_reached_and_the_sum_kept(name, weights, by, coin):
     At x* every client's message is x* itself when h_i = grad f_i(x*), whatever it counts for; sparsity and l1 are zero.
     """
     problem = scalars([0.0, 1.0, 4.0, -2.0, 3.0], [8, 1, 1, 2, 3], weights)
-    values = given(name, stepsize=0.3, sparsity=0.0, l1=0.0, alpha=1.0, owners=2, gradient_prob=0.9)
-    how = {"local_steps": 3}
-    if coin:
-        values["prob"], how = 0.4, {}
+    values = hyper(name, stepsize=0.3, sparsity=0.0, l1=0.0, alpha=1.0, owners=2, **({"prob": 0.4} if coin else {}))
+    how = {} if coin else {"local_steps": 3}
     run = {"rounds": 1500, "evaluate_every": 100, "cohort": Cohort(3, by)}
     state, history = simulate(ALGORITHMS[name], problem, values, KEY, **run, **how)
-    algorithm = ALGORITHMS[name](**{"prob": 1 / 3} | values)
+    algorithm = ALGORITHMS[name](**hyper(name, prob=1 / 3) | values)
     np.testing.assert_allclose(algorithm.model(state.server), minimiser(problem), rtol=0, atol=1e-9)
     assert history["control_sum"].max() < 1e-11
 
@@ -169,7 +161,7 @@ def test_the_minimiser_is_reached_and_the_sum_kept(name, weights, by, coin):
 def test_one_client_in_a_round_is_enough(name):
     """Clients of 1 and 3 examples at 0 and 4: x* = 3, with one of them in a round."""
     problem = scalars([0.0, 4.0], [1, 3], "size")
-    values = given(name, stepsize=0.1, alpha=1.0)
+    values = hyper(name, stepsize=0.1, alpha=1.0)
     state, history = simulate(
         ALGORITHMS[name], problem, values, KEY, rounds=3000, local_steps=2, evaluate_every=500, cohort=1
     )

@@ -1,12 +1,12 @@
 """Numbers that make trouble: the method works, or says what was wrong."""
 
-import inspect
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import hyper
 
 import sps_jax as sps
 from sps_jax import tree
@@ -75,8 +75,7 @@ def test_one_client_of_one_example(name):
     """Every method on n = 1, m = 1, d = 1."""
     one = problem(X[:1, :1], Y[:1], [np.arange(1)])
     make = sps.ALGORITHMS[name]
-    values = {"stepsize": 0.1, "prob": 0.5, "sparsity": 0.5}
-    values = {key: value for key, value in values.items() if key in inspect.signature(make).parameters}
+    values = hyper(name, stepsize=0.1, prob=0.5, sparsity=0.5)
     _, history = sps.simulate(make, one, values, KEY, rounds=3)
     assert np.isfinite(history["train_loss"]).all()
     if "control_sum" in history:  # the one client's variates are all there is: their sum must be zero
@@ -158,8 +157,8 @@ def test_numbers_that_a_dtype_cannot_hold(dtype, hyper, message):
 
 
 def test_numbers_that_a_dtype_can_hold():
-    for hyper in ({"prob": 1e-6, "stepsize": 1e-30}, {"stepsize": 1e38, "prob": 1.0}):
-        prepare(sps.proxskip, hyper, np.float32)
+    for values in ({"prob": 1e-6, "stepsize": 1e-30}, {"stepsize": 1e38, "prob": 1.0}):
+        prepare(sps.proxskip, values, np.float32)
     prepare(sps.proxskip, {"stepsize": 0.1}, np.float32, local_steps=10**9)  # no coin: p = 1e-9 is a number as others
 
 
