@@ -192,7 +192,7 @@ def test_equal_metrics_share_their_compiled_programs():
     assert own_metrics(None) == ()
 
 
-UNDEFINED = '''
+UNDEFINED = """
 import numpy as np
 import sps_jax as sps
 
@@ -202,7 +202,7 @@ def make(*, data_seed: int = 0, validation: float = 0.0):
     x = draw.normal(size=(60, 3))
     own = {"f1": (lambda z, y: z[:, 0] * 0, lambda total: total / total)}
     return sps.from_arrays(x, x.argmax(1), np.arange(60) % 3, test=0.2, validation=validation, metrics=own)
-'''
+"""
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -133,9 +133,7 @@ def plot(options: Plot) -> int:
     return 0
 
 
-def _load(
-    folders: tuple[Path, ...], metric: str | None, best_by: str | None
-) -> tuple["pandas.DataFrame", str, str]:
+def _load(folders: tuple[Path, ...], metric: str | None, best_by: str | None) -> tuple["pandas.DataFrame", str, str]:
     """Return the records of the folders, with ``total_bits``, the metric to show, and the one that chooses points."""
     if not folders:
         raise ValueError("name at least one folder of results")
