@@ -1,6 +1,7 @@
 """Plots of results, as files or as Matplotlib figures for a notebook."""
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,8 @@ def heat_map(
             shown = f"{value:.3g}" if np.isfinite(value) else look.missing
             axes.text(j, i, shown, ha="center", va="center", color="black" if not value < middle else "white")
         look.entitle(axes, title)
-        figure.colorbar(image, label=label)
+        letters = figure.get_figheight() * 72 / (0.7 * look.points)
+        figure.colorbar(image, label=textwrap.fill(label, max(10, int(letters))))
         return _saved(figure, file)
 
 
