@@ -40,8 +40,8 @@ class Problem:
       weights: (n,) client weights that sum to one; None for equal weights (the f of the paper).
       smoothness: (n,) the smoothness constants L_i of the f_i, or None if unknown.
       convexity: a mu > 0 such that every f_i is mu-strongly convex, or None if unknown.
-      held_counts: ``"test"`` or ``"validation"`` -> int32 scalar, the number of its examples, if the rows after them are
-        padding, which is in no metric; None if no such part has padding.
+      held_counts: ``"test"`` or ``"validation"`` -> int32 scalar, the number of its examples; the rows after them are
+        padding, which no metric sees. None if neither has padding.
       sizes: (n,) int32, the number of examples of client i if its rows only summarise them, as moments do; None if its
         rows are its examples. :attr:`examples` is the size of a client everywhere.
       init: key -> params, the starting point x_0.

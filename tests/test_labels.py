@@ -172,3 +172,15 @@ def test_a_simulation_says_what_is_wrong(case, run):
 def test_the_command_line_knows_other_names(given, command):
     done = command("run", given, *([] if "=" in given else ["0.1"]))
     assert done.returncode == 2 and "did you mean --stepsize?" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("given", ["digits", sps.problems.digits, None])
+def test_what_is_no_problem(given):
+    """Its name, the function that makes it, None: wherever a problem is taken."""
+    says = "^the problem must be an sps.Problem, one that sps.from_arrays or a function of sps.problems makes, not "
+    calls = {"rounds": 1}, {"rounds": 1, "cohort": 1}, {"iterations": 1}
+    for call, settings in zip((sps.simulate, sps.stream, sps.iterate), calls, strict=True):
+        with pytest.raises(ValueError, match=says):
+            call(sps.fedavg, given, HYPER, KEY, **settings)
+    with pytest.raises(ValueError, match=says):
+        list(sps.sweep(sps.fedavg, given, [HYPER], rounds=1))

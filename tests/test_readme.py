@@ -13,6 +13,7 @@ import pytest
 
 from sps_jax import results
 from sps_jax.algorithms import ALGORITHMS
+from sps_jax.cli.list import summaries
 
 REPOSITORY = Path(__file__).parents[1]
 PATH = REPOSITORY / "README.md"

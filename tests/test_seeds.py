@@ -50,7 +50,7 @@ def test_a_seed_draws_the_data_unless_they_have_their_own(options):
 @pytest.mark.parametrize("partition", ["dirichlet", "few_labels", "quantity"])
 def test_seeds_of_one_run_share_their_shapes_and_a_lone_seed_is_not_padded(partition, options):
     """Padded to the largest client and the largest validation set of all seeds; what is added repeats a first row."""
-    few = {"clients": 4, "validation": 0.1, "partition": partition}
+    few = {"clients": 10, "validation": 0.1, "partition": partition}
     several, alone = options(**few, seeds=3), options(**few)
     problems = [built(options(**few, seed=seed), of_seeds(several)) for seed in range(3)]
     assert len({tuple(sizes(problem).items()) for problem in problems}) == 1
@@ -62,7 +62,7 @@ def test_seeds_of_one_run_share_their_shapes_and_a_lone_seed_is_not_padded(parti
     least = min(problems, key=lambda problem: int(problem.held_counts["validation"]))
     np.testing.assert_array_equal(least.validation[0][-1], least.validation[0][0])
     assert of_seeds(alone) == of_seeds(options(**few, seeds=3, data_seed=0)) == {}
-    assert of_seeds(options(clients=4, seeds=3, partition="iid")) == {} and built(alone, {}).held_counts is None
+    assert of_seeds(options(clients=10, seeds=3, partition="iid")) == {} and built(alone, {}).held_counts is None
 
 
 @pytest.mark.parametrize("at_once", [None, 4])

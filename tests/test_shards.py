@@ -104,6 +104,8 @@ def test_a_search_is_a_sweep_whose_points_are_proposed(optuna, command, tmp_path
     assert len(set(gd)) == 16
     best = json.loads(command("table", "out", "--json").stdout)["rows"]
     assert best[0]["point"]["stepsize"] == max(gd)
+    rows = [row for row in read_jsonl(tmp_path / "out" / "metrics.jsonl") if row["algorithm"] == "gd"]
+    assert {row["uplink_bits"] / row["round"] for row in rows} == {2 * 20 * 32}  # of two clients, as is asked for
 
     before = {name: by_point(tmp_path / "out" / f"{name}.jsonl") for name in ("summary", "metrics")}
     lines = (tmp_path / "out" / "summary.jsonl").read_text().splitlines(keepends=True)
@@ -130,6 +132,7 @@ def test_generations_share_one_program(optuna, command, tmp_path):
         (("--trials", 4, "--stepsize", "logspace:1"), "--stepsize must be one range, logspace:first:last, or values"),
         (("--trials", 4, *RANGES, "--l1", "0.1"), "--l1 is not an option of the chosen problem and algorithms"),
         (("--trials", 4, *RANGES, "--shard", "1/2", "--out", "x"), "leave out --shard"),
+        (("--trials", 4, *RANGES, "--clients", 2, 3), "compares points on the same data: give one value of --clients"),
     ],
 )
 def test_a_search_without_sense_is_refused_in_a_sentence(more, says, optuna, command, tmp_path):

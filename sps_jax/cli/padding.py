@@ -7,6 +7,7 @@ more than last bits. With it ``sps-jax run --seeds 3`` compiled for 49 s instead
 import dataclasses
 import inspect
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,9 +49,9 @@ def common(found: Iterable[Sizes]) -> Sizes:
 
 def padded(problem: Problem, to: Sizes) -> Problem:
     """Return the problem with each part that is in ``to`` padded to so many rows, by its first one."""
-    held: dict[str, tuple[jax.Array, ...]] = {part: getattr(problem, part) for part in HELD if part in to}
+    held = {part: getattr(problem, part) for part in HELD if part in to}
     counts = {part: jnp.asarray(len(rows[0]), jnp.int32) for part, rows in held.items()}
-    longer = {part: _lengthened(rows, to[part]) for part, rows in held.items()}
+    longer: dict[str, Any] = {part: _lengthened(rows, to[part]) for part, rows in held.items()}
     data = lengthened(problem.data, to.get("data", 0))
     return dataclasses.replace(problem, data=data, held_counts=counts or None, **longer)
 

@@ -14,6 +14,7 @@ Source: Akiba et al. 2019, Optuna, arXiv 1907.10902; the sampler is its tree-str
 """
 
 import dataclasses
+import inspect
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +23,11 @@ from typing import Any
 import numpy as np
 
 from sps_jax import results
+from sps_jax.cli.catalogue import PROBLEMS
 from sps_jax.cli.options import Run, flag
 from sps_jax.cli.run import folder_named
 from sps_jax.cli.shards import extra
-from sps_jax.cli.sweep_options import SPACES, lists, points, taken_by
+from sps_jax.cli.sweep_options import DATA, SPACES, lists, points, taken_by, values
 from sps_jax.errors import refuse_unknown
 from sps_jax.results import files
 from sps_jax.runs import console
@@ -43,7 +45,8 @@ def search(options: Any, compute: Callable[..., Path]) -> Path:
       compute: :func:`sps_jax.cli.sweep.compute`.
 
     Raises:
-      ValueError: for another ``--search`` than optuna, no ``--trials``, no range, or with ``--shard``.
+      ValueError: for another ``--search`` than optuna, no ``--trials``, no range, several data settings, or with
+        ``--shard``.
     """
     refuse_unknown("--search", options.search, ("optuna",))
     optuna = extra("optuna", "--search", "search")
@@ -51,6 +54,8 @@ def search(options: Any, compute: Callable[..., Path]) -> Path:
         raise ValueError("--search needs --trials, the number of points to try with each algorithm")
     if options.shard is not None:
         raise ValueError("--search proposes each point from the results of others: leave out --shard")
+    if several := [name for name in DATA if len(values(name, getattr(options, name), DATA[name])) > 1]:
+        raise ValueError(f"--search compares points on the same data: give one value of {flag(several[0])}")
     points(dataclasses.replace(options, **_first_values(options)))  # a wrong option is an error here and now
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = dataclasses.replace(options, out=folder_named(options))
@@ -71,11 +76,11 @@ def search(options: Any, compute: Callable[..., Path]) -> Path:
         out = compute(options, runs, left)
         ends = _ends(out, options.rounds, options.best_by)
         for study, trial, numbers in asked:
-            values = [ends[number] for number in numbers if number in ends]
-            if len(values) < len(numbers):
+            found = [ends[number] for number in numbers if number in ends]
+            if len(found) < len(numbers):
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)  # it diverged
             else:
-                study.tell(trial, float(np.mean(values)))
+                study.tell(trial, float(np.mean(found)))
     for name, study in studies.items():
         alive = any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
         words = ", ".join(f"{k} {v}" for k, v in study.best_params.items()) if alive else "every point diverged"
@@ -135,9 +140,10 @@ def _distribution(option: str, texts: tuple[str, ...], kind: type, distributions
 
 def proposed(options: Any, name: str, chosen: dict[str, Any]) -> Runs:
     """Return the single runs, one for each seed, of an algorithm with the chosen values."""
-    values = {option: (value if isinstance(value, str) else repr(value),) for option, value in chosen.items()}
-    others = {option: () for option in lists(vars(options)) if option not in taken_by(name)}
-    return points(dataclasses.replace(options, algorithm=(name,), **others | values))
+    given = {option: (value if isinstance(value, str) else repr(value),) for option, value in chosen.items()}
+    takes = taken_by(name) | set(inspect.signature(PROBLEMS[options.problem]).parameters)
+    others = {option: () for option in lists(vars(options)) if option not in takes}
+    return points(dataclasses.replace(options, algorithm=(name,), **others | given))
 
 
 def _ends(out: Path, rounds: int, best_by: str | None) -> dict[int, float]:

@@ -19,6 +19,11 @@ SPACES: dict[str, Callable[..., np.ndarray]] = {"logspace": np.geomspace, "linsp
 VALIDATION = 0.1
 DATA: dict[str, type] = {"clients": int, "dirichlet_alpha": float, "data_seed": int}
 """Settings of the data that take several values in a sweep -> the type of a value."""
+OF_RUNS = (
+    *("metric", "target", "stop_at", "patience", "checkpoint_every"),
+    *("coordinator", "num_processes", "process_id"),
+)
+"""The options that a sweep lacks."""
 APART: dict[str, tuple[Any, str]] = {
     "shard": (str, "i/N, to compute the i-th of N parts of the points, in a folder of its own within --out."),
     "submit": (str, "slurm or local, to run the shards as jobs through submitit; local waits for them."),
@@ -52,17 +57,7 @@ def sweep_type(settings: Mapping[str, Any] | None = None) -> type:
     others += [("stream", Suppress[bool], False), ("keep", Suppress[str], "none"), ("track", Suppress[tuple], ())]
     others += [("shard", str | None, None), ("submit", str | None, None), ("jobs", int | None, None)]
     others += [("submit_with", tuple[str, ...], ()), ("search", str | None, None), ("trials", int | None, None)]
-    alone = (
-        "metric",
-        "target",
-        "stop_at",
-        "patience",
-        "checkpoint_every",
-        "coordinator",
-        "num_processes",
-        "process_id",
-    )
-    others += [(name, Suppress[None], None) for name in alone]  # type: ignore[misc]  # an alias of Annotated
+    others += [(name, Suppress[None], None) for name in OF_RUNS]  # type: ignore[misc]  # an alias of Annotated
     helps = (
         own
         | APART

@@ -1,6 +1,7 @@
 """Plots of results, as files or as Matplotlib figures for a notebook."""
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,12 @@ def curves(
       look: width, font size, title and band.
 
     Raises:
-      ValueError: if the suffix of ``path`` names no format; nothing is drawn then.
+      ValueError: if the suffix of ``path`` names no format, or no value is a number; nothing is drawn then.
     """
     file = None if path is None else picture(path)
+    values = np.array([row[metric] for seeds in runs.values() for seed in seeds for row in seed], float)
+    if not np.isfinite(values).any():
+        raise ValueError(f"{metric} is nowhere a number, so there is nothing to draw")
     with rc_context(look.checked().rc()):
         narrow, outside = look.columns == 1, len(runs) > 6
         figure = look.figure(7, 6) if narrow else look.figure(9.5 if outside else 7, 4.5)
@@ -87,7 +91,7 @@ def _draw_seeds(axes: Axes, runs: Mapping[str, Sequence], columns: tuple[str, st
     scale, bands = look.points / 10, []
     for i, ((name, seeds), (dash, (colour, marker))) in enumerate(zip(runs.items(), styles, strict=False)):
         shortest = min(map(len, seeds))
-        x, y = (np.array([[r[column] for r in seed[:shortest]] for seed in seeds]) for column in columns)
+        x, y = (np.array([[r[column] for r in own[:shortest]] for own in seeds], float) for column in columns)
         marks: Any = {
             "marker": marker,
             "markersize": 6 * scale,
@@ -163,7 +167,8 @@ def heat_map(
             shown = f"{value:.3g}" if np.isfinite(value) else look.missing
             axes.text(j, i, shown, ha="center", va="center", color="black" if not value < middle else "white")
         look.entitle(axes, title)
-        figure.colorbar(image, label=label)
+        letters = figure.get_figheight() * 72 / (0.7 * look.points)
+        figure.colorbar(image, label=textwrap.fill(label, max(10, int(letters))))
         return _saved(figure, file)
 
 

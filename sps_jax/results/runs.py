@@ -55,16 +55,17 @@ def compare(
 
 
 def write(runs: Mapping[tuple[str, int], Sequence[Record]], summaries: Sequence[Record], title: str, out: Path) -> None:
-    """Write ``summary.json`` and, if any run has records, ``curves.png`` into the folder ``out``."""
+    """Write ``summary.json`` and, if any run has values, ``curves.png`` into the folder ``out``."""
     files.write_json(out / "summary.json", summaries)
+    metric = summaries[0]["target_metric"]
     curves: dict[str, list[Sequence[Record]]] = {}
     for (name, _), records in runs.items():
-        if records:
+        if any(record[metric] is not None for record in records):
             curves.setdefault(name, []).append(records)
     if curves:
         from sps_jax.results import plots  # slow to import, and only plots need it
 
-        plots.curves(curves, summaries[0]["target_metric"], "uplink_bits", title, out / "curves.png")
+        plots.curves(curves, metric, "uplink_bits", title, out / "curves.png")
 
 
 def run_table(summaries: Sequence[Record]) -> str:

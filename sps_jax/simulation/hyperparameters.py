@@ -165,3 +165,11 @@ def check_params(problem: Problem, params: Tree | None) -> None:
     for like, leaf in zip(jax.tree.leaves(wanted), jax.tree.leaves(given), strict=True):
         if leaf.dtype not in (like.dtype, problem.ridge.dtype):
             raise ValueError(f"params must be {problem.ridge.dtype}, as the problem's are, not {leaf.dtype}")
+
+
+def dtype_of(problem: Any) -> Any:
+    """Return the dtype of a problem's parameters; raise a ``ValueError`` for what is no problem, such as its name."""
+    if not isinstance(problem, Problem):
+        made = "one that sps.from_arrays or a function of sps.problems makes"
+        raise ValueError(f"the problem must be an sps.Problem, {made}, not {described(problem)}")
+    return problem.ridge.dtype

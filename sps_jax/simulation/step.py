@@ -14,7 +14,7 @@ from sps_jax.problem import Problem
 from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.compiling import in_context
-from sps_jax.simulation.hyperparameters import check_params
+from sps_jax.simulation.hyperparameters import check_params, dtype_of
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.participation import memory_of, remember, taking_part
 from sps_jax.simulation.round import Client, Round, start
@@ -165,7 +165,7 @@ def iterate(
     """
     if iterations < 0:
         raise ValueError(f"iterations must be at least 0, not {iterations}")
-    method = prepare(make, hyper, problem.ridge.dtype, **choices)
+    method = prepare(make, hyper, dtype_of(problem), **choices)
     split_key(key)
     check_params(problem, params)
     return _scan_steps(method, own_padding(problem), key, params, iterations)

@@ -29,7 +29,7 @@ from sps_jax.simulation.footprint import shapes
 from sps_jax.simulation.going_on import checked, past_of, run_blocks, with_past
 from sps_jax.simulation.history import asked_rounds, healthy
 from sps_jax.simulation.host import columns, copied, empty, load, parts, put, rows_of
-from sps_jax.simulation.hyperparameters import check_params
+from sps_jax.simulation.hyperparameters import check_params, dtype_of
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.participation import Member, Participants, Shares, drawn
 from sps_jax.simulation.placement import cohort_of, cohort_plan
@@ -80,7 +80,7 @@ def stream(
       [64, 128]
     """
     past, (watch, choices) = past_of(state, params), parted(options)
-    method = prepare(make, hyper, problem.ridge.dtype, **choices)
+    method = prepare(make, hyper, dtype_of(problem), **choices)
     watch.check(problem, params)
     evaluated = asked_rounds(rounds, evaluate_every, past.rounds)
     method.check_rounds(past.rounds + rounds)

@@ -23,6 +23,7 @@ from sps_jax.problem import Problem
 from sps_jax.simulation.choices import Choices, with_shared
 from sps_jax.simulation.footprint import Shapes, at_work, footprint, free_memory, shapes
 from sps_jax.simulation.history import asked_rounds, healthy_history
+from sps_jax.simulation.hyperparameters import dtype_of
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import CACHE, choose
 from sps_jax.simulation.simulate import own_padding, run_points
@@ -152,7 +153,7 @@ def _prepare(
         raise ValueError(
             f"seed must be an integer from 0 to 2**32 - 1, because keys are made of 32 bits, not {described(seed)}"
         )
-    return Seeded(prepare(make, hyper, problem.ridge.dtype, **choices), number)
+    return Seeded(prepare(make, hyper, dtype_of(problem), **choices), number)
 
 
 def sweep_prepared(

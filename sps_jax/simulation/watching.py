@@ -36,8 +36,8 @@ class Watched(Choices, total=False):
     stop_at: Annotated[
         str | None,
         None,
-        'a column of the history compared with a number, ``"test_accuracy>=0.9"``; the evaluation that fulfils it is the '
-        "last.",
+        'a column of the history compared with a number, ``"test_accuracy>=0.9"``; the evaluation that fulfils it is '
+        "the last.",
     ]
     patience: Annotated[
         int | None,
