@@ -18,7 +18,7 @@ import optax
 from jax import lax
 
 from sps_jax.layout import VMAP, Layout, over_clients
-from sps_jax.tree import Tree, widened
+from sps_jax.tree import Tree, first_rows, widened
 
 STATIC = {"static": True}
 
@@ -161,16 +161,27 @@ class Problem:
         total = self._sums(self.loss, params, data, count)
         return total / count.astype(total.dtype)
 
+    def client_metrics(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> dict[str, jax.Array]:
+        """Return the metrics of ONE client's padded data, without the ridge; the loss alone if its rows are moments."""
+        if self.metrics is None or self.sizes is not None:
+            return {"loss": self._mean_loss(params, data, count)}
+        return self._ended(self._sums(self.metrics, params, data, count), count.astype(self.ridge.dtype))
+
+    @property
+    def evaluated(self) -> tuple[tuple[jax.Array, ...], jax.Array]:
+        """The data and counts that an evaluation uses: at most ``evaluate_examples`` of each client."""
+        most = self.evaluate_examples
+        if most is None:
+            return self.data, self.counts
+        return tuple(a[:, :most] for a in self.data), jnp.minimum(self.counts, most)
+
     def objective(self, params: Tree, layout: Layout = VMAP) -> jax.Array:
         """Return f at ``params``, over at most ``evaluate_examples`` training examples of each client."""
-        data, counts, most = self.data, self.counts, self.evaluate_examples
-        if most is not None:
-            data, counts = tuple(a[:, :most] for a in data), jnp.minimum(counts, most)
 
         def one(params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> tuple[jax.Array, tuple[()]]:
             return self.client_loss(params, data, count), ()
 
-        return over_clients(layout, one, self.weights, params, data, counts)[0]
+        return over_clients(layout, one, self.weights, params, *self.evaluated)[0]
 
     def evaluate(self, params: Tree, layout: Layout = VMAP) -> dict[str, jax.Array]:
         """Return ``train_loss`` (f), and ``test_<metric>`` and ``validation_<metric>`` of held-out data (no ridge)."""
@@ -199,7 +210,9 @@ class Problem:
             return self._sums(metrics, params, own, jnp.minimum(each, examples - first)), ()
 
         sums, _ = over_clients(Layout(1, layout.mesh), share, None, (params, held), firsts)
-        sums = jax.tree.map(lambda total: total * devices, sums)
+        return self._ended(jax.tree.map(lambda total: total * devices, sums), examples)
+
+    def _ended(self, sums: dict[str, Any], examples: Any) -> dict[str, jax.Array]:
         if self.finish is not None:
             return self.finish(sums, examples)
         return {name: total / examples for name, total in sums.items()}
@@ -214,18 +227,13 @@ class Problem:
         def over(rows: jax.Array) -> Any:
             own = data if at_once is None else tuple(a[jnp.minimum(rows, examples - 1)] for a in data)
             values = jax.tree.map(partial(widened, to=self.ridge.dtype), function(params, *own))
-            return jax.tree.map(lambda v: jnp.sum(_first_rows(rows < count, v), axis=0), values)
+            return jax.tree.map(lambda v: jnp.sum(first_rows(rows < count, v), axis=0), values)
 
         if at_once is None:
             return over(jnp.arange(examples, dtype=jnp.int32))
         batches = -(-examples // at_once)
         rows = jnp.arange(batches * at_once, dtype=jnp.int32).reshape(batches, at_once)
         return jax.tree.map(lambda sums: jnp.sum(sums, axis=0), lax.map(over, rows))
-
-
-def _first_rows(real: jax.Array, values: jax.Array) -> jax.Array:
-    """Return ``values`` (b, ...) with zeros where ``real`` (b,) is false."""
-    return jnp.where(real.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.zeros_like(values))
 
 
 def _classes(data: tuple[jax.Array, ...]) -> int:

@@ -89,3 +89,13 @@ def widened(values: jax.Array, to: Any) -> jax.Array:
     values = jnp.asarray(values)
     floating = (jnp.dtype(kind) for kind in (jnp.float32, to, values.dtype) if jnp.issubdtype(kind, jnp.floating))
     return values.astype(max(floating, key=lambda kind: kind.itemsize))
+
+
+def first_rows(real: jax.Array, values: jax.Array) -> jax.Array:
+    """Return ``values`` (b, ...) with zeros where ``real`` (b,) is false.
+
+    Example:
+      >>> first_rows(jnp.array([True, False]), jnp.ones((2, 2))).tolist()
+      [[1.0, 1.0], [0.0, 0.0]]
+    """
+    return jnp.where(real.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.zeros_like(values))

@@ -66,4 +66,9 @@ def pruned(
         method = method._replace(serve=lambda state, mean, info: served(base.serve(state, mean, info)), zero_sum=False)
     if server == "modified":
         method = method._replace(start=lambda b, h: cut(base.start(b, h)))
-    return method._replace(model=lambda state: cut(base.model(state)))
+
+    def personal(h: Tree, state: Tree) -> Tree:
+        own = base.personal(h, state)
+        return cut(own) if jax.tree.leaves(own) else own
+
+    return method._replace(model=lambda state: cut(base.model(state)), personal=personal)

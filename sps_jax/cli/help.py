@@ -30,7 +30,7 @@ FURTHER = {
     "method": ("clip_norm", "cohort_by", "cohort_estimate"),
     "pruning": ("sparsity_rounds", "prune_leaves", "prune_ends"),
     "length": ("patience",),
-    "output": ("keep", "track", "encoding"),
+    "output": ("per_client", "keep", "track", "encoding"),
     "machine": (
         *("matmul_precision", "points_chunk", "stream", "coordinator", "num_processes", "process_id"),
         *("shard", "submit", "jobs", "submit_with"),

@@ -94,7 +94,8 @@ def load(options: Run, devices: int | None) -> tuple[Job, dict[str, Any]]:
     seeds = range(options.seed, options.seed + options.seeds)
     how = (options.rounds, options.evaluate_every, options.checkpoint_every, options.encoding, options.stream)
     watching = Watching(options.keep, options.stop_at, options.patience, options.track)
-    Watch(None, options.stop_at).check(problem)
+    for method in methods.values():
+        Watch(None, options.stop_at).check(problem, None, method)
     name, own = own_code.label(options.problem), draw if redrawn(options) else None
     return Job(name, placed(problem), methods, layouts, seeds, *how, watching, own), pruned
 
@@ -109,6 +110,7 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:
         transform=clip(options, problem),
         cohort=None if options.cohort is None else Cohort(options.cohort, options.cohort_by, options.cohort_estimate),
         matmul_precision=options.matmul_precision,
+        per_client=options.per_client,
     )
 
 

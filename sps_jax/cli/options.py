@@ -66,6 +66,8 @@ class Run:
       num_processes: number of processes, on all hosts together.
       process_id: index of this process, from 0; only process 0 writes results.
       out: output folder, new or empty; default is a new folder under runs/.
+      per_client: record at each evaluation how the model serves each client on its own data: quantiles, worst decile
+        and variance over clients, as per_client_worst_accuracy and so on (of the loss where there is no accuracy).
       checkpoint_every: number of rounds between checkpoints, from which `sps-jax resume` continues. Default is no
         checkpoints.
       keep: which model to keep in the output folder, for `sps.load_model`: best (highest validation accuracy, else
@@ -112,6 +114,7 @@ class Run:
     num_processes: int | None = None
     process_id: int | None = None
     out: Path | None = None
+    per_client: bool = False
     checkpoint_every: int | None = None
     keep: str = "last"
     stop_at: str | None = None

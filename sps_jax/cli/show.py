@@ -145,6 +145,9 @@ def _load(folders: tuple[Path, ...], metric: str | None) -> tuple["pandas.DataFr
     if metric is None:
         metric = next(name for name in ("test_accuracy", "test_loss", "train_loss") if name in measured)
     refuse_unknown("metric", metric, measured)
+    if records[metric].isna().any():
+        lacking = records.loc[records[metric].isna(), "folder"].iloc[0]
+        raise ValueError(f"{metric} is not recorded in {lacking}: give folders that all have it, or another --metric")
     return records, metric
 
 

@@ -87,10 +87,17 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
         auto = config.is_file() and read_config(config)["settings"].get("stepsize") == "auto"  # of a run
         also = {"folder": str(folder)} | ({"auto_stepsize": True} if auto else {})
         rows += [also | row for row in own]
-    return pandas.DataFrame(rows)
+    return _own_models(pandas.DataFrame(rows))
 
 
-SMALLER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "nll", "brier")
+def _own_models(records: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Where a method has no models of the clients' own, each client's model is the shipped one."""
+    own = "per_client_own_"
+    each = {name: records[name].fillna(records[name.replace("own_", "", 1)]) for name in records if name.startswith(own)}
+    return records.assign(**each)
+
+
+SMALLER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "nll", "brier", "variance")
 """Ends of the names of metrics of which a smaller value is better."""
 
 

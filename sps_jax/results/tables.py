@@ -29,7 +29,7 @@ MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "answer_bits",
 MEASURED += ["density", "average_density", "control_sum"]
 SYMBOLS = {"stepsize": "gamma", "prob": "p", "local_steps": "k", "sparsity": "s", "dirichlet_alpha": "alpha"}
 """Hyperparameter -> its short heading in printed tables, which must fit a terminal."""
-PARTS = ("train_", "validation_", "test_")
+PARTS = ("train_", "validation_", "test_", "per_client_")
 CRITERIA = {"validation_accuracy": True, "validation_loss": False, "train_loss": False}
 """Criteria for choosing a point, in order of preference -> whether larger is better."""
 
