@@ -143,6 +143,7 @@ __all__ = [
 _LATER = {
     "bits": "compression.bits",
     "checkpoint": "runs.checkpoint",
+    "clock": "results.clock",
     "compression": "compression",
     "from_arrays": "problems.arrays",
     "load_model": "runs.models",

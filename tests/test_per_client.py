@@ -118,7 +118,7 @@ def test_what_is_made_of_a_personalised_method_is_one(make, hyper, choices):
 
 def test_moments_have_a_loss():
     """Full batches of least squares are summed up in moments, whose rows are no examples: the loss alone is f_i."""
-    own = sps.from_arrays(X, X[:, 0], IDS)
+    own = sps.from_arrays(X, X[:, 0], IDS, bias=False)
     assert own.sizes is not None
     params = own.init(KEY)
     state = sps.State((), (), jnp.int32(0))
@@ -156,6 +156,8 @@ def test_the_command_line(command, tmp_path):
     (shown,) = json.loads(done.stdout)["rows"]
     assert (shown["mean"], shown["bits_to_target"]) == (row["per_client_worst_accuracy"], row["uplink_bits"])
     assert command("plot", "out", *options, "--out", "worst.png").returncode == 0
+    done = command("table", "out", "--against", "seconds", "--network", "mobile", "--json")
+    assert json.loads(done.stdout)["rows"][0]["seconds_to_target"] > 0.15  # the latency alone
     done = command(*run[:-1], "other", "--stop-at", "per_client_worst_accuracy>=0", "--quiet")
     assert done.returncode == 2 and "unknown metric of stop_at" in done.stderr
 

@@ -1,6 +1,6 @@
 """``sps-jax table`` and ``sps-jax plot``: tables and plots of result folders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +9,8 @@ from tyro.conf import Positional
 
 from sps_jax import results
 from sps_jax.errors import refuse_unknown
-from sps_jax.results import tables
+from sps_jax.results import clock, tables
+from sps_jax.results.costs import COLUMNS, Cost, with_costs
 from sps_jax.results.shards import shards_in
 from sps_jax.results.statistics import seeds_in_words, when
 from sps_jax.runs import console
@@ -20,18 +21,69 @@ if TYPE_CHECKING:
     from sps_jax.results import plots
 
 
-def table(
-    folders: Positional[tuple[Path, ...]],
-    metric: str | None = None,
-    target: float | None = None,
-    json: bool = False,
-    latex: bool = False,
-    markdown: bool = False,
-    csv: bool = False,
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """What progress is drawn or tabulated against.
+
+    Attributes:
+      against: what progress is counted in: uplink_bits, total_bits, round, iteration, or seconds on a --network.
+      downlink_weight: a in total_bits = uplink bits + a x downlink bits. Default is 1.
+      network: of the seconds: mobile, broadband, datacentre, or a JSON file with step, latency, up and down, see
+        sps_jax.results.clock.
+      step_seconds: median seconds of a local step, in place of the network's, since they depend on the model.
+      deadline: most seconds of a round; the clients that need longer count as absent, and the table says how many.
+      scenarios: number of networks and cohorts drawn. Default is 20.
+    """
+
+    against: str = "uplink_bits"
+    downlink_weight: float | None = None
+    network: str | None = None
+    step_seconds: float | None = None
+    deadline: float | None = None
+    scenarios: int | None = None
+
+    def cost(self) -> Cost:
+        """Return how to count; raise a ``ValueError`` for options that do not go together."""
+        refuse_unknown("--against", self.against, COLUMNS)
+        timed = {"network": self.network, "step-seconds": self.step_seconds, "deadline": self.deadline}
+        timed["scenarios"] = self.scenarios
+        for needs, given in (("seconds", timed), ("total_bits", {"downlink-weight": self.downlink_weight})):
+            for name, value in given.items():
+                if value is not None and self.against != needs:
+                    raise ValueError(f"--{name} needs --against {needs}")
+        weight = 1.0 if self.downlink_weight is None else self.downlink_weight
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"--downlink-weight must be finite and not negative, not {weight:g}")
+        if self.against != "seconds":
+            return Cost(weight)
+        if self.network is None:
+            raise ValueError(f"--against seconds needs --network: {', '.join(clock.NETWORKS)} or a file")
+        network = clock.network_named(self.network)
+        if self.step_seconds is not None:
+            step = network.step
+            spread = step._replace(median=self.step_seconds) if isinstance(step, clock.Lognormal) else self.step_seconds
+            network = replace(network, step=spread)
+        return Cost(weight, network, self.deadline, clock.SCENARIOS if self.scenarios is None else self.scenarios)
+
+    def words(self) -> str:
+        """Return what the name of the axis does not say, empty if it says all."""
+        if self.against == "seconds":
+            return f"on the network {self.network}" + (f", deadline {self.deadline:g} s" if self.deadline else "")
+        return f"downlink counted {self.downlink_weight:g} times" if self.downlink_weight is not None else ""
+
+
+def _documented(made: type) -> type:
+    """Return a class of options with the attributes of :class:`Counted`, its base, in its own help."""
+    made.__doc__ = (made.__doc__ or "").rstrip() + "\n" + (Counted.__doc__ or "").partition("Attributes:\n")[2]
+    return made
+
+
+@_documented
+@dataclass(frozen=True)
+class Table(Counted):
     """Compare results of runs and sweeps, each algorithm at its best.
 
-    Args:
+    Attributes:
       folders: output folders of runs and sweeps of one problem. Points (settings of the hyperparameters) are chosen by
         validation data, or else training loss, never by test data.
       metric: metric to report; default is the first recorded of test_accuracy, test_loss and train_loss.
@@ -41,11 +93,24 @@ def table(
       markdown: print a table of Markdown.
       csv: print comma-separated values in full precision.
     """
-    chosen = [name for name, yes in {"json": json, "latex": latex, "markdown": markdown, "csv": csv}.items() if yes]
+
+    folders: Positional[tuple[Path, ...]]
+    metric: str | None = None
+    target: float | None = None
+    json: bool = False
+    latex: bool = False
+    markdown: bool = False
+    csv: bool = False
+
+
+def table(options: Table) -> int:
+    """Print the table that the options describe."""
+    chosen = [name for name in ("json", "latex", "markdown", "csv") if getattr(options, name)]
     if len(chosen) > 1:
         raise ValueError(f"give one format, not {' and '.join(f'--{name}' for name in chosen)}")
-    records, metric = _load(folders, metric)
-    blocks = [(data, tables.rows(_best(own), metric, target)) for data, own in tables.by_data(records)]
+    records, metric = _load(options.folders, options.metric, options.cost())
+    against, target = options.against, options.target
+    blocks = [(data, tables.rows(_best(own), metric, target, against)) for data, own in tables.by_data(records)]
     rows = [row for _, own in blocks for row in own]
     style, by = chosen[0] if chosen else "text", tables.criterion(records)
     if style == "json":
@@ -56,7 +121,8 @@ def table(
     else:
         print("\n\n".join(tables.text(own, metric, style) for _, own in blocks))
         comment = "% " if style == "latex" else ""
-        print("\n" + "\n".join(comment + line for line in _caption(records, rows, metric, by)))
+        counted = [f"{against} {options.words()}."] if options.words() else []
+        print("\n" + "\n".join(comment + line for line in [*_caption(records, rows, metric, by), *counted]))
     return 0
 
 
@@ -72,14 +138,14 @@ def _caption(records: "pandas.DataFrame", rows: list[dict], metric: str, by: str
     ]
 
 
+@_documented
 @dataclass(frozen=True)
-class Plot:
+class Plot(Counted):
     """Plot the results of runs and sweeps as curves or heat maps.
 
     Attributes:
       folders: output folders of runs and sweeps of one problem.
       metric: metric to plot; default is the first recorded of test_accuracy, test_loss and train_loss.
-      against: horizontal axis of the curves: round, iteration, uplink_bits or total_bits.
       heat: two hyperparameters, for one heat map per algorithm that has both, instead of curves. A cell is the best
         value over all other hyperparameters, among points that reached the last round with every seed.
       out: output file, whose suffix sets the format (png, pdf, svg, ...); default is plot.png in the first folder. The
@@ -92,7 +158,6 @@ class Plot:
 
     folders: Positional[tuple[Path, ...]]
     metric: str | None = None
-    against: str = "uplink_bits"
     heat: tuple[str, str] | None = None
     out: Path | None = None
     columns: int | None = None
@@ -107,8 +172,7 @@ def plot(options: Plot) -> int:
 
     look = plots.Look(options.columns, options.font_size, options.title, options.band).checked()
     out = plots.picture(options.out or Path(*options.folders[:1]) / "plot.png")
-    records, metric = _load(options.folders, options.metric)
-    refuse_unknown("--against", options.against, plots.LABELS)
+    records, metric = _load(options.folders, options.metric, options.cost())
     if options.heat is not None:
         drawn = _draw_maps(records, metric, options.heat, out, look)
     else:
@@ -118,6 +182,7 @@ def plot(options: Plot) -> int:
             for name, own in _best(some).items()
         }
         labels, title = tables.titles(records, best)
+        title += f" ({options.words()})" if options.words() else ""
         runs = {
             labels[name]: [seed.sort_values("round").to_dict("records") for _, seed in own.groupby("seed")]
             for name, own in best.items()
@@ -128,8 +193,8 @@ def plot(options: Plot) -> int:
     return 0
 
 
-def _load(folders: tuple[Path, ...], metric: str | None) -> tuple["pandas.DataFrame", str]:
-    """Return the records of the folders, with ``total_bits``, and the metric to show."""
+def _load(folders: tuple[Path, ...], metric: str | None, cost: Cost) -> tuple["pandas.DataFrame", str]:
+    """Return the records of the folders, with their costs, and the metric to show."""
     if not folders:
         raise ValueError("name at least one folder of results")
     records = results.load(*folders)
@@ -140,7 +205,7 @@ def _load(folders: tuple[Path, ...], metric: str | None) -> tuple["pandas.DataFr
     if records["problem"].nunique() > 1:
         problems = ", ".join(sorted(records["problem"].unique()))
         raise ValueError(f"the folders are of several problems; give folders of one of: {problems}")
-    records["total_bits"] = records["uplink_bits"] + records["downlink_bits"]
+    records = with_costs(records, cost)
     measured = [name for name in records if name.startswith(tables.PARTS)]
     if metric is None:
         metric = next(name for name in ("test_accuracy", "test_loss", "train_loss") if name in measured)

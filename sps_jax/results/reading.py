@@ -119,8 +119,10 @@ def default_target(ends: Iterable[float], metric: str) -> float:
     return min(ends) if larger_is_better(metric) else max(ends)
 
 
-def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool) -> float | None:
-    """Return the uplink bits of the first record whose ``metric`` reaches ``target``, None if none does.
+def bits_to_target(
+    records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool, column: str = "uplink_bits"
+) -> float | None:
+    """Return the uplink bits, or another ``column``, of the first record that reaches ``target``, None if none does.
 
     Example:
       >>> seen = [{"accuracy": 0.5, "uplink_bits": 100}, {"accuracy": 0.9, "uplink_bits": 200}]
@@ -129,7 +131,7 @@ def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: fl
     """
     for record in records:
         if record[metric] >= target if largest else record[metric] <= target:
-            return record["uplink_bits"]
+            return record[column]
     return None
 
 
