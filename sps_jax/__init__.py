@@ -54,6 +54,7 @@ from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.contract import check_algorithm
 from sps_jax.simulation.evaluation import model_of
 from sps_jax.simulation.footprint import shapes
+from sps_jax.simulation.lost import Lost
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose
 from sps_jax.simulation.schedule import Schedule
@@ -79,6 +80,7 @@ __all__ = [
     "Cohort",
     "Follow",
     "Layout",
+    "Lost",
     "MessageCount",
     "MessageFormat",
     "MessageSpec",

@@ -86,6 +86,7 @@ def collect(
     evaluate_every: int,
     points_chunk: int | None = 2,
     keep: Sequence[str] | None = None,
+    cohort: int | sps.Cohort | None = None,
     **labels: Any,
 ) -> list[Record]:
     """Records of each algorithm at each point, appended to ``path`` as they come; what is there is not run again.
@@ -96,6 +97,7 @@ def collect(
       points: for all, or name -> points.
       points_chunk: see :func:`sps_jax.sweep`.
       keep: columns of the histories, None for all.
+      cohort: who takes part, and what is lost; to be told by ``labels``.
       labels: what else tells these records from others of the file.
     """
     problem, found = cache(problem), {identity(record): record for record in read_jsonl(path)}
@@ -107,7 +109,8 @@ def collect(
         wanted += [identity(head) for head in heads]
         if missing:
             print(f"{path.stem} {labels} {name}: {len(missing)} points", file=sys.stderr, flush=True)
-            for point, history, diverged in outcomes(make, problem(), missing, rounds, evaluate_every, points_chunk):
+            settings = {"rounds": rounds, "evaluate_every": evaluate_every, "cohort": cohort}
+            for point, history, diverged in outcomes(make, problem(), missing, points_chunk, **settings):
                 head = labels | {"algorithm": name, "rounds": rounds} | point
                 record = head | {"diverged_at_round": diverged, "history": columns(history, keep)}
                 append_jsonl(path, [record])
@@ -115,15 +118,14 @@ def collect(
     return [found[one] for one in wanted]
 
 
-def outcomes(make, problem: Problem, points: Sequence[Mapping[str, Any]], rounds: int, every: int, chunk: int | None):
+def outcomes(make, problem: Problem, points: Sequence[Mapping[str, Any]], chunk: int | None, **settings: Any):
     """:func:`sps_jax.sweep`'s; a lone point has all cores to itself, which a sweep would give to copies of it."""
     if len(points) > 1:
-        yield from sps.sweep(make, problem, points, rounds=rounds, evaluate_every=every, points_chunk=chunk)
+        yield from sps.sweep(make, problem, points, points_chunk=chunk, **settings)
         return
     hyper = dict(points[0])
     key, local_steps = jax.random.key(hyper.pop("seed", 0)), hyper.pop("local_steps", None)
-    settings = {"rounds": rounds, "evaluate_every": every, "local_steps": local_steps}
-    _, history = sps.simulate(make, problem, hyper, key, **settings)
+    _, history = sps.simulate(make, problem, hyper, key, local_steps=local_steps, **settings)
     bad = ~np.isfinite(history["train_loss"])
     whole = int(bad.argmax()) if bad.any() else len(bad)
     diverged = int(history["round"][whole]) if bad.any() else None

@@ -27,7 +27,7 @@ USUAL = {
 """Subject -> the options that ``--help`` shows."""
 FURTHER = {
     "problem": (),
-    "method": ("clip_norm", "cohort_by", "cohort_estimate"),
+    "method": ("clip_norm", "cohort_by", "cohort_estimate", "lose_up", "lose_down", "burst", "unaware"),
     "pruning": ("sparsity_rounds", "prune_leaves", "prune_ends"),
     "length": ("patience",),
     "output": ("per_client", "keep", "track", "encoding"),

@@ -23,6 +23,7 @@ from sps_jax.cli.catalogue import ALGORITHMS
 from sps_jax.cli.from_options import (
     build_problem,
     clip,
+    cohort_of,
     common_rows,
     hyperparameters,
     pruned_leaves,
@@ -36,7 +37,6 @@ from sps_jax.problem import Problem
 from sps_jax.runs import console, processes
 from sps_jax.runs.job import Job
 from sps_jax.runs.watched import Watching
-from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose, cohort_plan, describe
@@ -108,7 +108,7 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:
         problem.ridge.dtype,
         local_steps=options.local_steps,
         transform=clip(options, problem),
-        cohort=None if options.cohort is None else Cohort(options.cohort, options.cohort_by, options.cohort_estimate),
+        cohort=cohort_of(options, problem.clients),
         matmul_precision=options.matmul_precision,
         per_client=options.per_client,
     )

@@ -45,6 +45,10 @@ class Run:
       cohort_by: how the cohort is sampled: uniform, or size (favouring clients with more examples).
       cohort_estimate: how the cohort estimates the mean over all clients, for methods without control variates:
         unbiased (weights divided by the probability of being sampled), or normalised (weights sum to one).
+      lose_up: probability that a client's message is lost, or that it drops out after its local steps.
+      lose_down: probability that the server's answer to a client is lost.
+      burst: mean number of rounds in a row that a link loses; default is independent losses.
+      unaware: whether nobody knows of a loss; else a client whose message or answer was lost counts as absent.
       stream: keep all clients' data and state in host memory, and only those of the round's cohort on the devices.
       batch_size: examples per local gradient, or full; the default depends on the problem.
       rounds: number of communication rounds.
@@ -96,6 +100,10 @@ class Run:
     cohort: int | None = None
     cohort_by: str = "uniform"
     cohort_estimate: str = "unbiased"
+    lose_up: float = 0.0
+    lose_down: float = 0.0
+    burst: float | None = None
+    unaware: bool = False
     stream: bool = False
     batch_size: str | None = None
     rounds: int = 200

@@ -185,7 +185,7 @@ def _cohort(
     ``done`` rounds came before; ``like`` is any array of the parameters' dtype.
     """
     keys = split_key(key)
-    who, shares = drawn(cohort_of(method), keys, t, examples, weights, like.dtype)
+    who, shares = drawn(cohort_of(method), keys, (t, done), examples, weights, like.dtype)
     return who, shares, t + round_length(method.schedule.at(done), keys.coin, t)
 
 
