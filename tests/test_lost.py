@@ -81,7 +81,8 @@ def one_round(lost, cohort=C):
     return matrix(state.server), matrix(state.memory), history
 
 
-LOSSES = [Lost(up=0.5), Lost(down=0.5), Lost(up=0.5, known=False), Lost(down=0.5, known=False), Lost(0.4, 0.4, 2, False)]
+LOSSES = [Lost(up=0.5), Lost(down=0.5), Lost(up=0.5, known=False), Lost(down=0.5, known=False)]
+LOSSES += [Lost(up=0.4, down=0.4, burst=2, known=False)]
 
 
 @x64

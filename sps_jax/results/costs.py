@@ -66,8 +66,9 @@ def _timed(own: "pandas.DataFrame", cost: Cost) -> "pandas.DataFrame":
     assert cost.network is not None
     folder = Path(own["folder"].iloc[0])
     config = read_config(folder / "config.json")
-    asked = own["clients"].iloc[0] if "clients" in own else None  # of a sweep over numbers of clients
-    clients = asked if asked == asked and asked is not None else config.get("clients", config["settings"].get("clients"))
+    clients = config.get("clients", config["settings"].get("clients"))
+    if "clients" in own and own["clients"].notna().all():  # of a sweep over numbers of clients
+        clients = own["clients"].iloc[0]
     if clients is None or "iteration" not in own:
         raise ValueError(f"{folder} does not say how many clients it has, as an earlier version left it: run it again")
     found = elapsed(own, cost.network, int(clients), config["settings"].get("cohort"), cost.deadline, cost.scenarios)

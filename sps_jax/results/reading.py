@@ -92,9 +92,8 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
 
 def _own_models(records: "pandas.DataFrame") -> "pandas.DataFrame":
     """Where a method has no models of the clients' own, each client's model is the shipped one."""
-    own = "per_client_own_"
-    each = {name: records[name].fillna(records[name.replace("own_", "", 1)]) for name in records if name.startswith(own)}
-    return records.assign(**each)
+    own = [name for name in records if name.startswith("per_client_own_")]
+    return records.assign(**{name: records[name].fillna(records[name.replace("own_", "", 1)]) for name in own})
 
 
 SMALLER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "nll", "brier", "variance")

@@ -5,16 +5,16 @@ down. The broadcast that begins a round always arrives: without it a client is n
 the messages that it receives, with weights that add up to one (for methods without control variates by the estimate of
 :class:`sps_jax.Cohort`); if none arrives, it stays as it is. Bits count whether or not they arrive.
 
-* ``known=True``: a client whose message or answer was lost counts as absent on both sides: the server leaves its message
-  out, the client keeps its memory h. So :math:`\sum_i h_i` stays zero. It takes acknowledgements, whose bits are not
-  counted; or the client drops out after its local steps, and knows that (``up`` alone).
+* ``known=True``: a client whose message or answer was lost counts as absent on both sides: the server leaves its
+  message out, the client keeps its memory h. So :math:`\sum_i h_i` stays zero. It takes acknowledgements, whose bits
+  are not counted; or the client drops out after its local steps, and knows that (``up`` alone).
 * ``known=False``: nobody notices. A client whose message was lost updates its memory all the same, and one that misses
-  the answer keeps its memory although its message is in the average. For ProxSkip, S the cohort, R the clients received,
-  A those answered, and b the mean over R, a round then changes the sum by
+  the answer keeps its memory although its message is in the average. For ProxSkip with equal weights, R the clients
+  whose messages arrive, A those whom the answer reaches, and b the mean over R, a round then changes the sum by
 
   .. math:: \sum_i h_i^+ - \sum_i h_i = \frac{p}{\gamma} \sum_{i \in A} (b - \hat x_i),
 
-  which is zero if A = R.
+  which is zero if A = R, and moves the minimiser: the server converges to where the mean gradient is the mean h.
 
 Losses are independent, or with ``burst`` come in bursts: a client's link is a Markov chain over the rounds, whether or
 not it takes part, which loses everything in its bad state and nothing in its good one, Gilbert's channel. In each round
@@ -65,9 +65,10 @@ class Lost:
 
     def __post_init__(self) -> None:
         for name in ("up", "down"):
-            rate = real(getattr(self, name))
+            given = getattr(self, name)
+            rate = real(given)
             if rate is None or not 0 <= rate < 1:
-                raise ValueError(f"the probability of loss {name} must be in [0, 1), not {described(getattr(self, name))}")
+                raise ValueError(f"the probability of loss {name} must be in [0, 1), not {described(given)}")
             object.__setattr__(self, name, float(rate))
         if self.burst is not None:
             length, least = real(self.burst), 1 / (1 - max(self.up, self.down))
