@@ -47,7 +47,7 @@ def by_hand(models):
     """Loss and accuracy of model i on the examples of client i."""
     loss, accuracy = np.zeros(N), np.zeros(N)
     for i, model in enumerate(np.asarray(models, np.float64)):
-        z, y = X[IDS == i] @ model, Y[IDS == i]
+        z, y = X[i == IDS] @ model, Y[i == IDS]
         loss[i] = (np.log(np.exp(z).sum(1)) - z[np.arange(len(y)), y]).mean()
         accuracy[i] = (z.argmax(1) == y).mean()
     return {"loss": wanted(loss, False), "accuracy": wanted(accuracy, True)}
@@ -95,7 +95,7 @@ def test_who_does_not_ask_gets_none_and_methods_without_own_models_only_the_ship
 
 
 def varying(t):
-    return 0.3 / (1 + t)
+    return 0.3 / (1 + t.astype(jnp.float32))
 
 
 def cut(*, stepsize, prob=1.0):

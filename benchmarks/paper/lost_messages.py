@@ -74,9 +74,7 @@ def measure(options, data: str) -> dict[str, list[Record]]:
     makes, keep = common.algorithms(*METHODS), ("round", METRICS[data], "control_sum")
     settings = {"rounds": rounds, "evaluate_every": rounds // 10, "keep": keep}
     own = partial(common.collect, path, problem, makes, points, **settings)
-    return {
-        words: own(losses=words, cohort=sps.Cohort(CLIENTS[data], lost=lost)) for words, lost in LOSSES.items()
-    }
+    return {words: own(losses=words, cohort=sps.Cohort(CLIENTS[data], lost=lost)) for words, lost in LOSSES.items()}
 
 
 def lines(found: dict[str, list[Record]], data: str) -> Iterator[dict[str, str]]:

@@ -1,5 +1,7 @@
 """Pruning for any method: four switches say where it prunes."""
 
+import jax
+
 from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.compression.bits import FLOATS
 from sps_jax.errors import refuse_unknown

@@ -83,12 +83,12 @@ def at_target(mean: Iterable[Mapping[str, Any]], metric: str, target: float, up:
     return {f"{name}_to_target": bits_to_target(mean, metric, target, up, name) for name in COLUMNS[against]}
 
 
-def cells(row: Mapping[str, Any]) -> dict[str, str]:
+def cost_cells(row: Mapping[str, Any]) -> dict[str, str]:
     """Return the cells of a printed table with what :func:`at_target` put into ``row``.
 
     Example:
       >>> seconds = {"seconds_to_target": 812.3, "seconds_p10_to_target": 640.0, "seconds_p90_to_target": 1100.2}
-      >>> cells({"target": 0.9, "late": 0.125, **seconds})
+      >>> cost_cells({"target": 0.9, "late": 0.125, **seconds})
       {'seconds to 0.9': '812 (640 to 1.1e+03)', 'late': '12.5 %'}
     """
     found = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sps_jax import results
-from sps_jax.results.costs import COLUMNS, at_target, cells
+from sps_jax.results.costs import COLUMNS, at_target, cost_cells
 from sps_jax.results.formats import STYLES
 from sps_jax.results.runs import Record as Record
 from sps_jax.results.runs import caption as caption
@@ -225,7 +225,7 @@ def text(table: Sequence[dict[str, Any]], metric: str, style: str = "text") -> s
             metric: str(Interval(row["mean"], row["interval"])),
             **({f"minus {row['best']}": "-" if minus is None else str(minus)} if several else {}),
             f"bits to {row['target']:.4g}": results.human(row["bits_to_target"]),
-            **cells(row),
+            **cost_cells(row),
             "uplink": results.human(row["uplink_bits"]),
             "|sum h|": "-" if row["control_sum"] is None else f"{row['control_sum']:.1e}",
         }
