@@ -55,7 +55,7 @@ def spread(values: Values, layout: Layout = VMAP) -> dict[str, jax.Array]:
       >>> [round(float(found[f"per_client_{name}_accuracy"]), 3) for name in ("p10", "p50", "p90", "worst")]
       [0.1, 0.5, 0.9, 0.05]
     """
-    found = {}
+    found: dict[str, jax.Array] = {}
     for whose, metrics in values.items():
         for metric, each in metrics.items():
             each = jnp.sort(replicate(layout, each))
