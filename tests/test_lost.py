@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import VALUES, ZERO_SUM, hyper, least_squares, matrix
+from problems import COHORTS, VALUES, hyper, least_squares, matrix
 
 from sps_jax import ALGORITHMS, Algorithm, Cohort, Lost, descend
 from sps_jax.layout import Layout
@@ -130,7 +130,7 @@ BURSTY = Lost(up=0.3, down=0.2, burst=3)
 
 
 @x64
-@pytest.mark.parametrize("name", ZERO_SUM)
+@pytest.mark.parametrize("name", COHORTS)
 def test_the_sum_of_those_who_know(name):
     """It stays zero; a method that deals coordinates out to clients says that it cannot lose one."""
     values = hyper(name, **VALUES | {"stepsize": GAMMA})

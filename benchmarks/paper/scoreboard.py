@@ -2,7 +2,7 @@
 
 ``python benchmarks/paper/scoreboard.py``; ``--only WORKLOAD`` chooses. The rules are AlgoPerf's (Dahl et al. 2023,
 arXiv 2306.07179), carried over: each workload has one target, fixed before the methods are run; each method has
-``TRIALS`` tuning trials on each workload, points of a Halton sequence in the ranges of ``SPACES``, the same for all, and runs with
+``TRIALS`` tuning trials on each workload, points of a Halton sequence in the ranges of ``SPACES``, and runs with
 the point that is best on validation data (on the training loss where there are none); it is then run from other seeds,
 on test data. Who does not reach the target in one of these runs has not reached it.
 

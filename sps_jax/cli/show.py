@@ -162,7 +162,7 @@ def _load(
         metric = next(name for name in ("test_accuracy", "test_loss", "train_loss") if name in measured)
     refuse_unknown("metric", metric, measured)
     nowhere = records[metric].isna().groupby(records["folder"]).all()
-    if nowhere.any():
+    if nowhere.any() and not nowhere.all():
         raise ValueError(
             f"{metric} is not recorded in {nowhere.idxmax()}: give folders that have it, or another --metric"
         )

@@ -135,7 +135,7 @@ def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any
       >>> hyper = {"stepsize": 0.5, "sparsity": 0.9}
       >>> method = prepare(sps.sparse_proxskip, hyper, jnp.float32, local_steps=10)
       >>> sorted(method.hyper), [name for name, _ in method.options], method.schedule.local_steps
-      (['prob', 'sparsity', 'stepsize'], ['prune'], 10)
+      (['prob', 'sparsity', 'stepsize'], ['error_feedback', 'prune'], 10)
     """
     check_maker(make)
     takes, local_steps = parameters(make), choices["local_steps"]
