@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from sps_jax.simulation import work
-from sps_jax.simulation.liveness import Sized, alive
+from sps_jax.simulation.liveness import Sized, alive, primitives
 
 SQUARE, WIDE = jax.ShapeDtypeStruct((4, 4), jnp.float32), jax.ShapeDtypeStruct((4, 100), jnp.float32)
 
@@ -26,6 +26,21 @@ def test_a_product_stores_what_it_reads_and_writes():
     """exp(x) and the product beside each other; afterwards exp(x) is not needed any more."""
     assert shapes(lambda x, w: jnp.sum(jnp.exp(w @ x) ** 2), WIDE, SQUARE) == [(), (4, 100)]
     assert shapes(lambda x, w: w @ jnp.exp(x), WIDE, SQUARE) == [(4, 100), (4, 100)]
+
+
+def test_what_is_computed_entry_by_entry_is_written_over_what_nothing_reads_later():
+    """exp(w x) takes the place of w x, which is not read again: one wide array. Where it is, there are two."""
+
+    def over(x, w, v):
+        return jnp.exp(w @ x) @ v
+
+    def beside(x, w, v):
+        product = w @ x
+        return jnp.exp(product) @ v + product @ v
+
+    narrow = jax.ShapeDtypeStruct((100, 1), jnp.float32)
+    assert shapes(over, WIDE, SQUARE, narrow).count((4, 100)) == 1
+    assert shapes(beside, WIDE, SQUARE, narrow).count((4, 100)) == 2
 
 
 def test_a_gradient_keeps_the_outputs_of_every_layer():
@@ -56,6 +71,18 @@ def test_a_label_marks_an_entry_without_an_array():
         return jnp.zeros(x.shape).at[jnp.arange(4), y].add(1.0) + x
 
     assert (4, 100) not in shapes(slope, WIDE, jax.ShapeDtypeStruct((4,), jnp.int32))
+
+
+def test_primitives_are_those_of_the_platform_and_of_loops():
+    """The sine is in the branch for a CPU, and the product in a loop."""
+
+    def mixed(x):
+        x = lax.platform_dependent(x, cpu=jnp.sin, default=jnp.cos)
+        return lax.fori_loop(0, 3, lambda _, x: x @ x, x)
+
+    found = {platform: primitives(mixed, SQUARE, platform=platform) for platform in ("cpu", "tpu")}
+    assert {"sin", "dot_general"} <= found["cpu"] and "cos" not in found["cpu"]
+    assert {"cos", "dot_general"} <= found["tpu"] and "sin" not in found["tpu"]
 
 
 @pytest.mark.parametrize(("platform", "rows"), [("cpu", 7), ("cuda", 5), ("tpu", 5)])

@@ -3,7 +3,8 @@
 A compiler stores what a product, convolution, reduction, sort, gather or loop writes, and what a product reads. What is
 computed entry by entry it computes again wherever it is read (fusion), unless it is read twice, and on an accelerator
 needs two large arrays. An array lives from where it is written to where it, or what is computed from it, is read last,
-in the order of the jaxpr. Results are written over arguments.
+in the order of the jaxpr; a result of its size that is computed from it entry by entry there is written over it. Results
+are written over arguments.
 """
 
 import itertools
@@ -58,10 +59,27 @@ def alive(function: Callable, *arguments: Any, platform: str) -> tuple[Sized, ..
 
     Example:
       >>> import jax.numpy as jnp
-      >>> [a.shape for a in alive(lambda x: jnp.exp(x @ x.T) @ x, jnp.ones((3, 2)), platform="cpu")]  # product and exp
-      [(3, 3), (3, 3)]
+      >>> [a.shape for a in alive(lambda x: jnp.exp(x @ x.T) @ x, jnp.ones((3, 2)), platform="cpu")]
+      [(3, 3), (3, 2)]
     """
     return tuple(_alive(jax.make_jaxpr(function)(*arguments).jaxpr, platform))
+
+
+def primitives(function: Callable, *arguments: Any, platform: str) -> frozenset[str]:
+    """Return the names of the primitives that ``function`` executes on ``platform``, in its loops and branches too.
+
+    Example:
+      >>> sorted(primitives(lambda x: x @ x + 1, np.ones((2, 2)), platform="cpu"))
+      ['add', 'dot_general']
+    """
+    return _primitives(jax.make_jaxpr(function)(*arguments).jaxpr, platform)
+
+
+def _primitives(jaxpr: Any, platform: str) -> frozenset[str]:
+    flat = Flat(platform)
+    flat.inline(jaxpr, [flat.new(v.aval) for v in jaxpr.invars])
+    inside = [_primitives(body, platform) for one in flat.operations for body in one.bodies]
+    return frozenset(one.name for one in flat.operations).union(*inside)
 
 
 def _alive(jaxpr: Any, platform: str) -> list[Sized]:
@@ -86,14 +104,16 @@ def _lives(flat: "Flat", given: list[int]) -> tuple[dict[int, int], dict[int, in
     last: dict[int, int] = {}
     sources: dict[int, frozenset[int]] = {v: frozenset({v}) for v in given}  # the stored arrays it is computed from
     views = set(given)
+    over: dict[int, frozenset[int]] = {}  # what an array is computed from entry by entry
 
     def read(variables: Iterable[int], at: int) -> frozenset[int]:
         arrays = frozenset().union(*(sources.get(v, frozenset()) for v in variables))
         last.update((v, at) for v in arrays)
         return arrays
 
-    def store(v: int, at: int) -> None:
+    def store(v: int, at: int, entries_of: frozenset[int] = frozenset()) -> None:
         born[v] = last[v] = at
+        over[v] = entries_of
         sources[v] = frozenset({v})
         views.add(v)
 
@@ -101,17 +121,21 @@ def _lives(flat: "Flat", given: list[int]) -> tuple[dict[int, int], dict[int, in
         if one.name in READ_WHOLE:
             for v in one.reads:
                 if v not in views:
-                    read([v], 2 * i)
-                    store(v, 2 * i)
+                    store(v, 2 * i, read([v], 2 * i))
         arrays = read(one.reads, 2 * i + 1)
         for v in one.writes:
             large = sum(shapes[s].bytes >= shapes[v].bytes for s in arrays)
-            if _stores(one, shapes) or (one.name not in VIEWS and large > flat.fused and uses[v] > 1):
+            if _stores(one, shapes):
                 store(v, 2 * i + 1)
+            elif one.name not in VIEWS and large > flat.fused and uses[v] > 1:
+                store(v, 2 * i + 1, arrays)
             else:
                 sources[v] = arrays
                 if one.name in VIEWS and views.issuperset(one.reads):
                     views.add(v)
+    for v, arrays in over.items():
+        spent = (s for s in arrays if s in born and last[s] == born[v] and shapes[s].bytes == shapes[v].bytes)
+        last.update((s, born[v] - 1) for s in itertools.islice(spent, 1))
     return born, last
 
 

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 
 from sps_jax import tree
-from sps_jax.errors import unknown
+from sps_jax.errors import refuse_unknown
 from sps_jax.layout import Layout, clients_mesh
 from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.footprint import Footprint, Shapes, at_work, batch_rows, footprint, free_memory, shapes
 from sps_jax.simulation.method import Method
+from sps_jax.simulation.work import convolves
 
 ONE_BY_ONE = 500_000
 """Multiply-adds of a client's forward pass above which XLA:CPU runs faster client by client.
@@ -36,7 +37,8 @@ def choose(
       shapes: from :func:`shapes`.
       problem: the problem to simulate.
       devices: the number of JAX devices to use, a divisor of n; None for as many as possible.
-      chunk: the number of clients that a device computes at once, ``"all"``, or ``"auto"``.
+      chunk: the number of clients that a device computes at once, ``"all"``, or ``"auto"``: as many as are fastest, see
+        :func:`fastest`, or fewer where memory is short.
       memory: the bytes that each device may take; None to ask the machine.
 
     Raises:
@@ -60,13 +62,13 @@ def choose(
     count = devices or fitting[-1]
     mesh = clients_mesh(available[:count]) if count > 1 else None
     here = part // count
-    if isinstance(chunk, int) and not 1 <= chunk <= here:
+    if isinstance(chunk, str):
+        refuse_unknown("chunk", chunk, ("all", "auto"))
+        wanted = here if chunk == "all" else fastest(shapes, problem, here, available[0].platform)
+    elif 1 <= chunk <= here:
+        wanted = chunk
+    else:
         raise ValueError(f"chunk must be between 1 and the {here} clients of a device, not {chunk}")
-    on_cpu = available[0].platform == "cpu"
-    named = {"all": here, "auto": _by_cache(shapes, problem, here) if on_cpu else here}
-    if isinstance(chunk, str) and chunk not in named:
-        raise unknown("chunk", chunk, named)
-    wanted = named[chunk] if isinstance(chunk, str) else chunk
     memory = free_memory(count) if memory is None else memory
 
     def needed(layout: Layout) -> int:
@@ -82,6 +84,16 @@ def choose(
     hint = f"a chunk of {fits.chunk} would fit" if fits else "no chunk would fit: take fewer clients"
     each = "this needs" if count == 1 else f"each of {count} devices needs"
     raise ValueError(f"{each} {_bytes(needed(layouts[0]))} of memory where {_bytes(memory)} are free; {hint}")
+
+
+def fastest(shapes: Shapes, problem: Problem, here: int, platform: str) -> int:
+    """Return how many of a device's ``here`` clients it computes fastest at once, wherever memory is not short.
+
+    TABLE
+    """
+    if platform == "cpu":
+        return _by_cache(shapes, problem, here)
+    return 1 if platform == "tpu" and convolves(shapes.traced, platform) else here
 
 
 def _by_cache(shapes: Shapes, problem: Problem, here: int) -> int:
