@@ -171,7 +171,9 @@ def table(labelled: dict[str, list[dict]]) -> str:
         of = {label: {r["program"]: r for r in found if r["platform"] == platform} for label, found in labelled.items()}
         for name in dict.fromkeys(name for found in of.values() for name in found):
             own = [found[name] for found in of.values() if name in found]
-            parts += [_line([name, *(" → ".join(dict.fromkeys(_cell(cell, r) for r in own)) for cell in cells.values())])]
+            parts += [
+                _line([name, *(" → ".join(dict.fromkeys(_cell(cell, r) for r in own)) for cell in cells.values())])
+            ]
         wrong = [r for found in of.values() for r in found.values() if "error" in r]
         parts += [f"\n`{r['program']}` failed: {r['error']}\n" for r in wrong]
     return "".join(parts)
@@ -199,7 +201,9 @@ def by_reading(found: list[dict]) -> str:
     rows = []
     for r in (r for r in found if "error" not in r):
         moved, cycles = ([one[key] for one in r["readings"]] for key in ("bytes", "cycles"))
-        times = [_range(c / 1.5e3 for c in cycles), f"{sum(cycles) / 1.5e3:,.5g}"] if r["platform"] == "tpu" else ["-", "-"]
+        times = (
+            [_range(c / 1.5e3 for c in cycles), f"{sum(cycles) / 1.5e3:,.5g}"] if r["platform"] == "tpu" else ["-", "-"]
+        )
         rows += [[r["program"], r["platform"], str(len(moved)), _range(b / 1e6 for b in moved), *times]]
     return "".join(["\nReadings of 10 x 11,164,352 floats, 446.6 MB:\n\n", *map(_line, [head, ["---"] * 6, *rows])])
 

@@ -35,7 +35,7 @@ def record(name: str, platform: str, options: Mapping[str, str] | None = None) -
         dump = {"xla_dump_to": folder, "xla_dump_hlo_module_re": "jit_run_.*"} if platform == "cuda" else {}
         compiled = lowered.compile(compiler_options=options | dump or None)
         module = hlo.parse(compiled.as_text())
-        plan = plans.read(Path(folder)) if platform == "cuda" else None
+        plan = plans.read(Path(folder)) if platform == "cuda" and name in PROGRAMS else None
     memory = compiled.memory_analysis()
     return {
         "program": name,

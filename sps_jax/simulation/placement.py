@@ -89,7 +89,7 @@ def choose(
 def fastest(shapes: Shapes, problem: Problem, here: int, platform: str) -> int:
     """Return how many of a device's ``here`` clients it computes fastest at once, wherever memory is not short.
 
-    TABLE
+    On a CPU that fits in its cache; on a TPU clients that convolve run one by one; else all at once.
     """
     if platform == "cpu":
         return _by_cache(shapes, problem, here)
