@@ -7,8 +7,8 @@ place of an older one of the same, and writes ``table.md`` of the labels ``befor
 where the first stopped: what is there of the same code (``source``) and options is not compiled again. No accelerator
 is needed, and none is used: the compilers come as packages, which ``pip install -e '.[accelerators]'`` installs: libtpu
 for the v5e, and jax-cuda13-plugin, jax-cuda13-pjrt, nvidia-nvvm and nvidia-cuda-nvcc for the H100, 1.4 GB in all. Where
-they are installed set ``JAX_PLATFORMS=cpu`` for anything else that uses JAX, or it looks for a driver. Nothing here is a
-measurement:
+they are installed set ``JAX_PLATFORMS=cpu`` for anything else that uses JAX, or it looks for a driver. Nothing here is
+a measurement:
 
 * H100: kernels, submissions and waits of the host are counted in XLA's launch plan, and bytes are those of the kernels'
   operands and results. There are no times.
@@ -196,15 +196,21 @@ def by_layout(found: list[dict], families: dict[str, dict[int | None, str]]) -> 
 
 
 def by_reading(found: list[dict]) -> str:
-    """A markdown table of what reads the large array: how often, the bytes each moves, and its estimated time."""
-    head = ["program", "platform", "readings", "MB a reading", "us a reading", "us in all"]
-    rows = []
+    """A markdown table of what reads the large array: in which function, how often, bytes and estimated time of each."""
+    head, groups = ["program", "platform", "function", "times", "MB each", "us each"], {}
     for r in (r for r in found if "error" not in r):
-        moved, cycles = ([one[key] for one in r["readings"]] for key in ("bytes", "cycles"))
-        times = (
-            [_range(c / 1.5e3 for c in cycles), f"{sum(cycles) / 1.5e3:,.5g}"] if r["platform"] == "tpu" else ["-", "-"]
-        )
-        rows += [[r["program"], r["platform"], str(len(moved)), _range(b / 1e6 for b in moved), *times]]
+        for one in r["readings"]:
+            groups.setdefault((r["program"], r["platform"], one["function"] or "-"), []).append(one)
+    rows = [
+        [
+            *key,
+            str(len(some)),
+            _range(one["bytes"] / 1e6 for one in some),
+            _range(one["cycles"] / 1.5e3 for one in some),
+        ]
+        for key, some in groups.items()
+    ]
+    rows = [row if row[1] == "tpu" else [*row[:-1], "-"] for row in rows]
     return "".join(["\nReadings of 10 x 11,164,352 floats, 446.6 MB:\n\n", *map(_line, [head, ["---"] * 6, *rows])])
 
 

@@ -11,8 +11,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax
-
 import sps_jax
 from accelerators import bundles, hlo, plans, readings, targets
 from accelerators.programs import PROGRAMS, Placed, placed
@@ -61,7 +59,7 @@ def record(name: str, platform: str, options: Mapping[str, str] | None = None) -
 def _placed(name: str, devices: list) -> Placed:
     if name in PROGRAMS:
         return placed(PROGRAMS[name], devices)
-    return Placed(jax.jit(readings.READINGS[name]), readings.arguments(devices[0]), None)
+    return Placed(*readings.program(name, devices[0]), None)
 
 
 def source() -> str:

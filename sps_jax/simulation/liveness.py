@@ -3,8 +3,8 @@
 A compiler stores what a product, convolution, reduction, sort, gather or loop writes, and what a product reads. What is
 computed entry by entry it computes again wherever it is read (fusion), unless it is read twice, and on an accelerator
 needs two large arrays. An array lives from where it is written to where it, or what is computed from it, is read last,
-in the order of the jaxpr. Results are written over arguments, and on a GPU what is computed entry by entry over an array
-of its size that is read there for the last time; but a softmax, whose kernel reads its rows again and again, is not.
+in the order of the jaxpr. Results are written over arguments. On a GPU what is computed entry by entry is written over
+an array of its size that is read there for the last time, but not a softmax, whose kernel reads its rows several times.
 """
 
 import itertools
@@ -59,8 +59,8 @@ def alive(function: Callable, *arguments: Any, platform: str) -> tuple[Sized, ..
 
     Example:
       >>> import jax.numpy as jnp
-      >>> [a.shape for a in alive(lambda x: jnp.exp(x @ x.T) @ x, jnp.ones((3, 2)), platform="cpu")]
-      [(3, 3), (3, 2)]
+      >>> [a.shape for a in alive(lambda x: jnp.exp(x @ x.T) @ x, jnp.ones((3, 2)), platform="cpu")]  # product and exp
+      [(3, 3), (3, 3)]
     """
     return tuple(_alive(jax.make_jaxpr(function)(*arguments).jaxpr, platform))
 
