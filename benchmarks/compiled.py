@@ -196,7 +196,7 @@ def by_layout(found: list[dict], families: dict[str, dict[int | None, str]]) -> 
 
 
 def by_reading(found: list[dict]) -> str:
-    """A markdown table of what reads the large array: in which function, how often, bytes and estimated time of each."""
+    """A markdown table of what reads the large array: the function, how often, bytes and estimated time of each."""
     head, groups = ["program", "platform", "function", "times", "MB each", "us each"], {}
     for r in (r for r in found if "error" not in r):
         for one in r["readings"]:
