@@ -26,6 +26,7 @@ ResNet18 takes minutes and gigabytes. ``--compiler-options NAME=VALUE`` gives XL
 """
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -61,9 +62,10 @@ def main() -> int:
     if absent:
         print(*absent, sep="\n", file=sys.stderr)
         return 1
-    failed, done = 0, finished(records(asked.label), compiling.source(), options)
-    wanted = [(name, platform) for name in asked.programs for platform in asked.platforms]
-    for name, platform in (one for one in wanted if one not in done):
+    failed, source = 0, compiling.source()
+    for name, platform in itertools.product(asked.programs, asked.platforms):
+        if (name, platform) in finished(records(asked.label), source, options):
+            continue
         record = compiling.in_own_process(name, platform, options, asked.minutes)
         failed += "error" in record
         print(
@@ -113,7 +115,8 @@ def report(labelled: dict[str, list[dict]]) -> str:
     from accelerators.readings import READINGS
 
     last = labelled[LABELS[-1]]
-    programs = {label: [r for r in found if r["program"] in PROGRAMS] for label, found in labelled.items()}
+    main = {name for name in PROGRAMS if "_by_" not in name}
+    programs = {label: [r for r in found if r["program"] in main] for label, found in labelled.items()}
     families = {name: found for name in PROGRAMS if len(found := layouts(name)) > 1 and found[None] == name}
     return table(programs) + by_layout(last, families) + by_reading([r for r in last if r["program"] in READINGS])
 

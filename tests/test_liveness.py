@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from sps_jax.simulation import work
-from sps_jax.simulation.liveness import Sized, alive, primitives
+from sps_jax.simulation.liveness import Sized, alive
 
 SQUARE, WIDE = jax.ShapeDtypeStruct((4, 4), jnp.float32), jax.ShapeDtypeStruct((4, 100), jnp.float32)
 
@@ -77,18 +77,6 @@ def test_a_label_marks_an_entry_without_an_array():
         return jnp.zeros(x.shape).at[jnp.arange(4), y].add(1.0) + x
 
     assert (4, 100) not in shapes(slope, WIDE, jax.ShapeDtypeStruct((4,), jnp.int32))
-
-
-def test_primitives_are_those_of_the_platform_and_of_loops():
-    """The sine is in the branch for a CPU, and the product in a loop."""
-
-    def mixed(x):
-        x = lax.platform_dependent(x, cpu=jnp.sin, default=jnp.cos)
-        return lax.fori_loop(0, 3, lambda _, x: x @ x, x)
-
-    found = {platform: primitives(mixed, SQUARE, platform=platform) for platform in ("cpu", "tpu")}
-    assert {"sin", "dot_general"} <= found["cpu"] and "cos" not in found["cpu"]
-    assert {"cos", "dot_general"} <= found["tpu"] and "sin" not in found["tpu"]
 
 
 @pytest.mark.parametrize(("platform", "rows"), [("cpu", 7), ("cuda", 5), ("tpu", 5)])

@@ -19,7 +19,6 @@ from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import prepare
 from sps_jax.simulation.placement import choose, describe
 from sps_jax.simulation.simulate import run_rounds, start_rounds
-from sps_jax.simulation.sweep import _lay_out
 from sps_jax.simulation.tiles import stored
 
 
@@ -109,26 +108,20 @@ def test_the_largest_model_that_fits_does_not_shrink_with_more_devices(monkeypat
         assert choose(shapes(method, large), large).devices == 8
 
 
-def images(clients):
-    """A convolutional network on images of 8 x 8 pixels, one a client."""
-    train = np.zeros((clients, 8, 8, 3), np.float32), np.zeros(clients, np.int32)
-    parts = [np.array([i]) for i in range(clients)]
-    return network_problem("softmax", models.resnet((1,), 2, width=8), train, None, parts, batch_size=1)
-
-
-@pytest.mark.parametrize(("platform", "one_by_one"), [("tpu", True), ("gpu", False)])
-def test_clients_that_convolve_run_one_by_one_on_a_tpu(monkeypatch, platform, one_by_one):
-    """On a GPU all at once; points of a sweep like clients. Of a linear model both platforms compute all at once."""
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_an_accelerator_computes_all_clients_at_once(monkeypatch, platform):
+    """Also what a CPU computes one by one, and networks that convolve; fewer where memory is short."""
     device = SimpleNamespace(platform=platform, memory_stats=lambda: None)
     monkeypatch.setattr(jax, "devices", lambda: [device])
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    method, convolving, linear = prepared("fedavg"), images(6), quadratic(clients=6)
-    specs = shapes(method, convolving)
-    assert choose(specs, convolving).chunk == (1 if one_by_one else None)
-    assert choose(specs, convolving, chunk="all").chunk is None
-    assert choose(shapes(method, linear), linear) == VMAP
-    at_once = {name: _lay_out(shapes(method, p), p, 1, None)[1] for name, p in (("a", convolving), ("b", linear))}
-    assert (at_once["a"] == 1) == one_by_one and at_once["b"] > 1000
+    method, heavy = prepared("fedavg"), digits(clients=2, partition="iid", batch_size=1000)
+    assert choose(shapes(method, heavy), heavy) == VMAP
+    room = footprint(shapes(method, heavy), heavy, Layout(1)).total
+    assert choose(shapes(method, heavy), heavy, memory=room).chunk == 1
+    train = np.zeros((4, 8, 8, 3), np.float32), np.zeros(4, np.int32)
+    parts = [np.array([i]) for i in range(4)]
+    images = network_problem("softmax", models.resnet((1,), 2, width=8), train, None, parts, batch_size=1)
+    assert choose(shapes(method, images), images) == VMAP
 
 
 def test_a_tpu_stores_arrays_in_tiles():

@@ -65,23 +65,6 @@ def alive(function: Callable, *arguments: Any, platform: str) -> tuple[Sized, ..
     return tuple(_alive(jax.make_jaxpr(function)(*arguments).jaxpr, platform))
 
 
-def primitives(function: Callable, *arguments: Any, platform: str) -> frozenset[str]:
-    """Return the names of the primitives that ``function`` executes on ``platform``, in its loops and branches too.
-
-    Example:
-      >>> sorted(primitives(lambda x: x @ x + 1, np.ones((2, 2)), platform="cpu"))
-      ['add', 'dot_general']
-    """
-    return _primitives(jax.make_jaxpr(function)(*arguments).jaxpr, platform)
-
-
-def _primitives(jaxpr: Any, platform: str) -> frozenset[str]:
-    flat = Flat(platform)
-    flat.inline(jaxpr, [flat.new(v.aval) for v in jaxpr.invars])
-    inside = [_primitives(body, platform) for one in flat.operations for body in one.bodies]
-    return frozenset(one.name for one in flat.operations).union(*inside)
-
-
 def _alive(jaxpr: Any, platform: str) -> list[Sized]:
     flat = Flat(platform)
     given = [flat.new(v.aval) for v in jaxpr.invars]

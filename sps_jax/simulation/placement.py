@@ -12,7 +12,6 @@ from sps_jax.problem import Problem
 from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.footprint import Footprint, Shapes, at_work, batch_rows, footprint, free_memory, shapes
 from sps_jax.simulation.method import Method
-from sps_jax.simulation.work import convolves
 
 ONE_BY_ONE = 500_000
 """Multiply-adds of a client's forward pass above which XLA:CPU runs faster client by client.
@@ -89,11 +88,16 @@ def choose(
 def fastest(shapes: Shapes, problem: Problem, here: int, platform: str) -> int:
     """Return how many of a device's ``here`` clients it computes fastest at once, wherever memory is not short.
 
-    On a CPU that fits in its cache; on a TPU clients that convolve run one by one; else all at once.
+    On a CPU as many as its cache holds, or one. On a GPU and a TPU all, by what their compilers make of whole rounds
+    ("A round by layout" in ``benchmarks/results/compiled/table.md``; nothing of it is a measured time):
+
+    * Of an H100 kernels decide, since the bytes hardly differ. FEMNIST's 100 linear models are 151 kernels and 1.1 GB a
+      round at once, and 15,228 and 2.2 one by one. A small ResNet's ten clients are 2,107 kernels and 62 GB, and one by
+      one 18,936 and 43: at 3.35 TB/s that saves 6 ms, and at 1.5 us a kernel it costs 25.
+    * On a v5e a round of FEMNIST is estimated at 2.9 ms at once, 2.5 in chunks of ten, 3.7 of 25, 3.3 of 50, and 17 one
+      by one; of the ResNet at 123 ms, 138 two by two, and 135 one by one, in half of the memory.
     """
-    if platform == "cpu":
-        return _by_cache(shapes, problem, here)
-    return 1 if platform == "tpu" and convolves(shapes.traced, platform) else here
+    return _by_cache(shapes, problem, here) if platform == "cpu" else here
 
 
 def _by_cache(shapes: Shapes, problem: Problem, here: int) -> int:

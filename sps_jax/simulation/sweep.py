@@ -220,8 +220,6 @@ def _lay_out(specs: Shapes, problem: Problem, devices: int, points_chunk: int | 
             raise ValueError(f"{points_chunk} points at once do not fit in memory; {max(1, fitting)} would")
         return layout, points_chunk
     most = 2**31 if fitting is None else max(1, fitting)
-    if layout.chunk and layout.chunk < (specs.cohort or problem.clients):
-        return layout, 1  # what is faster with few clients at once, or does not fit, is so with few points
     if jax.devices()[0].platform == "cpu":
         most = min(
             most, 1 if layout.chunk else max(1, CACHE // ((specs.cohort or problem.clients) * at_work(specs, problem)))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sps_jax.problem import Problem
-from sps_jax.simulation.liveness import Sized, alive, primitives
+from sps_jax.simulation.liveness import Sized, alive
 from sps_jax.simulation.method import Method
 from sps_jax.simulation.participation import taking_part
 from sps_jax.simulation.round import Round
@@ -38,8 +38,16 @@ class Abstract(tuple):
         return self[0].unflatten(self[1])
 
 
-def _stepping(traced: Abstract, many: bool, *, sends: bool = False) -> tuple[Callable, tuple]:
-    """Return a local step, or the sending of a message, of one client or of ``STACKED``, and its arguments."""
+@lru_cache(maxsize=100)
+def of_step(traced: Abstract, platform: str, many: bool, *, sends: bool = False) -> tuple[Sized, ...]:
+    """Return the arrays that a local step, or sending a message, holds beside iterates, memory, data and messages.
+
+    Args:
+      traced: the method and the problem.
+      platform: see :func:`sps_jax.simulation.liveness.alive`.
+      many: whether they are of ``STACKED`` clients at once instead of one.
+      sends: whether the clients send instead of stepping.
+    """
 
     def begin(method: Method, problem: Problem) -> Tree:
         algorithm = method.algorithm()
@@ -59,28 +67,7 @@ def _stepping(traced: Abstract, many: bool, *, sends: bool = False) -> tuple[Cal
     method, problem = traced.both
     problem = _of(problem, STACKED if many else 1)
     x, h, b = jax.eval_shape(begin, method, problem)
-    return after, (method, problem, *((_rows(x), _rows(h)) if many else (x, h)), b)
-
-
-@lru_cache(maxsize=100)
-def of_step(traced: Abstract, platform: str, many: bool, *, sends: bool = False) -> tuple[Sized, ...]:
-    """Return the arrays that a local step, or sending a message, holds beside iterates, memory, data and messages.
-
-    Args:
-      traced: the method and the problem.
-      platform: see :func:`sps_jax.simulation.liveness.alive`.
-      many: whether they are of ``STACKED`` clients at once instead of one.
-      sends: whether the clients send instead of stepping.
-    """
-    function, arguments = _stepping(traced, many, sends=sends)
-    return alive(function, *arguments, platform=platform)
-
-
-@lru_cache(maxsize=100)
-def convolves(traced: Abstract, platform: str) -> bool:
-    """Return whether a local step has convolutions where it is compiled for ``platform``."""
-    function, arguments = _stepping(traced, many=False)
-    return "conv_general_dilated" in primitives(function, *arguments, platform=platform)
+    return alive(after, method, problem, *((_rows(x), _rows(h)) if many else (x, h)), b, platform=platform)
 
 
 @lru_cache(maxsize=100)
