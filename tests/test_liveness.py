@@ -28,6 +28,27 @@ def test_a_product_stores_what_it_reads_and_writes():
     assert shapes(lambda x, w: w @ jnp.exp(x), WIDE, SQUARE) == [(4, 100), (4, 100)]
 
 
+def test_what_is_computed_entry_by_entry_is_written_over_what_nothing_reads_later():
+    """exp(w x) takes the place of w x, which is not read again: one wide array. Where it is, and in a softmax, whose
+    kernel reads w x for the largest entry, the sum and the quotient, there are two; and so on a TPU."""
+
+    def over(x, w, v):
+        return jnp.exp(w @ x) @ v
+
+    def beside(x, w, v):
+        product = w @ x
+        return jnp.exp(product) @ v + product @ v
+
+    def softmax(x, w, v):
+        return jax.nn.softmax(w @ x) @ v
+
+    def wide(function, platform="cuda"):
+        narrow = jax.ShapeDtypeStruct((100, 1), jnp.float32)
+        return shapes(function, WIDE, SQUARE, narrow, platform=platform).count((4, 100))
+
+    assert (wide(over), wide(beside), wide(softmax), wide(over, "tpu")) == (1, 2, 2, 2)
+
+
 def test_a_gradient_keeps_the_outputs_of_every_layer():
     """Backward through two layers: exp of the first, a product of the second, which its cotangent follows."""
 

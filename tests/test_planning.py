@@ -6,11 +6,14 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from sps_jax import models
 from sps_jax.algorithms import ALGORITHMS
 from sps_jax.layout import VMAP, Layout
 from sps_jax.problems import digits, quadratic
+from sps_jax.problems.supervised import network_problem
 from sps_jax.simulation import placement
 from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import prepare
@@ -103,6 +106,22 @@ def test_the_largest_model_that_fits_does_not_shrink_with_more_devices(monkeypat
             choose(shapes(method, large), large)
     if devices == 8:
         assert choose(shapes(method, large), large).devices == 8
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_an_accelerator_computes_all_clients_at_once(monkeypatch, platform):
+    """Also what a CPU computes one by one, and networks that convolve; fewer where memory is short."""
+    device = SimpleNamespace(platform=platform, memory_stats=lambda: None)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    method, heavy = prepared("fedavg"), digits(clients=2, partition="iid", batch_size=1000)
+    assert choose(shapes(method, heavy), heavy) == VMAP
+    room = footprint(shapes(method, heavy), heavy, Layout(1)).total
+    assert choose(shapes(method, heavy), heavy, memory=room).chunk == 1
+    train = np.zeros((4, 8, 8, 3), np.float32), np.zeros(4, np.int32)
+    parts = [np.array([i]) for i in range(4)]
+    images = network_problem("softmax", models.resnet((1,), 2, width=8), train, None, parts, batch_size=1)
+    assert choose(shapes(method, images), images) == VMAP
 
 
 def test_a_tpu_stores_arrays_in_tiles():

@@ -53,35 +53,55 @@ class Program(NamedTuple):
         return self._replace(problem=self.narrow or self.problem)
 
 
+def _by(name: str, program: Program, *chunks: int) -> dict[str, Program]:
+    """The same program with fewer clients at once."""
+    return {f"{name}_by_{chunk}": program._replace(chunk=chunk) for chunk in chunks}
+
+
+FEMNIST = Program(problems.femnist, SPARSER)
 TRANSFORMER = Program(
     partial(problems.shakespeare, models.transformer),
     narrow=partial(problems.shakespeare, models.transformer, width=16, heads=2),
 )
+RESNET = Program(problems.cifar10, narrow=lambda: problems.cifar10(models.resnet((1, 1), 10, width=8)))
+TWO_BLOCKS = RESNET._replace(problem=lambda: problems.cifar10(models.resnet((1, 1), 10)))
 PROGRAMS = {
     "digits": Program(problems.digits),
     "digits_coin": Program(problems.digits, SPARSE | {"prob": 1 / LOCAL_STEPS}),
-    "femnist": Program(problems.femnist, SPARSER),
+    "femnist": FEMNIST,
     "femnist_dense": Program(problems.femnist_all, {"stepsize": 0.1}, sps.proxskip),
-    "femnist_chunks": Program(problems.femnist, SPARSER, chunk=10),
-    "femnist_4_devices": Program(problems.femnist, SPARSER, devices=4),
+    "femnist_chunks": FEMNIST._replace(chunk=10),
+    "femnist_4_devices": FEMNIST._replace(devices=4),
     "sweep": Program(problems.digits, points=64),
     "sweep_4_devices": Program(problems.digits, points=64, devices=4),
+    **_by("femnist", FEMNIST, 1, 25, 50),
+    **_by("two_blocks", TWO_BLOCKS, 1, 2, 5),
+    "two_blocks": TWO_BLOCKS,
+    **_by("transformer", TRANSFORMER, 1, 10),
     "transformer": TRANSFORMER,
     "transformer_4_devices": TRANSFORMER._replace(devices=4),
     "lstm": Program(
         partial(problems.shakespeare, models.lstm), narrow=partial(problems.shakespeare, models.lstm, width=16)
     ),
-    "resnet18": Program(problems.cifar10, narrow=lambda: problems.cifar10(models.resnet((1, 1), 10, width=8))),
+    **_by("resnet18", RESNET, 1),
+    "resnet18": RESNET,
 }
-"""The nine programs, three of them also on 4 devices, by name."""
+"""The programs by name: nine, three of them also on 4 devices, and four with some clients at once; ``two_blocks`` is a
+ResNet of ResNet18's first two stages, of a block each. What takes long is at the end."""
+
+
+def layouts(name: str) -> dict[int | None, str]:
+    """The names of the programs that differ from this one in nothing but how many clients are computed at once."""
+    alike = {other: p.chunk for other, p in PROGRAMS.items() if p._replace(chunk=None) == PROGRAMS[name]}
+    return {chunk: other for other, chunk in sorted(alike.items(), key=lambda one: one[1] or 10**9)}
 
 
 class Placed(NamedTuple):
-    """A jitted function, its arguments as shapes with shardings, and the memory in bytes that is predicted a device."""
+    """A jitted function, its arguments as shapes with shardings, and the bytes predicted a device, if they are."""
 
     function: Callable
     arguments: tuple
-    predicted: int
+    predicted: int | None
 
     def lowered(self) -> jax.stages.Lowered:
         """The program in StableHLO, for the devices of its arguments."""

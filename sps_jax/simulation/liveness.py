@@ -3,7 +3,8 @@
 A compiler stores what a product, convolution, reduction, sort, gather or loop writes, and what a product reads. What is
 computed entry by entry it computes again wherever it is read (fusion), unless it is read twice, and on an accelerator
 needs two large arrays. An array lives from where it is written to where it, or what is computed from it, is read last,
-in the order of the jaxpr. Results are written over arguments.
+in the order of the jaxpr. Results are written over arguments. On a GPU what is computed entry by entry is written over
+an array of its size that is read there for the last time, but not a softmax, whose kernel reads its rows several times.
 """
 
 import itertools
@@ -86,14 +87,18 @@ def _lives(flat: "Flat", given: list[int]) -> tuple[dict[int, int], dict[int, in
     last: dict[int, int] = {}
     sources: dict[int, frozenset[int]] = {v: frozenset({v}) for v in given}  # the stored arrays it is computed from
     views = set(given)
+    made: dict[int, frozenset[int]] = {}  # the stored arrays that a stored one is computed from
+    by_entry = []
 
     def read(variables: Iterable[int], at: int) -> frozenset[int]:
         arrays = frozenset().union(*(sources.get(v, frozenset()) for v in variables))
         last.update((v, at) for v in arrays)
         return arrays
 
-    def store(v: int, at: int) -> None:
+    def store(v: int, at: int, arrays: frozenset[int], entries: bool) -> None:
         born[v] = last[v] = at
+        made[v] = arrays
+        by_entry.extend([v] * entries)
         sources[v] = frozenset({v})
         views.add(v)
 
@@ -101,18 +106,28 @@ def _lives(flat: "Flat", given: list[int]) -> tuple[dict[int, int], dict[int, in
         if one.name in READ_WHOLE:
             for v in one.reads:
                 if v not in views:
-                    read([v], 2 * i)
-                    store(v, 2 * i)
+                    store(v, 2 * i, read([v], 2 * i), entries=True)
         arrays = read(one.reads, 2 * i + 1)
         for v in one.writes:
             large = sum(shapes[s].bytes >= shapes[v].bytes for s in arrays)
-            if _stores(one, shapes) or (one.name not in VIEWS and large > flat.fused and uses[v] > 1):
-                store(v, 2 * i + 1)
+            whole = _stores(one, shapes)
+            if whole or (one.name not in VIEWS and large > flat.fused and uses[v] > 1):
+                store(v, 2 * i + 1, arrays, entries=not whole)
             else:
                 sources[v] = arrays
                 if one.name in VIEWS and views.issuperset(one.reads):
                     views.add(v)
+    for v in by_entry if flat.platform in ("cuda", "rocm") else ():
+        ended = (s for s in made[v] if s in born and last[s] == born[v] and shapes[s].bytes == shapes[v].bytes)
+        over = [s for s in ended if not _softmax(s, made[v], made)][:1]
+        last.update((s, born[v] - 1) for s in over)
     return born, last
+
+
+def _softmax(s: int, arrays: frozenset[int], made: dict[int, frozenset[int]]) -> bool:
+    """Whether ``arrays`` are array s and what is computed from it and nothing else, such as the sums of its rows."""
+    rest = arrays - {s}
+    return bool(rest) and all(made.get(one, frozenset({-1})) <= arrays for one in rest)
 
 
 def _stores(one: Operation, shapes: list[Sized]) -> bool:

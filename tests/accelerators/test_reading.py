@@ -3,7 +3,9 @@
 import pytest
 from accelerators import bundles, hlo, plans, targets
 from accelerators.compiling import iteration, topk
-from compiled import in_topk, table
+from accelerators.programs import layouts
+from accelerators.readings import readings
+from compiled import by_layout, by_reading, finished, in_topk, table
 
 MODULE = """
 HloModule example
@@ -274,3 +276,64 @@ def test_a_sentence_where_packages_are_missing(monkeypatch):
     assert targets.missing("cuda") is None
     with pytest.raises(RuntimeError, match="needs libtpu"):
         targets.devices("tpu", 1)
+
+
+def test_layouts_of_a_program():
+    """The programs that differ in the clients computed at once, the fewest first; others share no such table."""
+    assert layouts("femnist") == {
+        1: "femnist_by_1",
+        10: "femnist_chunks",
+        25: "femnist_by_25",
+        50: "femnist_by_50",
+        None: "femnist",
+    }
+    assert layouts("lstm") == {None: "lstm"}
+
+
+def test_a_round_by_layout():
+    """A row a layout that was compiled, of the platforms that have it."""
+    memory = {"peak_memory_bytes": 2_000_000, "predicted_bytes": 1_000_000}
+    cost = {"kernels": 1_500, "submissions": 3, "waits": 1, "bytes": 4_500_000_000}
+    found = [
+        memory | {"program": "femnist_chunks", "platform": "tpu", "round": {"cycles": 3_000}},
+        memory | {"program": "femnist", "platform": "tpu", "round": {"cycles": 6_000}},
+        memory | {"program": "femnist", "platform": "cuda", "round": cost},
+    ]
+    text = by_layout(found, {"femnist": {10: "femnist_chunks", None: "femnist"}})
+    assert "| femnist | 10 | 2 | 2 | 1 |\n| femnist | all | 4 | 2 | 1 |\n" in text
+    assert "| femnist | all | 1,500 | 3 | 1 | 4.5 | 2 | 1 |\n" in text
+
+
+READING = """
+HloModule reading
+
+%add (parameter.1: f32[], parameter.2: f32[]) -> f32[] {
+  %parameter.1 = f32[] parameter(0)
+  %parameter.2 = f32[] parameter(1)
+  ROOT %plus = f32[] add(%parameter.1, %parameter.2)
+}
+
+ENTRY %main (x: f32[10,11164352]) -> f32[10] {
+  %x = f32[10,11164352]{1,0} parameter(0)
+  %same = f32[10,11164352]{1,0} bitcast(%x)
+  %zero = f32[] constant(0)
+  %sums = f32[10]{0} reduce(%same, %zero), dimensions={1}, to_apply=%add, backend_config={"estimated_cycles":"3000"}
+  ROOT %twice = f32[10]{0} add(%sums, %sums), backend_config={"estimated_cycles":"10"}
+}
+"""
+
+
+def test_what_reads_a_large_array():
+    """The sum alone: it reads 10 x 11,164,352 floats and a zero, and writes 10; a bitcast reads nothing."""
+    (one,) = readings(hlo.parse(READING))
+    assert one == {"function": "", "bytes": 4 * (10 * 11_164_352 + 1 + 10), "cycles": 3_000}
+    text = by_reading([{"program": "reading_sum", "platform": "tpu", "readings": [one, one | {"cycles": 6_000}]}])
+    assert "| reading_sum | tpu | - | 2 | 446.6 | 2 to 4 |\n" in text
+
+
+def test_a_second_call_goes_on():
+    """What is there of the same code and options is not compiled again; what failed is."""
+    first = {"program": "digits", "platform": "tpu", "source": "a", "options": {}}
+    older, failed = first | {"platform": "cuda", "source": "b"}, first | {"program": "sweep", "error": "out of memory"}
+    assert finished([first, older, failed], "a", {}) == {("digits", "tpu")}
+    assert finished([first, older, failed], "a", {"flag": "1"}) == set()
