@@ -80,13 +80,16 @@ class Method:
         hyper = dict(self.hyper)
         rounds, dtype = hyper.pop(RAMP, None), self.schedule.prob.dtype
 
-        def at(t: jax.Array) -> Algorithm:
+        def numbers(t: jax.Array) -> dict[str, jax.Array]:
             now = {name: jnp.asarray(schedule(t), dtype) for name, schedule in self.varying}
-            if rounds is not None:
-                now["sparsity"] = cubic(hyper["sparsity"], rounds, t)
-            return self._made(hyper | now)
+            return hyper | now | ({} if rounds is None else {"sparsity": cubic(hyper["sparsity"], rounds, t)})
 
-        return scheduled(at)
+        def serving(t: jax.Array) -> Algorithm:
+            """The server ends round t with its numbers, and prunes the model of the next one."""
+            ahead = {name: value for name, value in numbers(t + 1).items() if name == "sparsity"}
+            return self._made(numbers(t) | ahead)
+
+        return scheduled(lambda t: self._made(numbers(t)), serving)
 
     def _made(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
         algorithm = self.make(**hyper, **dict(self.options))
@@ -133,7 +136,7 @@ def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any
       >>> hyper = {"stepsize": 0.5, "sparsity": 0.9}
       >>> method = prepare(sps.sparse_proxskip, hyper, jnp.float32, local_steps=10)
       >>> sorted(method.hyper), [name for name, _ in method.options], method.schedule.local_steps
-      (['prob', 'sparsity', 'stepsize'], ['prune'], 10)
+      (['prob', 'sparsity', 'stepsize'], ['error_feedback', 'prune'], 10)
     """
     check_maker(make)
     takes, local_steps = parameters(make), choices["local_steps"]
