@@ -18,7 +18,7 @@ import optax
 from jax import lax
 
 from sps_jax.layout import VMAP, Layout, over_clients
-from sps_jax.tree import Tree, widened
+from sps_jax.tree import Tree, divided, widened
 
 STATIC = {"static": True}
 
@@ -210,7 +210,7 @@ class Problem:
         examples = rows if count is None else count
         if self.finish is not None:
             return self.finish(sums, examples)
-        return {name: total / jnp.asarray(examples, total.dtype) for name, total in sums.items()}
+        return {name: divided(total, examples) for name, total in sums.items()}
 
     def _sums(self, function: Callable, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> Any:
         """Sum ``function``, such as ``loss`` or ``metrics``, over the first ``count`` examples.

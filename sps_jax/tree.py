@@ -89,3 +89,13 @@ def widened(values: jax.Array, to: Any) -> jax.Array:
     values = jnp.asarray(values)
     floating = (jnp.dtype(kind) for kind in (jnp.float32, to, values.dtype) if jnp.issubdtype(kind, jnp.floating))
     return values.astype(max(floating, key=lambda kind: kind.itemsize))
+
+
+def divided(total: jax.Array, count: int | jax.Array) -> jax.Array:
+    """Return ``total / count``, for a traced count with the bits of a constant one, by whose inverse XLA multiplies.
+
+    Example:
+      >>> float(divided(jnp.float32(3), jnp.int32(4)))
+      0.75
+    """
+    return total / count if isinstance(count, int) else total * (1 / count.astype(total.dtype))

@@ -21,7 +21,7 @@ USUAL = {
     "method": ("algorithm", "stepsize", "prob", "local_steps", "cohort"),
     "pruning": ("sparsity", "criterion", "structure", "scope"),
     "length": ("rounds", "evaluate_every", "seeds", "seed", "data_seed", "stop_at", "search", "trials"),
-    "output": ("out", "metric", "target", "checkpoint_every", "config", "json", "quiet"),
+    "output": ("out", "target", "checkpoint_every", "config", "json", "quiet"),
     "machine": ("devices", "chunk", "precision"),
 }
 """Subject -> the options that ``--help`` shows."""
@@ -30,7 +30,7 @@ FURTHER = {
     "method": ("clip_norm", "cohort_by", "cohort_estimate"),
     "pruning": ("sparsity_rounds", "prune_leaves", "prune_ends"),
     "length": ("patience", "best_by"),
-    "output": ("keep", "track", "encoding"),
+    "output": ("metric", "keep", "track", "encoding"),
     "machine": (
         *("matmul_precision", "points_chunk", "stream", "coordinator", "num_processes", "process_id"),
         *("shard", "submit", "jobs", "submit_with"),

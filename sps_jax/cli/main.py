@@ -34,7 +34,7 @@ from sps_jax.cli.list import list_all
 from sps_jax.cli.options import command_type, flag
 from sps_jax.cli.resume import resume
 from sps_jax.cli.run import run
-from sps_jax.cli.show import Plot, plot, table
+from sps_jax.cli.show import Plot, Table, plot, table
 from sps_jax.cli.sweep import sweep
 from sps_jax.cli.sweep_options import sweep_type
 from sps_jax.errors import SYNONYMS
@@ -73,7 +73,7 @@ def performed(arguments: list[str]) -> int:
         "run": kept(running, run, by_subject("run", running)),
         "resume": kept(resume),
         "sweep": kept(sweeping, sweep, by_subject("sweep", sweeping)),
-        "table": kept(table),
+        "table": kept(Table, table),
         "plot": kept(Plot, plot),
         "list": kept(list_all),
         "data": kept(data),

@@ -20,19 +20,11 @@ if TYPE_CHECKING:
     from sps_jax.results import plots
 
 
-def table(
-    folders: Positional[tuple[Path, ...]],
-    metric: str | None = None,
-    target: float | None = None,
-    best_by: str | None = None,
-    json: bool = False,
-    latex: bool = False,
-    markdown: bool = False,
-    csv: bool = False,
-) -> int:
+@dataclass(frozen=True)
+class Table:
     """Compare results of runs and sweeps, each algorithm at its best.
 
-    Args:
+    Attributes:
       folders: output folders of runs and sweeps of one problem. Points (settings of the hyperparameters) are chosen by
         validation data, or else training loss, never by test data.
       metric: metric to report, your own too; default is the first recorded of test_accuracy, test_loss and train_loss.
@@ -44,11 +36,24 @@ def table(
       markdown: print a table of Markdown.
       csv: print comma-separated values in full precision.
     """
-    chosen = [name for name, yes in {"json": json, "latex": latex, "markdown": markdown, "csv": csv}.items() if yes]
+
+    folders: Positional[tuple[Path, ...]]
+    metric: str | None = None
+    target: float | None = None
+    best_by: str | None = None
+    json: bool = False
+    latex: bool = False
+    markdown: bool = False
+    csv: bool = False
+
+
+def table(options: Table) -> int:
+    """Print what the options describe."""
+    chosen = [name for name in ("json", "latex", "markdown", "csv") if getattr(options, name)]
     if len(chosen) > 1:
         raise ValueError(f"give one format, not {' and '.join(f'--{name}' for name in chosen)}")
-    records, metric, by = _load(folders, metric, best_by)
-    blocks = [(data, tables.rows(_best(own, by), metric, target)) for data, own in tables.by_data(records)]
+    records, metric, by = _load(options.folders, options.metric, options.best_by)
+    blocks = [(data, tables.rows(_best(own, by), metric, options.target)) for data, own in tables.by_data(records)]
     rows = [row for _, own in blocks for row in own]
     style = chosen[0] if chosen else "text"
     if style == "json":

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sps_jax.errors import described
+from sps_jax.tree import divided
 
 Metrics = tuple[tuple[str, Callable, Callable | None], ...]
 """(name, sums, finish) of each: ``outputs, y -> (b, ...)``, and ``sums -> scalar`` or None for the mean."""
@@ -77,9 +78,6 @@ def finish_of(metrics: Metrics) -> Callable[[dict[str, Any], Any], dict[str, jax
         return None
 
     def finish(sums: dict[str, Any], examples: Any) -> dict[str, jax.Array]:
-        return {
-            name: ends[name](total) if name in ends else total / jnp.asarray(examples, total.dtype)
-            for name, total in sums.items()
-        }
+        return {name: ends[name](total) if name in ends else divided(total, examples) for name, total in sums.items()}
 
     return finish
