@@ -70,6 +70,7 @@ from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.contract import check_algorithm
 from sps_jax.simulation.evaluation import model_of
 from sps_jax.simulation.footprint import shapes
+from sps_jax.simulation.lost import Lost
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose
 from sps_jax.simulation.schedule import Schedule
@@ -95,6 +96,7 @@ __all__ = [
     "Cohort",
     "Follow",
     "Layout",
+    "Lost",
     "MessageCount",
     "MessageFormat",
     "MessageSpec",
@@ -175,6 +177,7 @@ __all__ = [
 _LATER = {
     "bits": "compression.bits",
     "checkpoint": "runs.checkpoint",
+    "clock": "results.clock",
     "compression": "compression",
     "from_arrays": "problems.arrays",
     "load_model": "runs.models",

@@ -18,7 +18,7 @@ import optax
 from jax import lax
 
 from sps_jax.layout import VMAP, Layout, over_clients
-from sps_jax.tree import Tree, divided, widened
+from sps_jax.tree import Tree, class_count, divided, first_rows, widened
 
 STATIC = {"static": True}
 
@@ -107,7 +107,7 @@ class Problem:
         each = f"{few:,}" if few == many else f"{few:,} to {many:,}"
         said = [f"{self.clients:,} clients", f"{total:,} examples ({each} a client)"]
         said += ["summed up in moments"] if self.sizes is not None else [f"of shape {self.data[0].shape[2:]}"]
-        said += [f"{count} classes"] if self.sizes is None and (count := _classes(self.data)) else []
+        said += [f"{count} classes"] if self.sizes is None and (count := class_count(self.data)) else []
         held = (("test", self.test), ("validation", self.validation))
         counts = self.held_counts or {}
         said += [f"{int(counts.get(name, len(part[0]))):,} {name} examples" for name, part in held if part is not None]
@@ -165,16 +165,27 @@ class Problem:
         total = self._sums(self.loss, params, data, count)
         return total / count.astype(total.dtype)
 
+    def client_metrics(self, params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> dict[str, jax.Array]:
+        """Return the metrics of ONE client's padded data, without the ridge; the loss alone if its rows are moments."""
+        if self.metrics is None or self.sizes is not None:
+            return {"loss": self._mean_loss(params, data, count)}
+        return self._ended(self._sums(self.metrics, params, data, count), count.astype(self.ridge.dtype))
+
+    @property
+    def evaluated(self) -> tuple[tuple[jax.Array, ...], jax.Array]:
+        """The data and counts that an evaluation uses: at most ``evaluate_examples`` of each client."""
+        most = self.evaluate_examples
+        if most is None:
+            return self.data, self.counts
+        return tuple(a[:, :most] for a in self.data), jnp.minimum(self.counts, most)
+
     def objective(self, params: Tree, layout: Layout = VMAP) -> jax.Array:
         """Return f at ``params``, over at most ``evaluate_examples`` training examples of each client."""
-        data, counts, most = self.data, self.counts, self.evaluate_examples
-        if most is not None:
-            data, counts = tuple(a[:, :most] for a in data), jnp.minimum(counts, most)
 
         def one(params: Tree, data: tuple[jax.Array, ...], count: jax.Array) -> tuple[jax.Array, tuple[()]]:
             return self.client_loss(params, data, count), ()
 
-        return over_clients(layout, one, self.weights, params, data, counts)[0]
+        return over_clients(layout, one, self.weights, params, *self.evaluated)[0]
 
     def evaluate(self, params: Tree, layout: Layout = VMAP) -> dict[str, jax.Array]:
         """Return ``train_loss`` (f), and ``test_<metric>`` and ``validation_<metric>`` of held-out data (no ridge)."""
@@ -206,8 +217,9 @@ class Problem:
             return self._sums(metrics, params, own, jnp.minimum(each, examples - first)), ()
 
         sums, _ = over_clients(Layout(1, layout.mesh), share, None, (params, held, count), firsts)
-        sums = jax.tree.map(lambda total: total * devices, sums)
-        examples = rows if count is None else count
+        return self._ended(jax.tree.map(lambda total: total * devices, sums), rows if count is None else count)
+
+    def _ended(self, sums: dict[str, Any], examples: Any) -> dict[str, jax.Array]:
         if self.finish is not None:
             return self.finish(sums, examples)
         return {name: divided(total, examples) for name, total in sums.items()}
@@ -222,28 +234,13 @@ class Problem:
         def over(rows: jax.Array) -> Any:
             own = data if at_once is None else tuple(a[jnp.minimum(rows, examples - 1)] for a in data)
             values = jax.tree.map(partial(widened, to=self.ridge.dtype), function(params, *own))
-            return jax.tree.map(lambda v: jnp.sum(_first_rows(rows < count, v), axis=0), values)
+            return jax.tree.map(lambda v: jnp.sum(first_rows(rows < count, v), axis=0), values)
 
         if at_once is None:
             return over(jnp.arange(examples, dtype=jnp.int32))
         batches = -(-examples // at_once)
         rows = jnp.arange(batches * at_once, dtype=jnp.int32).reshape(batches, at_once)
         return jax.tree.map(lambda sums: jnp.sum(sums, axis=0), lax.map(over, rows))
-
-
-def _first_rows(real: jax.Array, values: jax.Array) -> jax.Array:
-    """Return ``values`` (b, ...) with zeros where ``real`` (b,) is false."""
-    return jnp.where(real.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.zeros_like(values))
-
-
-def _classes(data: tuple[jax.Array, ...]) -> int:
-    """Return the number of classes if the second array holds labels (integers, or 0 and 1), else 0."""
-    if len(data) != 2:
-        return 0
-    labels = jnp.asarray(data[1])
-    if jnp.issubdtype(labels.dtype, jnp.integer):
-        return int(labels.max()) + 1
-    return 2 * bool((labels.min() == 0) & (labels.max() == 1) & jnp.all((labels == 0) | (labels == 1)))
 
 
 def _here(a: np.ndarray | jax.Array) -> bool:

@@ -99,3 +99,28 @@ def divided(total: jax.Array, count: int | jax.Array) -> jax.Array:
       0.75
     """
     return total / count if isinstance(count, int) else total * (1 / count.astype(total.dtype))
+
+
+def first_rows(real: jax.Array, values: jax.Array) -> jax.Array:
+    """Return ``values`` (b, ...) with zeros where ``real`` (b,) is false.
+
+    Example:
+      >>> first_rows(jnp.array([True, False]), jnp.ones((2, 2))).tolist()
+      [[1.0, 1.0], [0.0, 0.0]]
+    """
+    return jnp.where(real.reshape(-1, *[1] * (values.ndim - 1)), values, jnp.zeros_like(values))
+
+
+def class_count(data: tuple[jax.Array, ...]) -> int:
+    """Return the number of classes if the second array holds labels (integers, or 0 and 1), else 0.
+
+    Example:
+      >>> class_count((jnp.ones((3, 2)), jnp.array([0, 2, 1]))), class_count((jnp.ones((3, 2)),))
+      (3, 0)
+    """
+    if len(data) != 2:
+        return 0
+    labels = jnp.asarray(data[1])
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        return int(labels.max()) + 1
+    return 2 * bool((labels.min() == 0) & (labels.max() == 1) & jnp.all((labels == 0) | (labels == 1)))

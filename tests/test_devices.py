@@ -23,7 +23,7 @@ import sps_jax as sps
 from sps_jax.problems import digits
 problem = digits(clients=16, precision="float64")
 hyper = {"stepsize": 0.1, "prob": 0.2, "sparsity": 0.9}
-run = {"rounds": 6, "evaluate_every": 2, "cohort": cohort or None}
+run = {"rounds": 6, "evaluate_every": 2, "cohort": cohort or None, "per_client": True}
 if devices > 1 and not process:  # held out examples may lie on the mesh already
     everywhere = jax.sharding.NamedSharding(sps.clients_mesh(jax.devices()), jax.sharding.PartitionSpec())
     problem = dataclasses.replace(problem, test=jax.device_put(problem.test, everywhere))
@@ -40,6 +40,10 @@ if not cohort:  # TopK in a branch, and at the server too
     hyper = {"stepsize": 0.1, "sparsity": 0.9}
     other = sps.simulate(sps.feddst, problem, hyper, jax.random.key(0), rounds=3, local_steps=2)[1]
     history |= {"feddst": other["train_loss"]}
+    lossy = sps.Cohort(8, lost=sps.Lost(up=0.3, down=0.2, burst=3, known=False))
+    few = {"rounds": 4, "local_steps": 2, "cohort": lossy}
+    other = sps.simulate(sps.proxskip, problem, {"stepsize": 0.1}, jax.random.key(0), **few)[1]
+    history |= {"lossy": other["train_loss"], "lossy sum": other["control_sum"]}
 print("devices", jax.device_count())
 print(json.dumps({name: column.tolist() for name, column in history.items()}))
 """

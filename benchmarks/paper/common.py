@@ -88,6 +88,7 @@ def collect(
     points_chunk: int | None = 2,
     keep: Sequence[str] | None = None,
     clip: float | None = None,
+    cohort: int | sps.Cohort | None = None,
     **labels: Any,
 ) -> list[Record]:
     """Records of each algorithm at each point, appended to ``path`` as they come; what is there is not run again.
@@ -99,6 +100,7 @@ def collect(
       points_chunk: see :func:`sps_jax.sweep`.
       keep: columns of the histories, None for all.
       clip: the norm at which the local direction is clipped, None for no clipping.
+      cohort: who takes part, and what is lost; to be told by ``labels``.
       labels: what else tells these records from others of the file.
     """
     labels |= {} if clip is None else {"clip": clip}
@@ -107,6 +109,7 @@ def collect(
         "rounds": rounds,
         "evaluate_every": evaluate_every,
         "transform": clip and optax.clip_by_global_norm(clip),
+        "cohort": cohort,
     }
     wanted = []
     for name, make in makes.items():

@@ -49,7 +49,7 @@ def run_others(options) -> None:
 def of_runs(folder: Path) -> list[tuple[tuple, Record]]:
     """What each record of runs belongs to, and it: script, file, sparsity, method."""
     found = []
-    for path in sorted(folder.glob("*/*.jsonl")):
+    for path in sorted(set(folder.glob("*/*.jsonl")) - set(folder.glob("lost_messages/*"))):  # there it is broken
         for record in read_jsonl(path):
             if "history" in record and "control_sum" in record["history"] and not record["diverged_at_round"]:
                 name = (

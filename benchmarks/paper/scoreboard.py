@@ -1,8 +1,8 @@
 """The scoreboard: every method of the package on six workloads, at equal tuning, by bits and by seconds to a target.
 
-``python benchmarks/paper/scoreboard.py``; ``--only WORKLOAD`` chooses. The rules are AlgoPerf's (Dahl et al. 2023, arXiv
-2306.07179), carried over: each workload has one target, fixed before the methods are run; each method has ``TRIALS``
-tuning trials on each workload, points of a Halton sequence in the ranges of ``SPACES``, the same for all, and runs with
+``python benchmarks/paper/scoreboard.py``; ``--only WORKLOAD`` chooses. The rules are AlgoPerf's (Dahl et al. 2023,
+arXiv 2306.07179), carried over: each workload has one target, fixed before the methods are run; each method has
+``TRIALS`` tuning trials on each workload, points of a Halton sequence in the ranges of ``SPACES``, the same for all, and runs with
 the point that is best on validation data (on the training loss where there are none); it is then run from other seeds,
 on test data. Who does not reach the target in one of these runs has not reached it.
 
@@ -30,10 +30,10 @@ import tables
 from common import Record
 from matplotlib import pyplot as plt
 from scipy.stats import qmc
-from sps_jax.results.clock import NETWORKS, elapsed
 from workloads import WORKLOADS, Workload
 
 import sps_jax as sps
+from sps_jax.results.clock import NETWORKS, elapsed
 from sps_jax.results.reading import human
 
 TRIALS = 5

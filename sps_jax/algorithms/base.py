@@ -135,6 +135,12 @@ class Control(Protocol):
     def __call__(self, h: Tree, server: Tree, /) -> Tree: ...
 
 
+class Personal(Protocol):
+    """Returns the parameters of a client's own model; ``()`` if all clients use the shipped one."""
+
+    def __call__(self, h: Tree, server: Tree, /) -> Tree: ...
+
+
 class Model(Protocol):
     """Returns the parameters that are evaluated and shipped."""
 
@@ -154,6 +160,7 @@ class Algorithm(NamedTuple):
       move: see :class:`Move`; usually ``descend(stepsize)``.
       init, init_client, broadcast, start, direction, send, serve, receive, model, with_model: see :class:`Init`,
         :class:`InitClient`, :class:`Broadcast` and so on.
+      personal: see :class:`Personal`, of a personalised method; evaluated with ``per_client=True``.
       control: see :class:`Control`. If a method has control variates, the engine averages a cohort's messages with
         weights that add up to one; see :class:`sps_jax.Cohort`.
       zero_sum: whether the control variates, weighted as the clients are, sum to zero over all clients after every
@@ -186,6 +193,7 @@ class Algorithm(NamedTuple):
     receive: Receive = lambda x, h, m, b, info: h
     model: Model = lambda server: server
     with_model: WithModel = lambda server, params: params
+    personal: Personal = lambda h, server: ()
     control: Control = lambda h, server: ()
     zero_sum: bool = True
     uplink: MessageFormat = FLOATS

@@ -1,5 +1,7 @@
 """Pruning for any method: four switches say where it prunes."""
 
+import jax
+
 from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
 from sps_jax.compression.bits import FLOATS
 from sps_jax.errors import refuse_unknown
@@ -66,4 +68,9 @@ def pruned(
         method = method._replace(serve=lambda state, mean, info: served(base.serve(state, mean, info)), zero_sum=False)
     if server == "modified":
         method = method._replace(start=lambda b, h: cut(base.start(b, h)))
-    return method._replace(model=lambda state: cut(base.model(state)))
+
+    def personal(h: Tree, state: Tree) -> Tree:
+        own = base.personal(h, state)
+        return cut(own) if jax.tree.leaves(own) else own
+
+    return method._replace(model=lambda state: cut(base.model(state)), personal=personal)

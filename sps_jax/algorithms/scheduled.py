@@ -79,6 +79,7 @@ def scheduled(at: At, serving: At | None = None) -> Algorithm:
         receive=receive,
         model=lambda state: at(state[1]).model(state[0]),
         with_model=lambda state, params: (at(state[1]).with_model(state[0], params), state[1]),
+        personal=lambda h, state: at(state[1]).personal(h, state[0]),
         control=lambda h, state: at(state[1]).control(h, state[0]),
         downlink=MessageFormat(lambda b, info: first.downlink.count(b[0], info), lambda b: first.downlink.size(b[0])),
     )

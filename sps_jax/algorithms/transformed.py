@@ -80,6 +80,7 @@ def transformed(algorithm: Algorithm, transform: optax.GradientTransformation, o
         move=move,
         send=lambda x, h, b, gradient, info: algorithm.send(x[0], h[0], b, gradient, info),
         receive=receive,
+        personal=lambda h, server: algorithm.personal(h[0], server),
         control=lambda h, server: algorithm.control(h[0], server),
     )
 

@@ -18,7 +18,9 @@ from sps_jax.compression.leaves import names
 from sps_jax.errors import described
 from sps_jax.problem import Problem
 from sps_jax.runs import processes
+from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.host import to_host
+from sps_jax.simulation.lost import Lost
 
 HUNDRED_DAYS = 100 * 24 * 3600
 """In seconds."""
@@ -143,6 +145,27 @@ def pruned_leaves(options: Run, problem: Problem) -> dict[str, Any]:
         raise ValueError(f"--no-prune-ends needs a network of several layers; {options.problem} has one")
     found = sparsifier(options).leaves(params)
     return {"leaves": list(found), "entries": sum(found.values()), "of": tree.size(params)}
+
+
+def lost(options: Run) -> Lost | None:
+    """Return which messages are lost, None for none.
+
+    Raises:
+      ValueError: for a probability or a burst that is none, or options without a loss.
+    """
+    if not (options.lose_up or options.lose_down):
+        if options.burst is not None or options.unaware:
+            raise ValueError("--burst and --unaware need --lose-up or --lose-down")
+        return None
+    return Lost(options.lose_up, options.lose_down, options.burst, known=not options.unaware)
+
+
+def cohort_of(options: Run, clients: int) -> Cohort | None:
+    """Return how the cohort is drawn, None for all clients without losses."""
+    losses = lost(options)
+    if options.cohort is None and losses is None:
+        return None
+    return Cohort(options.cohort or clients, options.cohort_by, options.cohort_estimate, losses)
 
 
 def clip(options: Run, problem: Problem) -> optax.GradientTransformation | None:

@@ -27,10 +27,10 @@ USUAL = {
 """Subject -> the options that ``--help`` shows."""
 FURTHER = {
     "problem": (),
-    "method": ("clip_norm", "cohort_by", "cohort_estimate"),
+    "method": ("clip_norm", "cohort_by", "cohort_estimate", "lose_up", "lose_down", "burst", "unaware"),
     "pruning": ("sparsity_rounds", "prune_leaves", "prune_ends"),
     "length": ("patience", "best_by"),
-    "output": ("metric", "keep", "track", "encoding"),
+    "output": ("metric", "per_client", "keep", "track", "encoding"),
     "machine": (
         *("matmul_precision", "points_chunk", "stream", "coordinator", "num_processes", "process_id"),
         *("shard", "submit", "jobs", "submit_with"),

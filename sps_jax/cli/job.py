@@ -20,7 +20,7 @@ import jax
 
 from sps_jax.cli import own_code
 from sps_jax.cli.catalogue import ALGORITHMS
-from sps_jax.cli.from_options import clip, hyperparameters, pruned_leaves, use_devices
+from sps_jax.cli.from_options import clip, cohort_of, hyperparameters, pruned_leaves, use_devices
 from sps_jax.cli.option_checks import check, local_steps, refuse_strangers
 from sps_jax.cli.options import Run, number
 from sps_jax.cli.padding import built, of_seeds, redrawn
@@ -30,7 +30,6 @@ from sps_jax.problem import Problem
 from sps_jax.runs import console, processes
 from sps_jax.runs.job import Job
 from sps_jax.runs.watched import Watching
-from sps_jax.simulation.cohort import Cohort
 from sps_jax.simulation.footprint import footprint, shapes
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.placement import choose, cohort_plan, describe
@@ -88,9 +87,10 @@ def load(options: Run, devices: int | None) -> tuple[Job, dict[str, Any]]:
     seeds = range(options.seed, options.seed + options.seeds)
     how = (options.rounds, options.evaluate_every, options.checkpoint_every, options.encoding, options.stream)
     watching = Watching(options.keep, options.stop_at, options.patience, options.track, options.best_by)
-    watching.watch(None).check(problem)
-    if options.metric is not None:
-        refuse_unknown("metric", options.metric, measured(problem))
+    for method in methods.values():
+        watching.watch(None).check(problem, None, method)
+        if options.metric is not None:
+            refuse_unknown("metric", options.metric, measured(problem, None, method))
     name, own = own_code.label(options.problem), draw if redrawn(options) else None
     return Job(name, placed(problem), methods, layouts, seeds, *how, watching, own), pruned
 
@@ -103,8 +103,9 @@ def prepare_algorithm(options: Run, name: str, problem: Problem) -> Method:
         problem.ridge.dtype,
         local_steps=options.local_steps,
         transform=clip(options, problem),
-        cohort=None if options.cohort is None else Cohort(options.cohort, options.cohort_by, options.cohort_estimate),
+        cohort=cohort_of(options, problem.clients),
         matmul_precision=options.matmul_precision,
+        per_client=options.per_client,
     )
 
 

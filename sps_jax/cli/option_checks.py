@@ -9,7 +9,7 @@ import numpy as np
 
 from sps_jax.cli import own_code
 from sps_jax.cli.catalogue import ALGORITHMS, CRITERIA, PROBLEMS, maker, makers
-from sps_jax.cli.from_options import sparsifier
+from sps_jax.cli.from_options import lost, sparsifier
 from sps_jax.cli.options import Run, flag, number, own_options
 from sps_jax.compression import SCOPES
 from sps_jax.compression.bits import ENCODINGS
@@ -33,6 +33,7 @@ def check(options: Run) -> None:
             raise ValueError(f"{flag(name)} must be at least 1, not {getattr(options, name)}")
     if options.cohort is None and (options.cohort_by, options.cohort_estimate) != ("uniform", "unbiased"):
         raise ValueError("--cohort-by and --cohort-estimate need --cohort")
+    lost(options)
     if local_steps(options) >= 2**31:
         raise ValueError(f"{local_steps(options):.3g} local steps (rounds / prob) exceed the limit of 2**31")
     for name, value in vars(options).items():

@@ -46,6 +46,10 @@ class Run:
       cohort_by: how the cohort is sampled: uniform, or size (favouring clients with more examples).
       cohort_estimate: how the cohort estimates the mean over all clients, for methods without control variates:
         unbiased (weights divided by the probability of being sampled), or normalised (weights sum to one).
+      lose_up: probability that a client's message is lost, or that it drops out after its local steps.
+      lose_down: probability that the server's answer to a client is lost.
+      burst: mean number of rounds in a row that a link loses; default is independent losses.
+      unaware: whether nobody knows of a loss; else a client whose message or answer was lost counts as absent.
       stream: keep all clients' data and state in host memory, and only those of the round's cohort on the devices.
       batch_size: examples per local gradient, or full; the default depends on the problem.
       rounds: number of communication rounds.
@@ -68,6 +72,8 @@ class Run:
       num_processes: number of processes, on all hosts together.
       process_id: index of this process, from 0; only process 0 writes results.
       out: output folder, new or empty; default is a new folder under runs/.
+      per_client: record at each evaluation how the model serves each client on its own data: quantiles, worst decile
+        and variance over clients, as per_client_worst_accuracy and so on (of the loss where there is no accuracy).
       checkpoint_every: number of rounds between checkpoints, from which `sps-jax resume` continues. Default is no
         checkpoints.
       keep: which model to keep in the output folder, for `sps.load_model`: best (by --best-by), last or none.
@@ -98,6 +104,10 @@ class Run:
     cohort: int | None = None
     cohort_by: str = "uniform"
     cohort_estimate: str = "unbiased"
+    lose_up: float = 0.0
+    lose_down: float = 0.0
+    burst: float | None = None
+    unaware: bool = False
     stream: bool = False
     batch_size: str | None = None
     rounds: int = 200
@@ -117,6 +127,7 @@ class Run:
     num_processes: int | None = None
     process_id: int | None = None
     out: Path | None = None
+    per_client: bool = False
     checkpoint_every: int | None = None
     keep: str = "last"
     stop_at: str | None = None

@@ -25,7 +25,8 @@ from sps_jax.runs.writer import RunWriter
 def run(options: Run) -> int:
     """Run every algorithm with every seed; return the exit status."""
     job, pruned = get_ready(options)
-    config, out, report = configuration(options) | {"pruned": pruned}, folder_named(options), reported(options)
+    config = configuration(options) | {"pruned": pruned, "clients": job.problem.clients}
+    out, report = folder_named(options), reported(options)
     processes.all_or_none(lambda: begin(job, out, config) if processes.first() else None)
     return complete(job, report, out, journal.begun(out) if kept(job) and processes.first() else config)
 

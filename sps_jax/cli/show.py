@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from sps_jax import results
+from sps_jax.cli.counted import Counted, documented
 from sps_jax.errors import refuse_unknown
 from sps_jax.results import files, tables
+from sps_jax.results.costs import Cost, with_costs
 from sps_jax.results.shards import shards_in
 from sps_jax.results.statistics import seeds_in_words, when
 from sps_jax.runs import console
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
     from sps_jax.results import plots
 
 
+@documented
 @dataclass(frozen=True)
-class Table:
+class Table(Counted):
     """Compare results of runs and sweeps, each algorithm at its best.
 
     Attributes:
@@ -48,12 +51,13 @@ class Table:
 
 
 def table(options: Table) -> int:
-    """Print what the options describe."""
+    """Print the table that the options describe."""
     chosen = [name for name in ("json", "latex", "markdown", "csv") if getattr(options, name)]
     if len(chosen) > 1:
         raise ValueError(f"give one format, not {' and '.join(f'--{name}' for name in chosen)}")
-    records, metric, by = _load(options.folders, options.metric, options.best_by)
-    blocks = [(data, tables.rows(_best(own, by), metric, options.target)) for data, own in tables.by_data(records)]
+    records, metric, by = _load(options.folders, options.metric, options.best_by, options.cost())
+    against, target = options.against, options.target
+    blocks = [(data, tables.rows(_best(own, by), metric, target, against)) for data, own in tables.by_data(records)]
     rows = [row for _, own in blocks for row in own]
     style = chosen[0] if chosen else "text"
     if style == "json":
@@ -64,7 +68,8 @@ def table(options: Table) -> int:
     else:
         print("\n\n".join(tables.text(own, metric, style) for _, own in blocks))
         comment = "% " if style == "latex" else ""
-        print("\n" + "\n".join(comment + line for line in _caption(records, rows, metric, by)))
+        counted = [f"{against} {options.words()}."] if options.words() else []
+        print("\n" + "\n".join(comment + line for line in [*_caption(records, rows, metric, by), *counted]))
     return 0
 
 
@@ -80,14 +85,14 @@ def _caption(records: "pandas.DataFrame", rows: list[dict], metric: str, by: str
     ]
 
 
+@documented
 @dataclass(frozen=True)
-class Plot:
+class Plot(Counted):
     """Plot the results of runs and sweeps as curves or heat maps.
 
     Attributes:
       folders: output folders of runs and sweeps of one problem.
       metric: metric to plot; default is the first recorded of test_accuracy, test_loss and train_loss.
-      against: horizontal axis of the curves: round, iteration, uplink_bits or total_bits.
       heat: two hyperparameters, for one heat map per algorithm that has both, instead of curves. A cell is the best
         value over all other hyperparameters, among points that reached the last round with every seed.
       out: output file, whose suffix sets the format (png, pdf, svg, ...); default is plot.png in the first folder. The
@@ -101,7 +106,6 @@ class Plot:
 
     folders: Positional[tuple[Path, ...]]
     metric: str | None = None
-    against: str = "uplink_bits"
     heat: tuple[str, str] | None = None
     out: Path | None = None
     columns: int | None = None
@@ -117,8 +121,7 @@ def plot(options: Plot) -> int:
 
     look = plots.Look(options.columns, options.font_size, options.title, options.band).checked()
     out = plots.picture(options.out or Path(*options.folders[:1]) / "plot.png")
-    records, metric, by = _load(options.folders, options.metric, options.best_by)
-    refuse_unknown("--against", options.against, plots.LABELS)
+    records, metric, by = _load(options.folders, options.metric, options.best_by, options.cost())
     if options.heat is not None:
         drawn = _draw_maps(records, metric, options.heat, out, look)
     else:
@@ -128,6 +131,7 @@ def plot(options: Plot) -> int:
             for name, own in _best(some, by).items()
         }
         labels, title = tables.titles(records, best, by)
+        title += f" ({options.words()})" if options.words() else ""
         runs = {
             labels[name]: [seed.sort_values("round").to_dict("records") for _, seed in own.groupby("seed")]
             for name, own in best.items()
@@ -138,8 +142,10 @@ def plot(options: Plot) -> int:
     return 0
 
 
-def _load(folders: tuple[Path, ...], metric: str | None, best_by: str | None) -> tuple["pandas.DataFrame", str, str]:
-    """Return the records of the folders, with ``total_bits``, the metric to show, and the one that chooses points."""
+def _load(
+    folders: tuple[Path, ...], metric: str | None, best_by: str | None, cost: Cost
+) -> tuple["pandas.DataFrame", str, str]:
+    """Return the records of the folders, with their costs, the metric to show, and the one that chooses points."""
     if not folders:
         raise ValueError("name at least one folder of results")
     records = results.load(*folders)
@@ -150,11 +156,16 @@ def _load(folders: tuple[Path, ...], metric: str | None, best_by: str | None) ->
     if records["problem"].nunique() > 1:
         problems = ", ".join(sorted(records["problem"].unique()))
         raise ValueError(f"the folders are of several problems; give folders of one of: {problems}")
-    records["total_bits"] = records["uplink_bits"] + records["downlink_bits"]
+    records = with_costs(records, cost)
     measured = [name for name in records if name.startswith(tables.PARTS)]
     if metric is None:
         metric = next(name for name in ("test_accuracy", "test_loss", "train_loss") if name in measured)
     refuse_unknown("metric", metric, measured)
+    nowhere = records[metric].isna().groupby(records["folder"]).all()
+    if nowhere.any():
+        raise ValueError(
+            f"{metric} is not recorded in {nowhere.idxmax()}: give folders that have it, or another --metric"
+        )
     return records, metric, tables.criterion(records, best_by or _of_sweep(records))
 
 

@@ -77,9 +77,11 @@ def compute(options: Any, runs: list[tuple[str, Run]], more: int = 0) -> Path:
     keep_compiled()
     console.doing(f"loading {options.problem}")
     drawn = Drawn([one for _, one in runs])
+    first = drawn.problem(0)
     if options.best_by is not None:
-        results.criterion(measured(drawn.problem(0)), options.best_by)
-    config = configuration(options) | searched_by(options) | {"pruned": pruned_leaves(runs[0][1], drawn.problem(0))}
+        results.criterion(measured(first), options.best_by)
+    config = configuration(options) | searched_by(options) | {"pruned": pruned_leaves(runs[0][1], first)}
+    config["clients"] = first.clients
     seeded = drawn.measured(lambda i, problem: _prepared(runs[i], problem))
     with contextlib.ExitStack() as stack:
         begun = options.out is not None and (options.out / "config.json").is_file()

@@ -15,6 +15,7 @@ the largest entry of the control variates.
 Over several seeds numbers are means with 95 % t-intervals, and ``minus NAME`` is the difference to the best method,
 NAME, paired by seed (:mod:`sps_jax.results.statistics`). A seed draws data (test set and partition), initial point,
 batches, coin and cohort; ``--data-seed`` fixes the data. ``sps-jax table`` also prints LaTeX, Markdown and CSV;
+``--against seconds --network mobile`` counts seconds instead of bits, see :mod:`sps_jax.results.clock`;
 ``sps-jax plot --columns 1 --no-title --out fig.pdf`` draws for a column of a paper.
 """
 

@@ -28,7 +28,10 @@ LABELS = {
     "total_bits": "uplink and downlink, all clients together",
     "round": "communication rounds",
     "iteration": "iterations",
+    "seconds": "seconds, mean over drawn networks",
 }
+UNITS = {"uplink_bits": "bit", "total_bits": "bit", "seconds": "s"}
+"""Horizontal axes on a logarithmic scale -> their unit."""
 
 SCREEN = Look()
 
@@ -64,11 +67,11 @@ def curves(
         figure = look.figure(7, 6) if narrow else look.figure(9.5 if outside else 7, 4.5)
         axes = figure.subplots()
         _draw_seeds(axes, runs, (against, metric), look)
-        if against.endswith("bits"):
+        if against in UNITS:
             axes.set_xscale("log")
             low, high = axes.get_xlim()
             axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1,) if high > 300 * low else (1, 2, 5)))
-            axes.xaxis.set_major_formatter(ticker.EngFormatter("bit"))
+            axes.xaxis.set_major_formatter(ticker.EngFormatter(UNITS[against]))
             axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.set_xlabel(LABELS[against])
         axes.set_ylabel(metric.replace("_", " ") if narrow else named(metric))

@@ -32,7 +32,7 @@ def records(history: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"control_sum": None} | dict(zip(history, row, strict=True)) for row in rows]
 
 
-PARTS = ("train_", "validation_", "test_")
+PARTS = ("train_", "validation_", "test_", "per_client_")
 """How the names of the metrics of a model begin."""
 NUMBERS = ("seed", "round", "uplink_bits", "downlink_bits", "train_loss")
 """Numbers in every record, which also has ``algorithm``, ``problem`` and ``control_sum`` (a number or None)."""
@@ -90,10 +90,16 @@ def load(*folders: str | os.PathLike[str]) -> "pandas.DataFrame":
         auto = config.is_file() and read_config(config)["settings"].get("stepsize") == "auto"  # of a run
         also = {"folder": str(folder)} | ({"auto_stepsize": True} if auto else {})
         rows += [also | row for row in own]
-    return pandas.DataFrame(rows)
+    return _own_models(pandas.DataFrame(rows))
 
 
-SMALLER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "nll", "brier")
+def _own_models(records: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Where a method has no models of the clients' own, each client's model is the shipped one."""
+    own = [name for name in records if name.startswith("per_client_own_")]
+    return records.assign(**{name: records[name].fillna(records[name.replace("own_", "", 1)]) for name in own})
+
+
+SMALLER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "nll", "brier", "variance")
 """Ends of the names of metrics of which a smaller value is better."""
 
 
@@ -148,8 +154,10 @@ def default_target(ends: Iterable[float | None], metric: str) -> float:
     return min(finite) if larger_is_better(metric) else max(finite)
 
 
-def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool) -> float | None:
-    """Return the uplink bits of the first record whose ``metric`` reaches ``target``, None if none does.
+def bits_to_target(
+    records: Iterable[Mapping[str, Any]], metric: str, target: float, largest: bool, column: str = "uplink_bits"
+) -> float | None:
+    """Return the uplink bits, or another ``column``, of the first record that reaches ``target``, None if none does.
 
     Example:
       >>> seen = [{"accuracy": 0.5, "uplink_bits": 100}, {"accuracy": 0.9, "uplink_bits": 200}]
@@ -159,7 +167,7 @@ def bits_to_target(records: Iterable[Mapping[str, Any]], metric: str, target: fl
     for record in records:
         value = record[metric]
         if value is not None and (value >= target if largest else value <= target):
-            return record["uplink_bits"]
+            return record[column]
     return None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sps_jax import results
+from sps_jax.results.costs import COLUMNS, at_target, cost_cells
 from sps_jax.results.formats import STYLES
 from sps_jax.results.reading import CRITERIA as CRITERIA
 from sps_jax.results.reading import PARTS as PARTS
@@ -29,7 +30,7 @@ NAMES = ["folder", "point", "algorithm", "problem", "seed", "stopped", "auto_ste
 DATA = ["clients", "dirichlet_alpha", "data_seed"]
 """Settings of the data that a sweep records where they differ: methods are compared at each of them separately."""
 MEASURED = ["round", "iteration", "uplink_bits", "downlink_bits", "answer_bits", "total_bits"]
-MEASURED += ["density", "average_density", "control_sum"]
+MEASURED += ["density", "average_density", "control_sum", "seconds", "seconds_p10", "seconds_p90", "late"]
 SYMBOLS = {"stepsize": "gamma", "prob": "p", "local_steps": "k", "sparsity": "s", "dirichlet_alpha": "alpha"}
 """Hyperparameter -> its short heading in printed tables, which must fit a terminal."""
 
@@ -103,20 +104,23 @@ def cells(own: "pandas.DataFrame", metric: str, axes: Sequence[tuple[str, Sequen
     return best.unstack().reindex(index=index, columns=columns).to_numpy()
 
 
-def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None = None) -> list[dict[str, Any]]:
+def rows(
+    best: dict[str, "pandas.DataFrame"], metric: str, target: float | None = None, against: str = "uplink_bits"
+) -> list[dict[str, Any]]:
     """Return one row per algorithm: its point, the final ``metric``, the bits to the target, the control variates.
 
     Args:
       best: from :func:`best_points`.
       metric: a column.
       target: value of the metric; None for :func:`results.default_target` over all algorithms and seeds.
+      against: a key of :data:`sps_jax.results.costs.COLUMNS`, what the target's cost is counted in beside uplink bits.
 
     Returns:
       Dicts of ``algorithm``, ``point`` (hyperparameters), ``mean``, ``deviation`` and ``interval`` (half the 95 %
       t-interval; both over seeds, None for one) of the metric, ``best`` (the method of best mean), ``minus_best`` and
       ``minus_best_interval`` (the difference to it, paired by seed), ``target``, ``bits_to_target`` (from the means
-      over seeds, None if they do not reach it), ``uplink_bits``, ``control_sum`` (the largest over all rounds) and
-      ``seeds`` (their number).
+      over seeds, None if they do not reach it), ``uplink_bits``, ``control_sum`` (the largest over all rounds),
+      ``seeds`` (their number), what :func:`sps_jax.results.costs.at_target` returns and, with a deadline, ``late``.
     """
     ended = {name: ends(own, own["round"].max()) for name, own in best.items()}
     values = {name: end.groupby("seed")[metric].mean().to_dict() for name, end in ended.items()}
@@ -129,7 +133,8 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
     table = []
     for name, own in best.items():
         end, minus = ended[name], apart[name]
-        mean = own.groupby("round")[[metric, "uplink_bits"]].mean().to_dict("records")
+        columns = dict.fromkeys((metric, "uplink_bits", *COLUMNS[against]))
+        mean = own.groupby(own["round"].rename("at"))[[*columns]].mean().to_dict("records")
         table.append(
             {
                 "algorithm": name,
@@ -142,6 +147,8 @@ def rows(best: dict[str, "pandas.DataFrame"], metric: str, target: float | None 
                 "minus_best_interval": None if minus is None else minus.half,
                 "target": target,
                 "bits_to_target": results.bits_to_target(mean, metric, target, up),
+                **at_target(mean, metric, target, up, against),
+                **({"late": end["late"].mean()} if "late" in end else {}),
                 "uplink_bits": end["uplink_bits"].mean(),
                 "control_sum": None if own["control_sum"].isna().all() else own["control_sum"].max(),
                 "seeds": len(values[name]),
@@ -216,6 +223,7 @@ def text(table: Sequence[dict[str, Any]], metric: str, style: str = "text") -> s
             metric: str(Interval(row["mean"], row["interval"])),
             **({f"minus {row['best']}": "-" if minus is None else str(minus)} if several else {}),
             f"bits to {row['target']:.4g}": results.human(row["bits_to_target"]),
+            **cost_cells(row),
             "uplink": results.human(row["uplink_bits"]),
             "|sum h|": "-" if row["control_sum"] is None else f"{row['control_sum']:.1e}",
         }

@@ -42,6 +42,11 @@ class Choices(TypedDict, total=False):
         "the precision of float32 matrix products and convolutions on GPUs and TPUs, one of ``MATMUL_PRECISIONS``; None"
         " for ``jax.config.jax_default_matmul_precision`` if it is set, else float32.",
     ]
+    per_client: Annotated[
+        bool,
+        False,
+        "whether evaluations record how the model serves each client, see :mod:`sps_jax.simulation.per_client`.",
+    ]
 
 
 def with_shared(**defaults: Any) -> Callable[[Function], Function]:

@@ -26,6 +26,7 @@ from jax import lax
 from jax.random import fold_in
 
 from sps_jax.errors import described, refuse_unknown, whole
+from sps_jax.simulation.lost import Lost
 
 BY = ("uniform", "size")
 ESTIMATES = ("unbiased", "normalised")
@@ -55,6 +56,7 @@ class Cohort:
       by: ``"uniform"``: every set of C clients is equally likely; or ``"size"``: clients are drawn one by one, with
         probabilities proportional to the numbers of examples of those left.
       estimate: the estimate of the mean over all clients, ``"unbiased"`` or ``"normalised"``.
+      lost: which messages are lost, a :class:`sps_jax.Lost`; None for none. For all n clients, n is the size.
 
     Raises:
       ValueError: if size is below 1, or ``by`` or ``estimate`` is unknown.
@@ -68,6 +70,7 @@ class Cohort:
     size: int
     by: str = "uniform"
     estimate: str = "unbiased"
+    lost: Lost | None = None
 
     def __post_init__(self) -> None:
         size = whole(self.size)
@@ -76,6 +79,8 @@ class Cohort:
         object.__setattr__(self, "size", size)
         refuse_unknown("way to draw a cohort", self.by, BY)
         refuse_unknown("estimate of the mean over all clients", self.estimate, ESTIMATES)
+        if not isinstance(self.lost, Lost | None):
+            raise ValueError(f"lost must be an sps.Lost, such as sps.Lost(up=0.1), not {described(self.lost)}")
 
     def draw(self, key: jax.Array, examples: jax.Array) -> jax.Array:
         """Sample the ids of C distinct clients, (C,) int32, in the order in which they were drawn.

@@ -103,13 +103,17 @@ def _check_shapes(method: Method, problem: Problem, key: jax.Array) -> None:
         algorithm, params = watched(method.algorithm()), problem.init(key)
         before = start(algorithm, problem, key)
         after, _ = one_round(algorithm, problem, method.schedule, before, key)
-        return params, algorithm.model(after.server), before, after, algorithm.with_model(before.server, params)
+        first = jax.tree.map(lambda a: a[0], after.memory)
+        own = algorithm.personal(first, after.server)
+        models = algorithm.model(after.server), own if jax.tree.leaves(own) else params
+        return params, models, before, after, algorithm.with_model(before.server, params)
 
-    params, model, before, after, other = jax.eval_shape(run, method)
+    params, (model, own), before, after, other = jax.eval_shape(run, method)
     for what, first, second in (
         ("a round changes the shapes or dtypes of the server state", before.server, after.server),
         ("a round changes the shapes or dtypes of the clients' memory", before.memory, after.memory),
         ("the model differs from the parameters in shape or dtype", params, model),
+        ("a client's own model differs from the parameters in shape or dtype", params, own),
         ("with_model changes the shapes or dtypes of the server state", before.server, other),
     ):
         first, second = _described(first), _described(second)

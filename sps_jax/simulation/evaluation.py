@@ -10,6 +10,7 @@ from sps_jax import tree
 from sps_jax.algorithms.base import Algorithm
 from sps_jax.layout import VMAP, Layout, over_clients
 from sps_jax.problem import Problem
+from sps_jax.simulation.per_client import client_values, spread
 from sps_jax.simulation.state import State
 from sps_jax.tree import Tree
 
@@ -31,17 +32,20 @@ def model_of(algorithm: Algorithm, state: Any) -> Tree:
     return algorithm.model(state.server)
 
 
-def observe(algorithm: Algorithm, problem: Problem, state: State, layout: Layout = VMAP) -> dict[str, jax.Array]:
+def observe(
+    algorithm: Algorithm, problem: Problem, state: State, layout: Layout = VMAP, per_client: bool = False
+) -> dict[str, jax.Array]:
     """Return the metrics of one evaluation, all scalars.
 
     These are the problem's losses and metrics of the shipped model; ``density``, its fraction of nonzeros;
     ``average_density``, the fraction of nonzeros among the floats that the server broadcasts; and, if the algorithm has
     control variates, ``control_sum``, :math:`\\max|\\sum_i h_i| / \\max_i|h_i|` (with client weights the sum is
-    :math:`n \\sum_i w_i h_i`).
+    :math:`n \\sum_i w_i h_i`). ``per_client`` adds those of :mod:`sps_jax.simulation.per_client`.
     """
     metrics = observe_server(algorithm, problem, state.server, layout)
     loss, total, each = client_means(algorithm, problem, state, layout)
-    return {"train_loss": loss} | metrics | control_sum(problem.clients, total, each)
+    each_own = spread(client_values(algorithm, problem, state, layout), layout) if per_client else {}
+    return {"train_loss": loss} | metrics | control_sum(problem.clients, total, each) | each_own
 
 
 def observe_server(algorithm: Algorithm, problem: Problem, server: Tree, layout: Layout) -> dict[str, jax.Array]:

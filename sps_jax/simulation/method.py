@@ -53,6 +53,7 @@ class Method:
       cohort: how to sample the clients of a round; None for all clients.
       matmul_precision: of float32 matrix products and convolutions, see :func:`prepare`.
       varying: the hyperparameters that are functions of the round's number, as sorted pairs.
+      per_client: whether evaluations record the metrics of each client, see :mod:`sps_jax.simulation.per_client`.
 
     Example:
       >>> import sps_jax as sps
@@ -72,6 +73,7 @@ class Method:
     cohort: Cohort | None = field(default=None, metadata=STATIC)
     matmul_precision: str = field(default="float32", metadata=STATIC)
     varying: tuple[tuple[str, Callable], ...] = field(default=(), metadata=STATIC)
+    per_client: bool = field(default=False, metadata=STATIC)
 
     def algorithm(self) -> Algorithm:
         """Build the algorithm's functions; what varies over the rounds does so inside them."""
@@ -183,8 +185,8 @@ def prepare(make: Callable[..., Algorithm], hyper: Mapping[str, Any], dtype: Any
     schedule = Schedule(traced.get("prob", jnp.ones((), dtype)), steps, varying.get("prob"))
     cohort = cohort if cohort is None or isinstance(cohort, Cohort) else Cohort(cohort)
     products = products_in(choices["matmul_precision"])
-    several = tuple(sorted(varying.items()))
-    return Method(traced, schedule, make, static, transform, transform_on, cohort, products, several)
+    several, each = tuple(sorted(varying.items())), bool(choices["per_client"])
+    return Method(traced, schedule, make, static, transform, transform_on, cohort, products, several, each)
 
 
 MATMUL_PRECISIONS = ("float32", "tensorfloat32", "bfloat16")

@@ -111,6 +111,7 @@ class Round(NamedTuple):
         Returns:
           The mean message, and ``kept`` stacked.
         """
+        refuse_weights(self.algorithm, self.part.problem, self.part.shares)
         shares, own, b = self.part.shares, (memory, self.members), self.algorithm.broadcast(server)
         if shares.estimate is None or self._has_control(server, memory):
             return over_clients(layout, one, shares.weights, b, *own, *more)
@@ -141,15 +142,19 @@ class Round(NamedTuple):
           The new server state, the participants' new memory, and the downlink count (2,).
         """
         algorithm, begun = self.algorithm, self.algorithm.broadcast(server)
-        server = algorithm.serve(server, sent[1] if algorithm.needs_all else mean, info(SERVER))
-        back = algorithm.broadcast(server)
+        served = algorithm.serve(server, sent[1] if algorithm.needs_all else mean, info(SERVER))
+        share = self.part.shares.share
+        if self.part.who.updates is not None and share is not None:
+            served = _where(share > 0, served, server)  # nothing may have arrived
+        back = algorithm.broadcast(served)
 
         def receive(b: tuple[Tree, Tree], h: Tree, sent: Tree, who: Member) -> tuple[Tree, Tree]:
             back, begun = b
-            return (), algorithm.receive(sent[0], h, sent[1], back, info(who)._replace(begun=begun))
+            new = algorithm.receive(sent[0], h, sent[1], back, info(who)._replace(begun=begun))
+            return (), new if who.updates is None else _where(who.updates, new, h)
 
         _, memory = over_clients(layout, receive, None, (back, begun), memory, sent, self.part.who, update=True)
-        return server, memory, jnp.stack(algorithm.downlink.count(back, info(SERVER)))
+        return served, memory, jnp.stack(algorithm.downlink.count(back, info(SERVER)))
 
     def run(self, schedule: Schedule, state: State, layout: Layout) -> tuple[State, dict[str, jax.Array]]:
         """Run the round from ``state``, whose memory holds the participants only; see :func:`one_round`."""
@@ -171,19 +176,25 @@ class Round(NamedTuple):
         return lambda b, h, client: self.send(info, t, b, self.algorithm.start(b, h), h, client)
 
 
+def _where(condition: jax.Array, one: Tree, other: Tree) -> Tree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+
+
 # --- one iteration -----------------------------------------------------------------------------------------------
 
 
 def refuse_weights(algorithm: Algorithm, problem: Problem, shares: Shares | None = None) -> None:
     """Raise a ``ValueError`` if the clients, or a cohort's ``shares``, are unequal and the algorithm forbids that."""
-    unequal = problem.weights is not None or (shares is not None and shares.estimate is not None)
-    if algorithm.needs_all and unequal:
+    own = problem.weights if shares is None or shares.weights is None else shares.weights
+    if algorithm.needs_all and (own is not None or (shares is not None and shares.estimate is not None)):
         raise ValueError(
             "a method whose serve takes all messages has no weights for them: it needs clients of equal weights, and a "
-            "cohort drawn uniformly"
+            "cohort drawn uniformly without losses"
         )
-    if problem.weights is not None and not algorithm.weighted:
-        raise ValueError("a method that sends each coordinate from a few clients only needs clients of equal weights")
+    if own is not None and not algorithm.weighted:
+        raise ValueError(
+            "a method that sends each coordinate from a few clients only needs clients of equal weights, and no losses"
+        )
 
 
 def start(algorithm: Algorithm, problem: Problem, key: jax.Array, params: Tree | None = None) -> State:
@@ -215,7 +226,7 @@ def one_round(
       The next state, and the message counts ``up`` (C, 2) and ``down`` (2,), see :class:`sps_jax.MessageCount`.
     """
     keys = split_key(key)
-    part = taking_part(problem, cohort, keys, state.t)
+    part = taking_part(problem, cohort, keys, state.t, state.round)
     own = state._replace(memory=memory_of(part.who, cohort, state.memory))
     after, counts = Round(algorithm, part, problem.clients, keys, state.round).run(schedule, own, layout)
     return after._replace(memory=remember(part.who, cohort, state.memory, after.memory)), counts

@@ -95,7 +95,7 @@ def _scan_rounds(
     def body(state: State, evaluated: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         state, metrics = one_round(algorithm, problem, method.schedule, state, key, layout, method.cohort)
         metrics |= {"iteration": state.t, "finite": tree.finite(state.server)}
-        evaluate = partial(observe, algorithm, problem, layout=layout)
+        evaluate = partial(observe, algorithm, problem, layout=layout, per_client=method.per_client)
         blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(evaluate, state))
         return state, metrics | lax.cond(evaluated, evaluate, lambda _: blank, state)
 
@@ -210,7 +210,7 @@ def simulate(
     """
     past, (watch, choices) = past_of(state, params), parted(options)
     method = prepare(make, hyper, dtype_of(problem), **choices)
-    watch.check(problem, params)
+    watch.check(problem, params, method)
     evaluated = asked_rounds(rounds, evaluate_every, past.rounds)
     method.check_rounds(past.rounds + rounds)
     specs = shapes(method, problem)

@@ -83,7 +83,7 @@ def step(
     """
     keys, b = split_key(key), algorithm.broadcast(state.server)
     heads = coin(schedule.at(state.round), keys.coin, state.t) if heads is None else heads
-    part = taking_part(problem, cohort, keys, state.t - state.steps)
+    part = taking_part(problem, cohort, keys, state.t - state.steps, state.round)
     this, memory = Round(algorithm, part, problem.clients, keys, state.round), memory_of(part.who, cohort, state.memory)
     x = jax.vmap(partial(this.local_step, state.t, b))(state.x, memory, this.members)
     t, steps = state.t + 1, state.steps + 1

@@ -32,6 +32,7 @@ from sps_jax.simulation.host import columns, copied, empty, load, parts, put, ro
 from sps_jax.simulation.hyperparameters import check_params, dtype_of
 from sps_jax.simulation.method import Method, prepare
 from sps_jax.simulation.participation import Member, Participants, Shares, drawn
+from sps_jax.simulation.per_client import Values, client_values, spread
 from sps_jax.simulation.placement import cohort_of, cohort_plan
 from sps_jax.simulation.round import Round, init_clients
 from sps_jax.simulation.schedule import round_length, split_key
@@ -81,7 +82,7 @@ def stream(
     """
     past, (watch, choices) = past_of(state, params), parted(options)
     method = prepare(make, hyper, dtype_of(problem), **choices)
-    watch.check(problem, params)
+    watch.check(problem, params, method)
     evaluated = asked_rounds(rounds, evaluate_every, past.rounds)
     method.check_rounds(past.rounds + rounds)
     specs = shapes(method, problem)
@@ -180,7 +181,7 @@ def _cohort(
     ``done`` rounds came before; ``like`` is any array of the parameters' dtype.
     """
     keys = split_key(key)
-    who, shares = drawn(cohort_of(method), keys, t, examples, weights, like.dtype)
+    who, shares = drawn(cohort_of(method), keys, (t, done), examples, weights, like.dtype)
     return who, shares, t + round_length(method.schedule.at(done), keys.coin, t)
 
 
@@ -194,8 +195,10 @@ def _round(
 
 @partial(jax.jit, static_argnames="layout")
 @in_context
-def _means(method: Method, layout: Layout, some: Problem, state: State) -> tuple[jax.Array, Tree, Tree]:
-    return client_means(method.algorithm(), some, state, layout)
+def _means(method: Method, layout: Layout, some: Problem, state: State) -> tuple[jax.Array, Tree, Tree, Values]:
+    algorithm = method.algorithm()
+    own = client_values(algorithm, some, state, layout) if method.per_client else {}
+    return *client_means(algorithm, some, state, layout), own
 
 
 @partial(jax.jit, static_argnames="layout")
@@ -217,13 +220,14 @@ def _evaluate(method: Method, layout: Layout, problem: Problem, state: State) ->
     n, dtype = problem.clients, problem.ridge.dtype
     own = np.full(n, 1 / n) if problem.weights is None else np.asarray(problem.weights)
     total: Any = None
-    largest = 0.0
+    largest, values = 0.0, []
     for who, real in parts(n, cohort_of(method).size):
         weights = np.where(real, own[who.ids], 0)
         share = weights.sum()
         some = load(layout, problem, who, (weights / share).astype(dtype))
         part = state._replace(memory=place(layout, rows_of(state.memory, who)))
-        *means, each = _means(method, layout, some, part)
+        *means, each, mine = _means(method, layout, some, part)
+        values.append(jax.tree.map(lambda a, real=real: np.asarray(a)[real], mine))
         here = jax.tree.map(lambda a, share=share: share * np.asarray(a), means)
         total = here if total is None else jax.tree.map(np.add, total, here)
         largest = max([largest, *(np.max(a) for a in jax.tree.leaves(each))])
@@ -231,4 +235,4 @@ def _evaluate(method: Method, layout: Layout, problem: Problem, state: State) ->
     bare = replace(problem, data=(), sizes=None, weights=None, smoothness=None, convexity=None)
     metrics = {"train_loss": np.asarray(loss, dtype)} | _observe_server(method, layout, bare, state.server)
     mean, largest = jax.tree.map(jnp.asarray, (mean, np.asarray(largest, dtype)))
-    return metrics | control_sum(n, mean, largest)
+    return metrics | control_sum(n, mean, largest) | spread(jax.tree.map(lambda *a: jnp.concatenate(a), *values))

@@ -11,7 +11,9 @@ import jax
 from sps_jax.errors import described, refuse_unknown, whole_number
 from sps_jax.problem import Problem
 from sps_jax.results import PARTS, larger_is_better
+from sps_jax.simulation import per_client
 from sps_jax.simulation.choices import Choices
+from sps_jax.simulation.method import Method
 
 Row = dict[str, Any]
 OnEvaluation = Callable[[Row], Any]
@@ -130,12 +132,12 @@ class Watch:
         """Whether a rule may end the simulation."""
         return self._reached is not None or self._patience is not None
 
-    def check(self, problem: Problem, params: Any = None) -> None:
+    def check(self, problem: Problem, params: Any = None, method: Method | None = None) -> None:
         """Raise a ``ValueError`` if ``stop_at`` or ``best_by`` names no column of the history of ``problem``."""
         if self._metric is not None:
-            refuse_unknown("metric of stop_at", self._metric, columns(problem, params))
+            refuse_unknown("metric of stop_at", self._metric, columns(problem, params, method))
         if self._best_by is not None:
-            refuse_unknown("metric of best_by", self._best_by, measured(problem, params))
+            refuse_unknown("metric of best_by", self._best_by, measured(problem, params, method))
 
     def recall(self, rows: Iterable[Row]) -> None:
         """Let the rules see evaluations of a run that is resumed, without calling ``on_evaluation``."""
@@ -184,8 +186,8 @@ def comparison(text: str) -> tuple[str, Callable[[Row], bool]]:
     return metric, lambda row: row[metric] is not None and COMPARE[sign](row[metric], bound)
 
 
-def columns(problem: Problem, params: Any = None) -> list[str]:
-    """Return the names of the columns that every history of ``problem`` has; nothing is computed.
+def columns(problem: Problem, params: Any = None, method: Method | None = None) -> list[str]:
+    """Return the names of the columns that every history of ``problem``, by ``method``, has; nothing is computed.
 
     Example:
       >>> from sps_jax.problems import quadratic
@@ -193,10 +195,11 @@ def columns(problem: Problem, params: Any = None) -> list[str]:
       ['control_sum', 'train_loss']
     """
     params = jax.eval_shape(problem.init, jax.random.key(0)) if params is None else params
-    return [*COUNTED, "train_loss", *jax.eval_shape(problem.evaluate_held, params)]
+    own = [] if method is None else per_client.names(method, problem)
+    return [*COUNTED, "train_loss", *jax.eval_shape(problem.evaluate_held, params), *own]
 
 
-def measured(problem: Problem, params: Any = None) -> list[str]:
+def measured(problem: Problem, params: Any = None, method: Method | None = None) -> list[str]:
     """Return those of :func:`columns` that are metrics of the model.
 
     Example:
@@ -204,7 +207,7 @@ def measured(problem: Problem, params: Any = None) -> list[str]:
       >>> measured(quadratic(clients=2))
       ['train_loss']
     """
-    return [name for name in columns(problem, params) if name.startswith(PARTS)]
+    return [name for name in columns(problem, params, method) if name.startswith(PARTS)]
 
 
 def parted(options: Watched) -> tuple[Watch, Choices]:

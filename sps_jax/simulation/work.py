@@ -76,8 +76,7 @@ def of_loss(traced: Abstract, platform: str, many: bool) -> tuple[Sized, ...]:
 
     def losses(problem: Problem, params: Tree) -> jax.Array:
         one: Callable = partial(problem.client_loss, params)
-        data, counts, most = problem.data, problem.counts, problem.evaluate_examples
-        data = tuple(a[:, :most] for a in data)
+        data, counts = problem.evaluated
         return jax.vmap(one)(data, counts) if many else one(tuple(a[0] for a in data), counts[0])
 
     problem = _of(traced.both[1], STACKED if many else 1)
