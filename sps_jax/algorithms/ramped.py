@@ -31,8 +31,8 @@ def cubic(sparsity: jax.Array, rounds: jax.Array, t: jax.Array) -> jax.Array:
 def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: jax.Array) -> Algorithm:
     r"""Returns the method ``make(s)`` with s growing from 0 to ``sparsity`` in ``rounds`` communications.
 
-    Clients and server run round t = 0, 1, ... with the sparsity :math:`s_t` of :func:`cubic`, see
-    :func:`sps_jax.algorithms.scheduled.scheduled`. Groups and N:M keep more of each M until round T.
+    Round t = 0, 1, ... has the sparsity :math:`s_t` of :func:`cubic`, from the server's update that makes its model on,
+    see :func:`sps_jax.algorithms.scheduled.scheduled`. Groups and N:M keep more of each M until round T.
 
     Args:
       make: a function of the sparsity, a floating-point scalar, that returns the method. Only numbers in the method may
@@ -50,4 +50,7 @@ def ramped(make: Callable[[jax.Array], Algorithm], sparsity: jax.Array, rounds: 
       [4, 1, 1]
     """
 
-    return scheduled(lambda t: make(cubic(sparsity, rounds, t)))
+    def at(t: jax.Array) -> Algorithm:
+        return make(cubic(sparsity, rounds, t))
+
+    return scheduled(at, serving=lambda t: at(t + 1))

@@ -9,17 +9,22 @@ from sps_jax.algorithms.base import Algorithm, Gradient, RoundInfo
 from sps_jax.compression.bits import MessageFormat
 from sps_jax.tree import Tree
 
+At = Callable[[jax.Array], Algorithm]
 
-def scheduled(at: Callable[[jax.Array], Algorithm]) -> Algorithm:
+
+def scheduled(at: At, serving: At | None = None) -> Algorithm:
     """Returns the method that is ``at(t)`` in round t = 0, 1, ...
 
-    Clients and server run round t, from the broadcast that begins it on, with ``at(t)``; so does the evaluation of the
-    model there. The server's state, the broadcast and x become pairs with t. Clients can count rounds themselves, so t
-    costs no bits.
+    Clients and server run round t with ``at(t)``, from the broadcast that begins it to the server's update that ends
+    it, since the server follows with its own copies what the clients did. The model after round t is evaluated with
+    ``at(t + 1)``, as the next round begins with it. The server's state, the broadcast and x become pairs with t.
+    Clients can count rounds themselves, so t costs no bits.
 
     Args:
       at: a function of the round's number, an int32 scalar, that returns the method. Only numbers in the method may
         depend on it.
+      serving: of round t, the method whose ``serve`` ends it; by default ``at``. A server that prunes the next round's
+        model needs the next round's sparsity.
 
     Example:
       >>> from sps_jax import fedavg
@@ -55,7 +60,7 @@ def scheduled(at: Callable[[jax.Array], Algorithm]) -> Algorithm:
 
     def serve(state: Tree, mean: Tree, info: RoundInfo) -> Tree:
         server, t = state
-        return at(t + 1).serve(server, mean, info), t + 1
+        return (serving or at)(t).serve(server, mean, info), t + 1
 
     def receive(x: Tree, h: Tree, m: Tree, b: Tree, info: RoundInfo) -> Tree:
         (x, t), (b, _) = x, b

@@ -82,13 +82,16 @@ class Method:
         hyper = dict(self.hyper)
         rounds, dtype = hyper.pop(RAMP, None), self.schedule.prob.dtype
 
-        def at(t: jax.Array) -> Algorithm:
+        def numbers(t: jax.Array) -> dict[str, jax.Array]:
             now = {name: jnp.asarray(schedule(t), dtype) for name, schedule in self.varying}
-            if rounds is not None:
-                now["sparsity"] = cubic(hyper["sparsity"], rounds, t)
-            return self._made(hyper | now)
+            return hyper | now | ({} if rounds is None else {"sparsity": cubic(hyper["sparsity"], rounds, t)})
 
-        return scheduled(at)
+        def serving(t: jax.Array) -> Algorithm:
+            """The server ends round t with its numbers, and prunes the model of the next one."""
+            ahead = {name: value for name, value in numbers(t + 1).items() if name == "sparsity"}
+            return self._made(numbers(t) | ahead)
+
+        return scheduled(lambda t: self._made(numbers(t)), serving)
 
     def _made(self, hyper: Mapping[str, jax.Array]) -> Algorithm:
         algorithm = self.make(**hyper, **dict(self.options))
