@@ -21,6 +21,7 @@ NAMES = [
     "03_write_an_algorithm",
     "04_sweeps",
     "05_reproduce_the_paper",
+    "06_answers_to_the_reviewers",
     "07_scale",
 ]
 VOLATILE = r"(/home/|/root/|/Users/|/tmp/|\b[A-Z]:\\)|\d%\|| object at 0x"

@@ -54,6 +54,8 @@ SPACES = {
     "ridge": (1e-4, 1e-1),
 }
 """Ranges of the numbers that are tuned beside the step size; those that have a default keep it."""
+METHODS = sps.ALGORITHMS | {"mask_proxskip": partial(sps.mask_proxskip, score="step")}
+"""A mask by |weight x gradient| would say nothing at a start at zero."""
 KEEP = ("round", "iteration", "uplink_bits", "downlink_bits", "train_loss", "control_sum")
 KEEP += ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")
 
@@ -99,7 +101,7 @@ def measure(name: str, work: Workload, options) -> dict[str, list[Record]]:
     build = cache(lambda seed: work.build(seed, options.shared))
     how = {"points_chunk": work.points_chunk, "keep": KEEP, "clip": work.clip, "workload": name}
     found: dict[str, list[Record]] = {}
-    for method, make in sps.ALGORITHMS.items():
+    for method, make in METHODS.items():
         steps = 1 if "prob" in signature(make) else work.local_steps  # as many gradients, where each step is a round
         length = {"rounds": work.rounds * steps, "evaluate_every": work.evaluate_every * steps}
         collected = partial(common.collect, options.out / f"{name}.jsonl", **how, **length)

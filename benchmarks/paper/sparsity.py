@@ -28,9 +28,9 @@ Found = Mapping[tuple[str, float], Sequence[Record]]
 
 
 def makes() -> dict:
-    """The methods that prune, and the moving mask."""
-    moving = {"mask_proxskip-every-10": partial(sps.mask_proxskip, every=10)}
-    return common.algorithms(*PRUNED, "mask_proxskip") | moving
+    """The methods that prune, and the masks chosen together."""
+    once = partial(sps.mask_proxskip, score="step")  # |weight x gradient| says nothing at a start at zero
+    return common.algorithms(*PRUNED) | {"mask_proxskip": once, "mask_proxskip-every-10": partial(once, every=10)}
 
 
 def measure(options) -> Found:

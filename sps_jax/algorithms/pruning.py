@@ -3,6 +3,7 @@
 import jax
 
 from sps_jax.algorithms.base import Algorithm, Gradient, Prune, Scalar
+from sps_jax.algorithms.dependence import refuse_unseen
 from sps_jax.compression.bits import FLOATS
 from sps_jax.errors import refuse_unknown
 from sps_jax.tree import Tree
@@ -36,7 +37,8 @@ def pruned(
         ``"modified"`` broadcasts the dense model b, and each client starts from C(b); ``"none"`` does neither.
 
     Raises:
-      ValueError: for an unknown ``server``.
+      ValueError: for an unknown ``server``; when the algorithm starts, for ``"naive"`` if clients do not receive the
+        server's model.
 
     Example:
       >>> import jax.numpy as jnp
@@ -65,7 +67,14 @@ def pruned(
     if uplink:
         method = method._replace(send=lambda x, h, b, g, info: base.send(cut(x, g), h, b, g, info))
     if server == "naive":
-        method = method._replace(serve=lambda state, mean, info: served(base.serve(state, mean, info)), zero_sum=False)
+
+        def init(params: Tree) -> tuple[Tree, Tree]:
+            refuse_unseen(base, params, "pruning at the server")
+            return base.init(params)
+
+        method = method._replace(
+            init=init, serve=lambda state, mean, info: served(base.serve(state, mean, info)), zero_sum=False
+        )
     if server == "modified":
         method = method._replace(start=lambda b, h: cut(base.start(b, h)))
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from sps_jax.algorithms.base import Algorithm, RoundInfo
+from sps_jax.algorithms.dependence import depends, refuse_unseen
 from sps_jax.algorithms.transformed import refuse_no_optax, turns_round
 from sps_jax.layout import random_key
 from sps_jax.tree import Tree
@@ -39,8 +40,8 @@ def server_optimizer(algorithm: Algorithm, optimizer: optax.GradientTransformati
 
     Raises:
       ValueError: if ``optimizer`` is no optax transform; when the algorithm starts, if the optimiser needs more than
-        gradient and parameters, if it does not go against the gradient, or if the control variates would no longer sum
-        to zero.
+        gradient and parameters, if it does not go against the gradient, if clients do not receive the server's model,
+        or if the control variates would no longer sum to zero.
 
     Example:
       >>> import jax.numpy as jnp
@@ -59,6 +60,7 @@ def server_optimizer(algorithm: Algorithm, optimizer: optax.GradientTransformati
 
     def init(params: Tree) -> tuple[Tree, Tree]:
         _check_optimizer(optimizer, params)
+        refuse_unseen(algorithm, params, "a server optimiser")
         if _control_needs_the_mean(algorithm, params):
             raise ValueError(
                 "a server optimiser would break the sum of this method's control variates: its clients update them "
@@ -116,9 +118,4 @@ def _control_needs_the_mean(algorithm: Algorithm, params: Tree) -> bool:
         server = algorithm.with_model(server, sent_back)
         return algorithm.control(algorithm.receive(x, h, m, algorithm.broadcast(server), info), server)
 
-    program = jax.make_jaxpr(after)(params, params).jaxpr
-    reached = {id(v) for v in program.invars[: len(jax.tree.leaves(params))]}
-    for equation in program.eqns:
-        if any(id(v) in reached for v in equation.invars):
-            reached |= {id(v) for v in equation.outvars}
-    return any(id(v) in reached for v in program.outvars)
+    return depends(after, params, params)

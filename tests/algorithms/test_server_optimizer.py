@@ -24,7 +24,7 @@ from sps_jax.simulation.simulate import simulate
 KEY = jax.random.key(0)
 x64 = pytest.mark.usefixtures("x64")
 equal = partial(np.testing.assert_allclose, rtol=0, atol=1e-12)
-KEPT = {"scaffold", "feddyn"}
+KEPT = {"scaffold", "feddyn", "ef21", "ef21_sgdm", "scallion", "scafcom"}
 """Methods with control variates that do not depend on the model that the server sends back."""
 A = np.random.default_rng(0).normal(size=(4, 1, 3))
 FIRST = np.array([[2.0, -1.0, 0.5]])
@@ -170,8 +170,17 @@ def test_methods_whose_sum_it_would_break_are_refused(name):
     if name in KEPT:
         started(algorithm)
         return
-    with pytest.raises(ValueError, match=r"break the sum of this method's control variates.* the mean of what"):
+    why = r"break the sum of this method's control variates.* the mean of what"
+    why = "would not reach this method's clients" if name == "locodl" else why  # they have copies of y
+    with pytest.raises(ValueError, match=why):
         started(algorithm)
+
+
+def test_pruning_at_a_server_that_sends_no_model_is_refused():
+    """LoCoDL's clients have copies of the server's y, and receive its change alone."""
+    base = ALGORITHMS["locodl"](**hyper("locodl", stepsize=0.1, prob=0.5, sparsity=0.5))
+    with pytest.raises(ValueError, match="pruning at the server would not reach this method's clients"):
+        pruned(base, topk, 0.5, server="naive").init(jnp.ones((2, 3)))
 
 
 @x64
