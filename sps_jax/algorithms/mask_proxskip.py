@@ -81,9 +81,10 @@ def mask_proxskip(
       stepsize: gamma > 0.
       prob: p in (0, 1], the probability of communicating after a step, 1/k for k local steps.
       sparsity: fraction of the prunable weights that are zero, in [0, 1).
-      score: what ranks the weights. ``"weight_gradient"`` is :math:`|x \nabla f_i(x)|`, as in SSFL, which sees nothing
-        where x is zero, and nothing at all in a start at zero; ``"step"`` is :math:`x - \gamma \nabla f_i(x)`, whose largest entries iterative hard
-        thresholding keeps, and by which pruned weights can return. Or a function ``score(params, gradient)``.
+      score: what ranks the weights. ``"weight_gradient"`` is :math:`|x \nabla f_i(x)|`, as in SSFL, which sees
+        nothing where x is zero, and nothing at all in a start at zero; ``"step"`` is :math:`x - \gamma \nabla
+        f_i(x)`, whose largest entries iterative hard thresholding keeps, and by which pruned weights can return. Or a
+        function ``score(params, gradient)``.
       every: T, the rounds from one choice to the next, at least 1; None keeps the first mask.
       prune: the sparsifier C that chooses the masks; it must rank by magnitude.
 
