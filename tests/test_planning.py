@@ -108,14 +108,17 @@ def test_the_largest_model_that_fits_does_not_shrink_with_more_devices(monkeypat
         assert choose(shapes(method, large), large).devices == 8
 
 
-@pytest.mark.parametrize("platform", ["gpu", "tpu"])
-def test_an_accelerator_computes_all_clients_at_once(monkeypatch, platform):
-    """Also what a CPU computes one by one, and networks that convolve; fewer where memory is short."""
+@pytest.mark.parametrize(("platform", "chunk"), [("gpu", None), ("tpu", 10)])
+def test_a_gpu_computes_all_clients_at_once_and_a_tpu_ten(monkeypatch, platform, chunk):
+    """Also what a CPU computes one by one, and networks that convolve; fewer where memory is short. Of 24 clients a TPU
+    computes 10, 10 and 4."""
     device = SimpleNamespace(platform=platform, memory_stats=lambda: None)
     monkeypatch.setattr(jax, "devices", lambda: [device])
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    method, heavy = prepared("fedavg"), digits(clients=2, partition="iid", batch_size=1000)
+    method, heavy, many = prepared("fedavg"), digits(clients=2, partition="iid", batch_size=1000), quadratic(clients=24)
     assert choose(shapes(method, heavy), heavy) == VMAP
+    assert choose(shapes(method, many), many) == Layout(chunk)
+    assert choose(shapes(method, many), many, chunk="all") == VMAP
     room = footprint(shapes(method, heavy), heavy, Layout(1)).total
     assert choose(shapes(method, heavy), heavy, memory=room).chunk == 1
     train = np.zeros((4, 8, 8, 3), np.float32), np.zeros(4, np.int32)

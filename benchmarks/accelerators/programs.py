@@ -74,7 +74,7 @@ PROGRAMS = {
     "femnist_4_devices": FEMNIST._replace(devices=4),
     "sweep": Program(problems.digits, points=64),
     "sweep_4_devices": Program(problems.digits, points=64, devices=4),
-    **_by("femnist", FEMNIST, 1, 25, 50),
+    **_by("femnist", FEMNIST, 1, 5, 20, 25, 50),
     **_by("two_blocks", TWO_BLOCKS, 1, 2, 5),
     "two_blocks": TWO_BLOCKS,
     **_by("transformer", TRANSFORMER, 1, 10),

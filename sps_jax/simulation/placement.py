@@ -21,6 +21,13 @@ Below, call overhead dominates, and ``vmap`` shares it; above, a batched matrix 
 CACHE = 8 * 2**20
 """Bytes that the clients computed at once on a CPU device may touch; more would not fit in its cache."""
 
+AT_ONCE_ON_TPU = 10
+"""Clients at once for which XLA's estimates of whole rounds on a v5e are the least, see :func:`fastest`.
+
+FEMNIST's 100 linear models take 2.5 ms, 100 transformers 130, ten small ResNets 123. With all 100 at once these are 2.9
+and 171 ms, in 1.8 and 7.7 times the memory; one by one 17, 258 and 135. They are estimates, not measured times.
+"""
+
 
 def choose(
     shapes: Shapes,
@@ -88,16 +95,15 @@ def choose(
 def fastest(shapes: Shapes, problem: Problem, here: int, platform: str) -> int:
     """Return how many of a device's ``here`` clients it computes fastest at once, wherever memory is not short.
 
-    On a CPU as many as its cache holds, or one. On a GPU and a TPU all, by what their compilers make of whole rounds
-    ("A round by layout" in ``benchmarks/results/compiled/table.md``; nothing of it is a measured time):
-
-    * Of an H100 kernels decide, since the bytes hardly differ. FEMNIST's 100 linear models are 151 kernels and 1.1 GB a
-      round at once, and 15,228 and 2.2 one by one. A small ResNet's ten clients are 2,107 kernels and 62 GB, and one by
-      one 18,936 and 43: at 3.35 TB/s that saves 6 ms, and at 1.5 us a kernel it costs 25.
-    * On a v5e a round of FEMNIST is estimated at 2.9 ms at once, 2.5 in chunks of ten, 3.7 of 25, 3.3 of 50, and 17 one
-      by one; of the ResNet at 123 ms, 138 two by two, and 135 one by one, in half of the memory.
+    On a CPU as many as its cache holds, or one; on a TPU at most ``AT_ONCE_ON_TPU``; on a GPU all, because kernels
+    decide there. By XLA's plans for an H100 ("A round by layout" in ``benchmarks/results/compiled/table.md``) FEMNIST's
+    100 linear models are 151 kernels and 1.1 GB a round at once, and 15,228 and 2.2 one by one. A small ResNet's ten
+    clients are 2,107 kernels and 62 GB at once, and 18,936 and 43 one by one: at 3.35 TB/s this saves 6 ms, and at 1.5
+    us a kernel it costs 25.
     """
-    return _by_cache(shapes, problem, here) if platform == "cpu" else here
+    if platform == "cpu":
+        return _by_cache(shapes, problem, here)
+    return min(here, AT_ONCE_ON_TPU) if platform == "tpu" else here
 
 
 def _by_cache(shapes: Shapes, problem: Problem, here: int) -> int:

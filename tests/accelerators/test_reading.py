@@ -282,7 +282,9 @@ def test_layouts_of_a_program():
     """The programs that differ in the clients computed at once, the fewest first; others share no such table."""
     assert layouts("femnist") == {
         1: "femnist_by_1",
+        5: "femnist_by_5",
         10: "femnist_chunks",
+        20: "femnist_by_20",
         25: "femnist_by_25",
         50: "femnist_by_50",
         None: "femnist",
