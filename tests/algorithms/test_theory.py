@@ -254,7 +254,7 @@ def relative_sum(name, dtype, iterations=2000):
     """max |sum_i h_i| / max |h_i| after many iterations from a dense start."""
     quadratic = least_squares(dtype=dtype)
     start = jax.tree.map(lambda a: a.astype(dtype), quadratic.problem.init(KEY))
-    values = hyper(name, stepsize=0.5 / quadratic.L, prob=0.3, sparsity=0.7, l1=0.05)
+    values = hyper(name, stepsize=0.5 / quadratic.L, prob=0.3, sparsity=0.7, l1=0.05, alpha=0.5)
     state, _ = iterate(ALGORITHMS[name], quadratic.problem, values, KEY, iterations=iterations, params=start)
     method = prepare(ALGORITHMS[name], values, dtype)
     h = matrix(jax.vmap(method.algorithm().control, in_axes=(0, None))(state.memory, state.server))

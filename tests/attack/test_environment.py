@@ -144,6 +144,6 @@ def test_an_output_that_is_full(command, tmp_path):
 
 def test_names_that_the_package_shows():
     """What is public and nothing that it happens to import; each can be had."""
-    modules = {"bits", "checkpoint", "compression", "partition", "plots", "problems", "results", "tables"}
+    modules = {"bits", "checkpoint", "clock", "compression", "partition", "plots", "problems", "results", "tables"}
     assert {name for name in dir(sps) if not name.startswith("__")} == modules | set(sps.__all__)
     assert all(hasattr(sps, name) for name in dir(sps)) and callable(sps.checkpoint.save)
