@@ -94,7 +94,14 @@ def test_fedadam_and_fedyogi(name, given):
 
 
 @x64
-@pytest.mark.parametrize("name", ["fedavg", "scaffold", "feddyn", "fednova", "fedprox", "feddst"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fedavg",
+        "scaffold",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("feddyn", "fednova", "fedprox", "feddst")),
+    ],
+)
 def test_sgd_of_step_size_one_changes_nothing(name):
     """b - (b - b') = b', whatever the method's server does."""
     quadratic = least_squares(batch_size=2)
