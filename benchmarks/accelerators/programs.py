@@ -77,6 +77,7 @@ PROGRAMS = {
     **_by("femnist", FEMNIST, 1, 5, 20, 25, 50),
     **_by("two_blocks", TWO_BLOCKS, 1, 2, 5),
     "two_blocks": TWO_BLOCKS,
+    "two_blocks_dense": TWO_BLOCKS._replace(make=sps.proxskip, hyper={"stepsize": 0.1}),
     **_by("transformer", TRANSFORMER, 1, 10),
     "transformer": TRANSFORMER,
     "transformer_4_devices": TRANSFORMER._replace(devices=4),
@@ -87,7 +88,8 @@ PROGRAMS = {
     "resnet18": RESNET,
 }
 """The programs by name: nine, three of them also on 4 devices, and four with some clients at once; ``two_blocks`` is a
-ResNet of ResNet18's first two stages, of a block each. What takes long is at the end."""
+ResNet of ResNet18's first two stages, of a block each, and ``two_blocks_dense`` trains it without pruning. What takes
+long is at the end."""
 
 
 def layouts(name: str) -> dict[int | None, str]:
