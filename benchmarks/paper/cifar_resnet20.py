@@ -30,7 +30,9 @@ from sps_jax.results import files, tables
 from sps_jax.runs import journal
 
 METHODS = ("sparse_proxskip", "fedavg_client_pruning", "server_pruning", "proxskip", "sparse_proxskip_local")
-METHODS += ("fedavg_server_pruning", "fedavg", "mask_proxskip", "scafcom")  # those that there are
+METHODS += ("fedavg_server_pruning", "fedavg", "mask_proxskip", "scafcom")
+REQUIRED = {"scafcom": ("--server-stepsize", "1", "--beta", "0.2")}
+"""Numbers that a method requires beside the step size and the sparsity; they are not tuned."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def runs(plan: Layout, out: Path, name: str, level: float) -> Iterator[Run]:
 def one_run(plan: Layout, under: Path, name: str, level: float, stepsize: float, length: tuple[str, ...]) -> Run:
     """The run of a case with a step size."""
     folder = under / (f"{level:g}" if sparse(name) else "dense") / name / f"{stepsize:g}"
-    own = ("--algorithm", name, "--stepsize", f"{stepsize:g}", "--sparsity", f"{level:g}", *length)
+    own = ("--algorithm", name, "--stepsize", f"{stepsize:g}", "--sparsity", f"{level:g}", *REQUIRED.get(name, ()))
+    own = (*own, *length)
     return Run(folder, (*plan.problem.split(), *own, "--checkpoint-every", str(plan.checkpoint_every)))
 
 

@@ -64,7 +64,7 @@ def locodl(
 
     where :math:`\varrho` is ``rho`` and y on the right the old one. A client sends :math:`d_i`, the server
     :math:`\bar d`: y and v are the same everywhere, and each computes them itself. :math:`\sum_i (u_i + v)` stays zero.
-    The shipped model is y. All clients take part in every round.
+    The shipped model is y. All clients take part in every round, and no message may be lost.
 
     C is rand-k, the stochastic quantiser :math:`Q_r`, or one after the other. Let :math:`E \|C_i(x) - x\|^2 \le
     \omega \|x\|^2`, and :math:`\omega_{av} = \omega / n`, as for independent ones. If each f_i and g is L-smooth and
@@ -88,7 +88,7 @@ def locodl(
       quantize_bits: r of the stochastic quantiser, 1 to 16; None sends the numbers unquantised.
 
     Raises:
-      ValueError: when a round begins with a cohort.
+      ValueError: when a round begins with a cohort, or with losses.
 
     Example:
       >>> key, zero = jax.random.key(0), jnp.zeros(2)
@@ -117,9 +117,10 @@ def locodl(
         return LoCoDLIterate(jax.tree.map(lambda x, d: x - stepsize * d, x.x, d), stepped(x.y, x.v), x.v)
 
     def send(x: LoCoDLIterate, h: LoCoDLMemory, b: Tree, gradient: Gradient, info: RoundInfo) -> Tree:
-        if info.cohort < info.clients:
+        if info.cohort < info.clients or info.weight is not None:  # the latter with losses, which make a cohort of all
             raise ValueError(
-                "locodl needs all clients in every round, for each computes the common y itself: leave the cohort out"
+                "locodl needs all clients in every round, for each computes the common y itself: leave out the cohort, "
+                "and losses"
             )
         return compress(jax.tree.map(jnp.subtract, x.x, x.y), info.key)
 

@@ -12,6 +12,8 @@ from problems import FEATURES, least_squares, matrix
 from sps_jax.algorithms import RoundInfo, locodl
 from sps_jax.algorithms.locodl import LoCoDLMemory, LoCoDLState
 from sps_jax.compression.rand_k import rand_k
+from sps_jax.simulation.cohort import Cohort
+from sps_jax.simulation.lost import Lost
 from sps_jax.simulation.simulate import simulate
 from sps_jax.simulation.step import iterate
 
@@ -209,12 +211,15 @@ def test_bits(bits, each, header):
     assert 0 < history["downlink_bits"][-1] <= 5 * N * 18 * (32 + 5)
 
 
-def test_a_cohort_is_refused(command, tmp_path):
+def test_a_cohort_and_losses_are_refused(command, tmp_path):
     """In one sentence, by the package and on the command line, where nothing is written."""
     options = {"rho": 0.3, "eta": 0.2, "ridge": 0.05}
     with pytest.raises(ValueError, match="locodl needs all clients in every round"):
         values = {"stepsize": 0.1, "sparsity": 0.5} | options
         simulate(locodl, least_squares(dtype=np.float32).problem, values, KEY, rounds=1, local_steps=2, cohort=2)
+    with pytest.raises(ValueError, match="leave out the cohort, and losses"):
+        lossy = Cohort(4, lost=Lost(up=0.1))
+        simulate(locodl, least_squares(dtype=np.float32).problem, values, KEY, rounds=1, local_steps=2, cohort=lossy)
     given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     done = command("run", "--algorithm", "locodl", "--clients", "4", "--rounds", "2", "--cohort", "2", *given)
     assert done.returncode == 2 and "locodl needs all clients in every round" in done.stderr
