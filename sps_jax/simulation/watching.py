@@ -4,7 +4,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypedDict, cast
 
 import jax
 
@@ -26,7 +26,7 @@ COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator
 COUNTED = ("round", "iteration", "uplink_bits", "downlink_bits", "density", "average_density", "control_sum")
 
 
-class Watched(Choices, total=False):
+class Watched(Choices, TypedDict, total=False):
     """The choices of a simulation that is watched, see :func:`sps_jax.simulate`."""
 
     on_evaluation: Annotated[
