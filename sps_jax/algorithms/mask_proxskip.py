@@ -5,6 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from sps_jax import tree
@@ -125,14 +126,16 @@ def mask_proxskip(
         none = state.rounds == 0
         return jax.tree.map(lambda b, q: jnp.where(none, b, q * b), state.model, state.mask)
 
+    def on_mask(x: Tree, b: MaskState) -> Tree:
+        """x, but as it was where the mask is zero: a transform, such as momentum, may point outside."""
+        return jax.tree.map(lambda q, x, begun: jnp.where(q > 0, x, begun), b.mask, x, held(b))
+
     def direction(x: Tree, h: Tree, b: MaskState, gradient: Gradient, key: jax.Array) -> Tree:
-        return times(base.direction(x, h, b.model, gradient, key), b.mask)
+        return times(base.direction(on_mask(x, b), h, b.model, gradient, key), b.mask)
 
     def send(x: Tree, h: Tree, b: MaskState, gradient: Gradient, info: RoundInfo) -> MaskMessage:
-        begun = held(b)
-        change = times(jax.tree.map(jnp.subtract, x, begun), b.mask)  # a transform may point outside the mask
-        x = jax.tree.map(jnp.add, begun, change)
-        nothing = jax.tree.map(jnp.zeros_like, x)
+        x = on_mask(x, b)
+        change, nothing = jax.tree.map(jnp.subtract, x, held(b)), optax.tree.zeros_like(x)
         return MaskMessage(change, lax.cond(due(b), lambda: scores(x, gradient(x)), lambda: nothing))
 
     def serve(server: MaskState, mean: MaskMessage, info: RoundInfo) -> MaskState:

@@ -152,6 +152,11 @@ def test_momentum_does_not_leave_the_mask():
     np.testing.assert_array_equal(history["uplink_bits"], 4 * 64 * np.array([18, 27, 54, 63, 90, 99, 126, 135, 162]))
     assert history["control_sum"].max() < 1e-12
 
+    method, x = mask_proxskip(stepsize=0.1, prob=0.5, sparsity=SPARSITY), quadratic.problem.init(KEY)
+    seen, h = [], jax.tree.map(lambda a: a[0], state.memory[0])
+    method.direction(x, h, state.server, lambda x: seen.append(x) or x, KEY)
+    assert not (matrix(seen[0]) * (1 - matrix(state.server.mask))).any()  # where gradients are taken
+
 
 @x64
 @pytest.mark.slow
