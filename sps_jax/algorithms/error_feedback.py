@@ -17,8 +17,9 @@ def with_error_feedback(base: Algorithm, kind: str) -> Algorithm:
     Each client keeps a vector :math:`e_i`, at first zero:
 
     * ``"ef14"`` (Seide et al. 2014): :math:`m_i = C(x_i + e_i)`, :math:`e_i \leftarrow x_i + e_i - m_i`: the next
-      message makes up for the last. The server averages messages and the client's memory follows what was averaged, as
-      without, so that control variates keep their sum, whatever the :math:`e_i` are.
+      message makes up for the last. The client's memory follows the messages that were averaged, as without, so that
+      control variates keep their sum, whatever the :math:`e_i` are. But what is compressed is a model, not a change: a
+      weight that was left out r times comes as the sum of r + 1 of its values.
     * ``"ef21"`` (Richtarik et al. 2021, arXiv 2106.05203): :math:`c_i = C(x_i - e_i)` is sent, and
       :math:`e_i \leftarrow e_i + c_i` takes the message's place: ``base`` serves the mean e of *all* :math:`e_i`, which
       the server keeps, and :math:`h_i` follows :math:`e_i`. With all clients in a round the control variates keep their
