@@ -213,3 +213,33 @@ def best(records: Iterable[Record], metric: str) -> dict[str, list[Record]]:
 
     by_name = groups(records, lambda record: record["algorithm"])
     return {name: max(groups(own, point_of).values(), key=score) for name, own in by_name.items()}
+
+
+def on_splits(
+    path: Path,
+    build: Callable[[int], Problem],
+    makes: Mapping[str, Callable[..., sps.Algorithm]],
+    grid: Sequence[Mapping[str, Any]],
+    splits: int,
+    **settings: Any,
+) -> list[Record]:
+    """Records of each algorithm on all splits, at each sparsity at its point of best validation accuracy on the first.
+
+    Args:
+      path, makes: as in :func:`collect`.
+      build: data seed -> problem, each made once.
+      grid: the points that are tried on the first split.
+      splits: how many data seeds.
+      settings: of :func:`collect`.
+    """
+    build = cache(build)
+    tuned = collect(path, lambda: build(0), makes, grid, stage="grid", data_seed=0, **settings)
+    points: dict[str, list[dict[str, Any]]] = {name: [] for name in makes}
+    for own in groups(tuned, lambda record: record["sparsity"]).values():
+        for name, (record, *_) in best(own, "validation_accuracy").items():
+            points[name].append({k: record[k] for k in POINT if k in record})
+    found: list[Record] = []
+    for split in range(splits):
+        chosen = {"stage": "chosen", "data_seed": split}
+        found += collect(path, lambda split=split: build(split), makes, points.__getitem__, **chosen, **settings)
+    return found

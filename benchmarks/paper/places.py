@@ -9,7 +9,6 @@ server's. ``--full``: 200 rounds, 5 splits. Findings: ``benchmarks/results/READM
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
 from itertools import product
 
 import common
@@ -60,20 +59,12 @@ def measure(options) -> dict[str, list[Record]]:
     stepsizes = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0) if options.full else (0.5, 1.0, 2.0, 4.0)
     rounds, splits = (200, 5) if options.full else (60, 3)
 
-    @cache
     def build(split: int) -> Problem:
         return femnist(clients=100, validation=0.1, data_seed=split, manual_dir=str(options.shared / "femnist"))
 
-    collected = partial(
-        common.collect, options.out / "femnist_digits.jsonl", rounds=rounds, evaluate_every=5, keep=common.LITTLE
-    )
     grid = sps.grid(stepsize=list(stepsizes), local_steps=10, sparsity=0.99)
-    tuned = collected(partial(build, 0), MAKES, grid, stage="grid", data_seed=0)
-    chosen = {name: own[0] for name, own in common.best(tuned, "validation_accuracy").items()}
-    points = {name: [{k: record[k] for k in common.POINT if k in record}] for name, record in chosen.items()}
-    found: list[Record] = []
-    for split in range(splits):
-        found += collected(partial(build, split), MAKES, points.__getitem__, stage="chosen", data_seed=split)
+    settings = {"rounds": rounds, "evaluate_every": 5, "keep": common.LITTLE}
+    found = common.on_splits(options.out / "femnist_digits.jsonl", build, MAKES, grid, splits, **settings)
     return common.groups(found, lambda record: record["algorithm"])
 
 

@@ -9,7 +9,7 @@ run on three splits. ``--full``: 200 rounds, 5 splits. Findings: ``benchmarks/re
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 
 import common
 import numpy as np
@@ -38,22 +38,12 @@ def measure(options) -> Found:
     stepsizes = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0) if options.full else (0.5, 1.0, 2.0, 4.0)
     rounds, splits = (200, 5) if options.full else (60, 3)
 
-    @cache
     def build(split: int) -> Problem:
         return femnist(clients=100, validation=0.1, data_seed=split, manual_dir=str(options.shared / "femnist"))
 
-    collected = partial(
-        common.collect, options.out / "femnist_digits.jsonl", rounds=rounds, evaluate_every=5, keep=common.LITTLE
-    )
     grid = sps.grid(stepsize=list(stepsizes), local_steps=10, sparsity=list(SPARSITIES))
-    tuned = collected(partial(build, 0), makes(), grid, stage="grid", data_seed=0)
-    points: dict[str, list[dict]] = {name: [] for name in makes()}
-    for own in common.groups(tuned, lambda record: record["sparsity"]).values():
-        for name, (record, *_) in common.best(own, "validation_accuracy").items():
-            points[name].append({k: record[k] for k in common.POINT if k in record})
-    found: list[Record] = []
-    for split in range(splits):
-        found += collected(partial(build, split), makes(), points.__getitem__, stage="chosen", data_seed=split)
+    settings = {"rounds": rounds, "evaluate_every": 5, "keep": common.LITTLE}
+    found = common.on_splits(options.out / "femnist_digits.jsonl", build, makes(), grid, splits, **settings)
     return common.groups(found, lambda record: (record["algorithm"], record["sparsity"]))
 
 
