@@ -130,11 +130,12 @@ def costs(record: Record, work: Workload, clients: int, target: float) -> dict[s
 
 def scores(name: str, work: Workload, found: Mapping[str, Sequence[Record]], options) -> dict[str, dict[str, float]]:
     """method -> cost -> its mean over seeds, infinite if a run does not reach the target."""
-    problem = work.build(0, options.shared)
-    target = work.target(problem, work.sparsity) if callable(work.target) else work.target
+    problem = cache(lambda seed: work.build(seed, options.shared))  # each seed draws its own data, with its own optimum
+    target = cache(lambda s: work.target(problem(s), work.sparsity) if callable(work.target) else work.target)
+    clients = problem(1).clients
     table = {}
     for method, own in found.items():
-        each = [costs(record, work, problem.clients, target) for record in own]
+        each = [costs(record, work, clients, target(record["data_seed"])) for record in own]
         table[method] = {cost: float(np.mean([one[cost] for one in each])) if each else math.inf for cost in COSTS}
     return table
 
