@@ -3,6 +3,7 @@
 ``python tests/test_notebooks.py [NAME ...]`` runs those whose names begin so, all without one, and writes them anew.
 """
 
+import io
 import json
 import os
 import re
@@ -83,7 +84,50 @@ def test_what_is_committed_is_a_whole_run(name):
     assert any(pictures)
     assert not re.search(VOLATILE, json.dumps(seen))
     assert not any(cell["metadata"] for cell in notebook["cells"])
-    assert "sps_jax" in "".join(code[0]["source"]) and "%pip install" in "".join(code[0]["source"])
+    assert "".join(code[0]["source"]) == first_cell()
+
+
+def first_cell() -> str:
+    """The code that all notebooks begin with."""
+    notebook = json.loads(NOTEBOOKS[0].read_text(encoding="utf-8"))
+    return "".join(next(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"))
+
+
+class Shell(dict):
+    """The names that a cell has, and what it asks IPython for, with these names' values as IPython puts them in."""
+
+    def run_line_magic(self, name, line):
+        self["asked"] = f"{name} {line.format(**self)}"
+
+
+def begin(monkeypatch, colab: str | None) -> Shell:
+    """Run the first cell where sps_jax is not installed, on Colab with what its API says, or elsewhere."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delenv("COLAB_JUPYTER_IP", raising=False)
+    if colab is not None:
+        monkeypatch.setenv("COLAB_JUPYTER_IP", "172.28.0.12")
+        answers = {"http://172.28.0.12:9000/api/sessions": colab}
+        monkeypatch.setattr("urllib.request.urlopen", lambda address: io.BytesIO(answers[address].encode()))
+    shell = Shell()
+    shell["get_ipython"] = lambda: shell
+    exec(TransformerManager().transform_cell(first_cell()), shell)
+    return shell
+
+
+@pytest.mark.parametrize("branch", ["main", "own/branch"])
+def test_on_colab_the_first_cell_installs_from_where_the_notebook_was_opened(monkeypatch, branch):
+    """Its sessions name the file as fileId, percent-encoded where it is an address."""
+    path = f"fileId=https%3A//github.com/somebody/sps_jax/blob/{branch}/notebooks/01_quickstart.ipynb"
+    shell = begin(monkeypatch, json.dumps([{"kernel": {"id": "1"}, "name": "01_quickstart.ipynb", "path": path}]))
+    assert shell["asked"] == f'pip install -q "sps_jax @ git+https://github.com/somebody/sps_jax@{branch}"'
+
+
+@pytest.mark.parametrize("colab", [None, json.dumps([{"name": "01.ipynb", "path": "fileId=1x2Y"}])])
+def test_where_there_is_no_repository_the_first_cell_says_how_to_install(monkeypatch, colab):
+    with pytest.raises(RuntimeError, match=r"GitHub; elsewhere run pip install -e \. in the repository"):
+        begin(monkeypatch, colab)
 
 
 def test_there_are_no_others():
