@@ -70,6 +70,18 @@ def test_a_loop_holds_its_carry_and_what_its_body_holds():
     assert shapes(loop, WIDE, SQUARE).count((4, 100)) == 3
 
 
+def test_on_a_tpu_long_rows_that_are_cut_into_pieces_are_stored_twice():
+    """Rows of 1,024 entries and pieces of 256 lie in different tiles, pieces shorter than a tile's row in the same."""
+
+    def cut(length):
+        return lambda x: jnp.max((x * x).reshape(4, -1, length), axis=2)
+
+    long = jax.ShapeDtypeStruct((4, 1024), jnp.float32)
+    assert shapes(cut(256), long, platform="tpu") == [(4, 4, 256), (4, 1024)]
+    assert shapes(cut(64), long, platform="tpu") == shapes(cut(64), long) == [(4, 16)]
+    assert shapes(cut(256), long) == [(4, 4)]
+
+
 def test_a_label_marks_an_entry_without_an_array():
     """The gradient of the cross-entropy is the softmax minus a mark of each label, which needs no array."""
 

@@ -128,9 +128,11 @@ def test_a_gpu_computes_all_clients_at_once_and_a_tpu_ten(monkeypatch, platform,
 
 
 def test_a_tpu_stores_arrays_in_tiles():
-    """Images (32, 32, 3) waste the least in tiles of 32 x 128 for their 32 x 32 pixels: 4 times their size. As vectors
-    of 3,072 bytes, whole tiles, they waste nothing. (100, 10) float32 take 104 x 128, or transposed 16 x 128."""
-    assert stored((10_000, 32, 32, 3), 1, tiled=True) == 4 * 10_000 * 3_072
+    """10,000 images waste the least in rows of 128 images each, 79 x 128 = 10,112; one alone of 32 x 32 x 3 in rows of
+    its 32 pixels, 4 times its size; as vectors of 3,072 bytes, whole tiles, they waste nothing. (100, 10) float32 take
+    104 x 128, or transposed 16 x 128."""
+    assert stored((10_000, 32, 32, 3), 1, tiled=True) == 10_112 * 3_072
+    assert stored((32, 32, 3), 1, tiled=True) == 4 * 3_072
     assert stored((10_000, 3_072), 1, tiled=True) == 10_000 * 3_072
     assert stored((100, 10), 4, tiled=True) == 16 * 128 * 4
     assert stored((2, 128), 4, tiled=True) == 2 * 128 * 4

@@ -5,6 +5,7 @@ computed entry by entry it computes again wherever it is read (fusion), unless i
 needs two large arrays. An array lives from where it is written to where it, or what is computed from it, is read last,
 in the order of the jaxpr. Results are written over arguments. On a GPU what is computed entry by entry is written over
 an array of its size that is read there for the last time, but not a softmax, whose kernel reads its rows several times.
+On a TPU long rows that are cut into pieces lie in other tiles: both arrays are stored.
 """
 
 import itertools
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.extend.core import Literal
+
+from sps_jax.simulation.tiles import ROW
 
 VIEWS = {"reshape", "squeeze", "expand_dims", "transpose", "copy", "optimization_barrier", "stop_gradient"}
 """They give an array another shape."""
@@ -103,14 +106,15 @@ def _lives(flat: "Flat", given: list[int]) -> tuple[dict[int, int], dict[int, in
         views.add(v)
 
     for i, one in enumerate(flat.operations):
-        if one.name in READ_WHOLE:
+        relaid = flat.platform == "tpu" and _relaid(one, shapes)
+        if one.name in READ_WHOLE or relaid:
             for v in one.reads:
                 if v not in views:
                     store(v, 2 * i, read([v], 2 * i), entries=True)
         arrays = read(one.reads, 2 * i + 1)
         for v in one.writes:
             large = sum(shapes[s].bytes >= shapes[v].bytes for s in arrays)
-            whole = _stores(one, shapes)
+            whole = _stores(one, shapes) or relaid
             if whole or (one.name not in VIEWS and large > flat.fused and uses[v] > 1):
                 store(v, 2 * i + 1, arrays, entries=not whole)
             else:
@@ -135,6 +139,14 @@ def _stores(one: Operation, shapes: list[Sized]) -> bool:
     if one.name == "scatter-add" and shapes[one.reads[-1]].bytes < shapes[one.writes[0]].bytes:
         return False
     return one.name in STORED or one.name.startswith(PREFIXES)
+
+
+def _relaid(one: Operation, shapes: list[Sized]) -> bool:
+    """Whether it is a reshape that cuts rows into pieces longer than those of a tile, which on a TPU is a copy."""
+    if one.name != "reshape":
+        return False
+    before, after = (shapes[v].shape[-1:] or (1,) for v in (one.reads[0], one.writes[0]))
+    return ROW <= after[0] < before[0]
 
 
 def _total(arrays: list[Sized]) -> int:

@@ -20,13 +20,13 @@ def stored(shape: tuple[int, ...], size: int, tiled: bool) -> int:
     """Return the bytes of an array of entries of ``size`` bytes.
 
     A TPU stores two axes in tiles of 8 x 128 entries (of 4 x 128, 2 x 128 or 128 where there are fewer rows): those two
-    of the last three axes that waste least.
+    that waste least.
     """
     if not tiled or not shape or 0 in shape:
         return math.prod(shape) * size
     if len(shape) == 1:
         return up(shape[0], 1024 if shape[0] > 512 else ROW) * size
-    pairs = itertools.permutations(range(len(shape))[-3:], 2)
+    pairs = itertools.permutations(range(len(shape)), 2)
     least = min(
         up(shape[i], min(8, 1 << (shape[i] - 1).bit_length())) / shape[i] * up(shape[j], ROW) / shape[j]
         for i, j in pairs
