@@ -34,6 +34,7 @@ from workloads import WORKLOADS, Workload
 
 import sps_jax as sps
 from sps_jax.results.clock import NETWORKS, elapsed
+from sps_jax.results.plots import COLOURS
 from sps_jax.results.reading import human
 
 TRIALS = 5
@@ -195,6 +196,7 @@ def overall(boards: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[dic
 
 
 MOST = 100.0
+OURS = "sparse_proxskip"
 
 
 def area(ratio: np.ndarray) -> float:
@@ -203,18 +205,21 @@ def area(ratio: np.ndarray) -> float:
 
 
 def draw(boards, path: Path, most: int = 8) -> None:
-    """The profiles of the ``most`` methods of the largest area, a panel a cost."""
-    figure, panels = plt.subplots(1, len(COSTS), figsize=(4 * len(COSTS), 4), layout="constrained", sharey=True)
+    """The profiles of the methods of the largest areas over all costs and of the paper's, a panel a cost."""
+    found = {cost: ratios(boards, cost) for cost in COSTS}
+    ranked = sorted(found[COSTS[0]], key=lambda m: -np.mean([area(own[m]) for own in found.values()]))
+    shown = list(dict.fromkeys([*ranked[: most - 1], OURS, *ranked]))[:most]
+    figure, panels = plt.subplots(1, len(COSTS), figsize=(3.2 * len(COSTS) + 2, 3.6), layout="constrained", sharey=True)
     taus = np.geomspace(1, MOST, 200)
     for axes, cost in zip(panels, COSTS, strict=True):
-        found = ratios(boards, cost)
-        for method in sorted(found, key=lambda m: -area(found[m]))[:most]:
-            axes.step(taus, [(found[method] <= tau).mean() for tau in taus], where="post", label=method)
-        axes.set(xscale="log", xlabel="tau, times the best", title=cost, ylim=(0, 1.02))
+        for method, colour in zip(shown, COLOURS, strict=True):
+            share = [(found[cost][method] <= tau).mean() for tau in taus]
+            axes.step(taus, share, where="post", color=colour, label=method)
+        axes.set(xscale="log", xlabel="times what the best takes", title=cost, ylim=(0, 1.02))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="x-small")
-    panels[0].set_ylabel("share of workloads within tau")
-    figure.savefig(path, dpi=150)
+    panels[0].set_ylabel("share of workloads")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
