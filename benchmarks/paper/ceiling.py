@@ -195,18 +195,6 @@ def measured(path, build: Callable[[], Pooled], method: str, point: dict[str, fl
     return record
 
 
-def best(records: Sequence[dict[str, Any]], metric: str) -> dict[str, dict[str, float]]:
-    """The point of each method with the best validation metric; a run that diverged has none."""
-    sign = 1 if metric == "accuracy" else -1
-    chosen: dict[str, dict[str, Any]] = {}
-    for record in records:
-        value = sign * record[f"validation_{metric}"]
-        before = chosen.get(record["method"])
-        if np.isfinite(value) and (before is None or value > sign * before[f"validation_{metric}"]):
-            chosen[record["method"]] = record
-    return {method: record["point"] for method, record in chosen.items()}
-
-
 def federated(name: str, metric: str) -> list[float]:
     """What ``sparse_proxskip`` of ``headline.py`` ends at, by split."""
     records = read_jsonl(common.RESULTS / "headline" / f"{name}.jsonl")
@@ -232,7 +220,7 @@ def main() -> None:
             measured(path, partial(pooled, 0), method, point, 0)
             for method, point in grids(one, unit, (6,) if large and not options.full else (1, 3))
         ]
-        chosen = best(tuned, one.metric)
+        chosen = {method: record["point"] for method, record in common.references(tuned, one.metric).items()}
         ends = {
             method: [measured(path, partial(pooled, s), method, point, s) for s in range(one.splits)]
             for method, point in chosen.items()

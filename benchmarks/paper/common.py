@@ -215,6 +215,21 @@ def best(records: Iterable[Record], metric: str) -> dict[str, list[Record]]:
     return {name: max(groups(own, point_of).values(), key=score) for name, own in by_name.items()}
 
 
+def references(records: Sequence[Record], metric: str) -> dict[str, Record]:
+    """Of each centralised reference of ``ceiling.py`` the record of the first split that is best on validation data.
+
+    A run that diverged is none.
+    """
+    sign = 1 if metric == "accuracy" else -1
+    chosen: dict[str, Record] = {}
+    for record in (r for r in records if r["data_seed"] == 0):
+        value = sign * record[f"validation_{metric}"]
+        before = chosen.get(record["method"])
+        if np.isfinite(value) and (before is None or value > sign * before[f"validation_{metric}"]):
+            chosen[record["method"]] = record
+    return chosen
+
+
 def on_splits(
     path: Path,
     build: Callable[[int], Problem],

@@ -9,7 +9,7 @@ grids, more splits, and all methods and numbers of local steps for the 62 classe
 ``benchmarks/results/README.md``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -21,6 +21,7 @@ from common import DENSE, PRUNED, Record
 import sps_jax as sps
 from sps_jax.problem import Problem
 from sps_jax.problems import blog_feedback, femnist
+from sps_jax.results.files import read_jsonl
 from sps_jax.results.plots import Look, curves
 from sps_jax.results.reading import human
 
@@ -123,6 +124,14 @@ def measure(name: str, one: Experiment, options) -> dict[str, list[Record]]:
     return common.groups(found, lambda record: record["algorithm"])
 
 
+def centralised(name: str, metric: str) -> Iterator[dict[str, str]]:
+    """A line a reference of ``ceiling.py`` that has been run, all examples in one place: the ceiling of the table."""
+    records = read_jsonl(common.RESULTS / "ceiling" / f"{name}.jsonl")
+    for method, chosen in common.references(records, metric).items():
+        own = [r[f"test_{metric}"] for r in records if (r["method"], r["point"]) == (method, chosen["point"])]
+        yield {"method": f"centralised {method}", "runs": str(len(own)), f"test_{metric}": tables.described(own)}
+
+
 def fewer_bits(chosen: Mapping[str, Sequence[Record]], metric: str):
     """A line a baseline: the bits to the level it ends at, its own and those of ``sparse_proxskip``."""
     ours = chosen["sparse_proxskip"]
@@ -169,7 +178,8 @@ def main() -> None:
         metric = f"test_{one.metric}"
         ends = [common.end(record, metric) for record in chosen["fedavg_client_pruning"]]
         level = float(f"{sum(ends) / len(ends):.3g}")
-        lines, ratios = tables.method_rows(chosen, metric, level), fewer_bits(chosen, metric)
+        lines, ratios = list(tables.method_rows(chosen, metric, level)), fewer_bits(chosen, metric)
+        lines += [dict.fromkeys(lines[0], "-") | line for line in centralised(name, one.metric)]
         tables.show(lines, options.out / f"{name}.txt", f"{name}, sparsity {one.sparsity:g}, {one.long} rounds")
         tables.show(
             ratios, options.out / f"{name}_bits.txt", "Uplink bits to the level a baseline ends at, mean and by split"

@@ -1,6 +1,6 @@
 """Why TopK at both places? Every combination of the places where ProxSkip can be pruned.
 
-``python benchmarks/paper/places.py``, about 15 minutes of processor time: the gradient at x or at TopK(x)
+``python benchmarks/paper/places.py``, about 8 minutes of processor time: the gradient at x or at TopK(x)
 (straight-through), the iterate dense or pruned after each step, the message dense or pruned, the server that averages,
 prunes what it broadcasts, or lets the clients prune it: 2 x 2 x 2 x 3 methods, of which four have names. FEMNIST digits
 at 99 %, 100 writers, full gradients, 10 local steps, 60 rounds; every method has the step size of one grid that is best

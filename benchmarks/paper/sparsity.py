@@ -1,6 +1,6 @@
 """From 20 to 99.5 % of the weights pruned: which method loses least, and how should the mask be kept?
 
-``python benchmarks/paper/sparsity.py``, about 25 minutes of processor time: FEMNIST digits, 100 writers, full
+``python benchmarks/paper/sparsity.py``, about 17 minutes of processor time: FEMNIST digits, 100 writers, full
 gradients, 10 local steps, 60 rounds, sparsity 20, 40, 60, 80, 90, 95, 99 and 99.5 %. Beside the methods that prune at
 the clients and at the server it has the ways to keep a mask: straight-through (``sparse_proxskip``), hard
 (``sparse_proxskip_local``), chosen once (``mask_proxskip``), moving every 10 rounds (``mask_proxskip-every-10``). At
