@@ -63,6 +63,7 @@ def test_every_part_leaves_finite_figures_once(tmp_path):
     assert changed == {"masks.jsonl", "table.md"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "platform, options, words",
     [
@@ -81,6 +82,7 @@ def test_it_refuses_in_one_sentence(platform, options, words):
     assert {path.name for path in (BENCHMARKS / "results").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_shrunken_results_are_not_mixed_with_others(tmp_path):
     """A folder holds one kind; nothing is written beside the other."""
     (tmp_path / "masks.jsonl").write_text(json.dumps({"small": False}) + "\n")

@@ -108,6 +108,7 @@ PAIR = (lambda key: {"w": jnp.zeros((3, 3))}, lambda params, x: x @ params["w"])
 LISTED = nn.Sequential([nn.Dense(5), nn.relu, nn.Dense(3)])  # cannot be hashed, as a list is among its fields
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [Network(), LISTED, PAIR], ids=["flax", "flax of a list", "pair"])
 def test_a_network_of_ones_own_runs(model):
     problem = sps.from_arrays(X, Y, IDS, model=model, test=0.34, batch_size=2)

@@ -87,6 +87,7 @@ def test_a_search_is_told_what_is_to_be_minimised(tmp_path):
     assert _ends(tmp_path, 5, "validation_top2") == {}
 
 
+@pytest.mark.slow
 def test_a_run_compares_by_it(mine, command):
     """The target is that of the metric, and the first record that reaches it counts: it grows from round to round."""
     done = command("run", *OPTIONS, "--metric", "test_size", "--out", "out")

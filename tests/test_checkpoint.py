@@ -214,6 +214,7 @@ def test_checkpoints_that_cannot_be_used_are_set_aside_for_the_one_before(how, c
     assert f"sparse_proxskip (seed 0) resumes {where}" in error
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_said_to_be_and_table_and_picture_are_made_anew(whole, tmp_path):
     out = shutil.copytree(whole.folder, tmp_path / "out")
     for name in ("summary.json", "curves.png"):
@@ -246,6 +247,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_fit_is_refused_by_name_and_left_as_it_is(case, copy, command):
     change, message = REFUSED[case]
@@ -256,6 +258,7 @@ def test_what_does_not_fit_is_refused_by_name_and_left_as_it_is(case, copy, comm
     assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_folder_is_for_one_process_at_a_time(copy):
     with journal.locked(copy):
         status, _, error = Process(copy.parent, "resume", copy).end()

@@ -45,6 +45,7 @@ def test_wrong_input_gets_one_message_status_2_and_leaves_nothing(case, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_process_ends_the_same_way(tmp_path, shell):
     arguments, message = WRONG["chunk"]
     done = shell("run", *arguments)
@@ -74,6 +75,7 @@ def test_output_folder_is_never_overwritten(blocked, tmp_path, command):
     assert kept.read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_run_leaves_whole_result_files(tmp_path, command):
     done = command("run", *SMALL, "--seeds", "2", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
@@ -101,6 +103,7 @@ def test_run_leaves_whole_result_files(tmp_path, command):
     assert (out / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_same_seed_same_records_and_a_script_gets_one_document_and_silence(tmp_path, shell, command):
     assert shell("run", *SMALL, "--batch-size", "8", "--out", "a").returncode == 0
     done = shell("run", *SMALL, "--batch-size", "8", "--out", "b", "--json", "--quiet")
@@ -137,6 +140,7 @@ def test_damaged_data_file_is_refused_by_name(damage, shared_data, tmp_path, she
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_output_folder_that_cannot_be_made(tmp_path, shell):
     (tmp_path / "file").write_text("")
     done = shell("run", *SMALL, "--out", tmp_path / "file" / "out")

@@ -187,6 +187,7 @@ def test_only_the_cohort_sends_and_receives(name, down):
         np.testing.assert_array_equal(broadcasts, np.arange(1, 4) * C * numbers * 32)
 
 
+@pytest.mark.slow
 def test_the_table_says_what_answers_took(command):
     """Where a cohort gets answers, a column of the table says how much of the downlink they are."""
     options = ["--problem", "quadratic", "--clients", 4, "--rounds", 2, "--local-steps", 2, "--algorithm", "proxskip"]
@@ -228,14 +229,10 @@ def test_the_state_between_iterations_has_a_row_a_member():
 # --- clients in host memory --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @x64
-@pytest.mark.parametrize(
-    "weights", [None, pytest.param((0.1, 0.2, 0.3, 0.4), marks=pytest.mark.slow)], ids=["equal", "by size"]
-)
-@pytest.mark.parametrize(
-    "name",
-    ["sparse_proxskip", "scaffold", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fedavg", "fednova"))],
-)
+@pytest.mark.parametrize("weights", [None, (0.1, 0.2, 0.3, 0.4)], ids=["equal", "by size"])
+@pytest.mark.parametrize("name", ["sparse_proxskip", "scaffold", "fedavg", "fednova"])
 def test_streaming_gives_the_same_numbers(name, weights):
     """The states are equal, the records but for the order of their sums; data are memory-mapped or not."""
     problem = least_squares(batch_size=2).problem

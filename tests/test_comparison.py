@@ -94,6 +94,7 @@ def test_table_and_plot_from_the_shell(tmp_path, shell):
     assert sorted(f.name for f in tmp_path.glob("plot*")) == ["plot-a.png", "plot-b.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -111,6 +112,7 @@ def test_wrong_input_gets_one_message_and_status_2(arguments, message, tmp_path,
     assert [f.name for f in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
+@pytest.mark.slow
 def test_run_and_table_hold_all_to_one_target(command, tmp_path):
     """The worst training loss that a run ends with, of three methods and two seeds; every run reaches it."""
     options = ["--problem", "quadratic", "--clients", 4, "--rounds", 4, "--local-steps", 2, "--seeds", 2, "--quiet"]

@@ -63,6 +63,7 @@ def plainly_compiled():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.mark.slow
 @plain
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in COMPARED else [SLOW]) for name in ALGORITHMS])
@@ -116,6 +117,7 @@ def test_clipping_keeps_a_residual_network_finite():
     assert np.isfinite(trained(problem, 300.0, CLIP)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "model"),
     [
@@ -136,6 +138,7 @@ def test_predicted_memory_counts_activations(network, model):
     assert 0.8 < footprint(shapes(method, problem), problem, Layout(1)).total / real < 1.5
 
 
+@pytest.mark.slow
 @plain
 @pytest.mark.parametrize("scope", ["global", "layerwise", "erk"])
 def test_first_and_last_layer_can_stay_dense(scope):
@@ -157,6 +160,7 @@ def test_evaluation_in_batches_is_the_same(network):
             np.testing.assert_allclose(value, seen[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @plain
 def test_some_examples_of_each_client_stand_for_the_training_loss():
     problem, few = problem_of("lstm"), problem_of("lstm", evaluate_examples=2)

@@ -40,7 +40,8 @@ def test_what_is_no_key_is_named(key):
         split_key(key)
 
 
-@pytest.mark.parametrize("generator", ["rbg", pytest.param("unsafe_rbg", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("generator", ["rbg", "unsafe_rbg"])
 def test_layouts_and_sweeps_agree_whatever_the_default_generator_is(generator):
     """Stochastic gradients of a TopK method: the numbers of threefry, in every layout and in a sweep.
 

@@ -20,6 +20,7 @@ def weighted(shared, x, i):
     return {"a": shared * x, "b": x[0]}, (i, shared * x)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(n=st.integers(1, 9), chunk=st.none() | st.integers(1, 10), by_weight=st.booleans(), seed=st.integers(0, 99))
 def test_any_chunk_gives_the_mean_and_keeps_the_order(n, chunk, by_weight, seed):

@@ -85,6 +85,7 @@ LOSSES = [Lost(up=0.5), Lost(down=0.5), Lost(up=0.5, known=False), Lost(down=0.5
 LOSSES += [Lost(up=0.4, down=0.4, burst=2, known=False)]
 
 
+@pytest.mark.slow
 @x64
 @pytest.mark.parametrize("lost", LOSSES, ids=str)
 def test_the_sum_after_one_round(lost):
@@ -155,6 +156,7 @@ def test_the_minimiser_is_reached_by_those_who_know_and_not_by_others():
     assert found[True] < 1e-8 and found[False] > 1e-3
 
 
+@pytest.mark.slow
 @x64
 def test_layouts_streaming_and_steps_agree():
     """The states after 6 rounds of bursty losses, to the last bits."""
@@ -197,6 +199,7 @@ def test_a_method_that_needs_all_messages_cannot_lose_one():
 # --- the command line --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_line(command, tmp_path):
     """All clients without --cohort; the sum is what tells whether the losses were known."""
     run = ["run", "--problem", "quadratic", "--algorithm", "proxskip", "--rounds", 4, "--local-steps", 2, "--quiet"]

@@ -42,6 +42,7 @@ def lowered(name, platform):
     return str(export.export(one.function, platforms=[platform], disabled_checks=CHECKS)(*one.arguments).mlir_module())
 
 
+@pytest.mark.slow
 @each_platform
 @each_program
 def test_a_program_runs_on_the_device_alone(name, platform):

@@ -205,6 +205,7 @@ def make(*, data_seed: int = 0, validation: float = 0.0):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_one_that_is_undefined_ends_nothing(seeds, tmp_path, command):
     """0/0 in every evaluation: null in the records, NaN in the table, no picture of it."""

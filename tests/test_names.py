@@ -25,6 +25,7 @@ print(json.dumps([heavy, later]))
 """
 
 
+@pytest.mark.slow
 def test_what_is_heavy_is_imported_when_it_is_asked_for():
     """A process of its own; ``sps-jax doctor`` tells how long the import takes."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)

@@ -35,6 +35,7 @@ def kept(path):
 # --- models -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_model_of_a_run_is_the_one_that_was_evaluated_last(tmp_path, command):
     """Evaluated outside it gives the last record, to the rounding of a sum over other lanes, and has its zeros."""
     done = command("run", *DIGITS, "--algorithm", "sparse_proxskip", "gd", "--seeds", 2, "--out", "out")
@@ -55,6 +56,7 @@ def test_the_model_of_a_run_is_the_one_that_was_evaluated_last(tmp_path, command
     assert load_file(path).keys() == names
 
 
+@pytest.mark.slow
 def test_the_best_model_is_that_of_the_best_validation_accuracy(tmp_path, command):
     """Steps too long make accuracies rise and fall; the records tell which evaluation was the first best one."""
     settings = (*DIGITS, "--algorithm", "gd", "--stepsize", 6, "--validation", 0.2, "--evaluate-every", 1)
@@ -70,6 +72,7 @@ def test_the_best_model_is_that_of_the_best_validation_accuracy(tmp_path, comman
     assert (tmp_path / "last" / "metrics.jsonl").read_bytes() == (tmp_path / "out" / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_no_model_is_kept_where_none_is_wanted_or_the_run_diverged(tmp_path, command):
     assert command("run", *QUADRATIC, "--rounds", 2, "--keep", "none", "--out", "none").returncode == 0
     assert command("run", *QUADRATIC, "--rounds", 40, "--stepsize", 1e9, "--out", "diverged").returncode == 3
@@ -169,6 +172,7 @@ def cut(monkeypatch):
     return at
 
 
+@pytest.mark.slow
 def test_records_are_on_disk_after_each_block_and_stay_there(tmp_path, command, cut):
     """40 rounds are 20 blocks of 2; the signal of round 7 is heard when its block has ended."""
     settings = (*QUADRATIC, "--rounds", 40)
@@ -183,6 +187,7 @@ def test_records_are_on_disk_after_each_block_and_stay_there(tmp_path, command, 
     assert not (tmp_path / "out" / "models").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_keeps_the_evaluations_of_a_run_without_checkpoints(tmp_path):
     """A real process and a real signal: whole lines, a sentence, status 130, no traceback."""
     settings = ["--problem", "quadratic", "--algorithm", "gd", "--rounds", "400000", "--evaluate-every", "100"]
@@ -200,6 +205,7 @@ def test_ctrl_c_in_a_terminal_keeps_the_evaluations_of_a_run_without_checkpoints
     assert text.endswith("\n") and rounds == list(range(100, 100 * len(rounds) + 1, 100))
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_early_has_the_model_of_its_last_evaluation(tmp_path, command):
     """It ends with the first record of the whole run that fulfils the rule, and the other run goes on."""
     settings = (*DIGITS[:-1], "--algorithm", "gd", "sparse_proxskip")
@@ -227,6 +233,7 @@ def eval_rule(row, rule):
     return row[metric] <= float(bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [3, 4])
 def test_a_resumed_run_waits_as_long_and_keeps_the_same_model(when, tmp_path, command, cut):
     """Gradient descent at 1/L is at the quadratic's minimum after one round: patience 5 ends the run after about 6.
@@ -444,6 +451,7 @@ def settings_of(out):
     return json.loads((Path(out) / "config.json").read_text())["settings"]
 
 
+@pytest.mark.slow
 def test_options_come_from_a_file_with_flags_on_top(tmp_path, command):
     """By hand as TOML; then the config.json of that run gives the same records, and a flag on top wins."""
     (tmp_path / "mine.toml").write_text(TOML)

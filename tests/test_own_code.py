@@ -99,6 +99,7 @@ def here(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_method_a_problem_and_a_criterion_of_ones_own(here, command):
     """In one run; records and table name them by the functions; what was run is hashed with what it imports."""
     said = command("run", "--algorithm", "mine.py:method", "--help").stdout
@@ -133,6 +134,7 @@ def test_another_power_is_another_sparsifier_and_the_same_power_the_same():
     assert make(power=2.0).shared and make() is score
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_file_it_was_begun_with_and_with_no_other(here, shell):
     """Resumed from another folder; refused when the file, or what it imports, has changed or gone."""
     done = shell("run", *OWN, "--checkpoint-every", "2", "--out", "out")
@@ -157,6 +159,7 @@ def test_a_run_goes_on_with_the_file_it_was_begun_with_and_with_no_other(here, s
         (here / name).write_text(FILES[name])
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_lists_of_ones_own_numbers_and_refuses_a_changed_file(here, command):
     few = ("sweep", *OWN, "--pull", "0", "0.5", "--stepsize", "0.1", "--out", "out")
     done = command(*few)

@@ -86,6 +86,7 @@ def test_feature_noise_skews_the_inputs(folder):
         assert abs(added.var() / variance - 1) < 4 * np.sqrt(2 / 240)
 
 
+@pytest.mark.slow
 def test_a_network_sees_grey_images(folder):
     problem = sps.problems.arrays(file=folder / "data.npz", **NAMES, model="resnet20", batch_size=2)
     params = jax.eval_shape(problem.init, jax.random.key(0))
@@ -218,6 +219,7 @@ def test_a_prepared_set_is_read_without_tensorflow(prepared):
     assert importlib.util.find_spec("tensorflow") is None or "tensorflow" not in __import__("sys").modules
 
 
+@pytest.mark.slow
 def test_the_command_line_names_it(prepared, command, tmp_path):
     options = ["--data-dir", prepared, "--algorithm", "fedavg", "--rounds", 1, "--quiet", "--clients", 3]
     for problem in (["--problem", "tfds:tiny_images"], ["--problem=tfds:tiny_images"]):

@@ -144,6 +144,7 @@ def test_the_contract_of_personal():
         sps.check_algorithm(wrong)
 
 
+@pytest.mark.slow
 def test_the_command_line(command, tmp_path):
     """A rule, a table and a picture take the names; --target counts the bits until the worst clients reach it."""
     run = ["run", "--algorithm", "gd", "--rounds", "3", "--stepsize", "1", "--seeds", "1", "--out", "out"]

@@ -160,6 +160,7 @@ def test_description(problem):
     assert describe(Layout(5), need, 100).startswith("1 device: 5 of 100 clients at once; ")
 
 
+@pytest.mark.slow
 def test_working_memory_does_not_grow_with_the_clients():
     """FedAvg keeps nothing of a client: at a fixed chunk ten times the clients take no more temporary memory."""
     temporary = []

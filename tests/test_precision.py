@@ -50,6 +50,7 @@ def test_every_product_of_a_run_has_the_precision_that_was_named(precision, plat
     assert precisions(*run, problem, state, KEY, asked, platform=platform) == SAID[precision]
 
 
+@pytest.mark.slow
 def test_float32_is_the_default_everywhere():
     """Rounds, iterations and streamed rounds; a convolution too."""
     problem = digits(clients=4)

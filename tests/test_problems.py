@@ -13,6 +13,7 @@ from sps_jax.problems import PROBLEMS, blog_feedback, cifar10, digits, femnist, 
 from sps_jax.problems.supervised import linear_problem
 
 
+@pytest.mark.slow
 def test_least_squares_from_moments_equals_from_examples(x64):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 5)), rng.normal(size=40)
@@ -32,6 +33,7 @@ def test_least_squares_from_moments_equals_from_examples(x64):
         np.testing.assert_allclose(*map(lambda g: jax.tree.leaves(g)[0], full), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_digits_is_smooth_as_it_says(x64):
     problem = digits(clients=5, precision="float64")
     assert problem.clients == 5 and int(problem.counts.sum()) == 1438
@@ -49,6 +51,7 @@ def test_quadratic_has_the_mean_for_its_minimiser(x64):
     np.testing.assert_allclose(gradient["x"], 0, atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "folder", "examples", "test"),
     [(femnist, "femnist", 11091, None), (blog_feedback, "blogfeedback", 52397, 7624), (libsvm, "libsvm", 8124, None)],
@@ -97,6 +100,7 @@ def test_unknown_weights():
         digits(weights="sizes")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [None, 4])
 def test_validation_examples_come_from_the_clients_and_are_of_no_client(batch_size):
     """Of each client a tenth, rounded down; the test part stays what it is."""

@@ -69,6 +69,7 @@ def steps(out):
     return [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
 
 
+@pytest.mark.slow
 def test_two_processes_leave_the_records_of_one_and_only_the_first_says_and_writes(tmp_path):
     run = ["run", *COMMON, "--rounds", "20"]
     ((status, _, error),) = Processes(tmp_path, 1, *run, "--devices", "1", "--out", "one").end()
@@ -89,6 +90,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG)
 def test_what_cannot_begin_ends_all_with_a_message(case, tmp_path):
     arguments, message = WRONG[case]
@@ -100,6 +102,7 @@ def test_what_cannot_begin_ends_all_with_a_message(case, tmp_path):
     assert {path.name for path in tmp_path.rglob("*")} == {"full", "file"}
 
 
+@pytest.mark.slow
 def test_processes_that_are_not_started_alike_are_told_in_what(tmp_path):
     run = ["run", "--devices", "1", "--clients", "8", "--sparsity", "0.5", "--out", "new"]
     ended = Processes(tmp_path, 2, *run, last=["--prob", "0.2"]).end()
@@ -217,6 +220,7 @@ def test_a_launcher_says_who_the_processes_are(launcher, tmp_path):
     assert json.loads((tmp_path / "two" / "summary.json").read_text())[0]["devices"] == 4
 
 
+@pytest.mark.slow
 def test_without_a_launcher_auto_says_so(tmp_path, shell):
     for more, says in (
         ([], "--coordinator auto found no other processes: start them by Slurm"),

@@ -129,6 +129,7 @@ def ran(heading: str, capsys) -> list[list[str]]:
     return [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow
 def test_python_example_runs(capsys):
     first, *points = ran("In Python", capsys)
     accuracy, bits, control = map(float, first)
@@ -176,7 +177,7 @@ def test_headline_is_of_the_committed_figures():
     bits, levels = ((folder / f"femnist_digits{kind}.txt").read_text() for kind in ("_bits", ""))
     times = re.findall(r"^(?:fedavg_)?server_pruning .* ([\d.]+), ([\d.]+)$", bits, re.MULTILINE)
     times = [float(one) for pair in times for one in pair]
-    level = {name: 100 * float(end) for name, end in re.findall(r"^(\w+) .*? (0\.\d{4}) \+-", levels, re.MULTILINE)}
+    level = {name: 100 * float(end) for name, end in re.findall(r"^(\w+)  .*? (0\.\d{4}) \+-", levels, re.MULTILINE)}
     dense, _ = level.pop("proxskip"), level.pop("fedavg")
     own, _ = level.pop("sparse_proxskip"), level.pop("sparse_proxskip_local")  # the second is no baseline
     promise = " ".join(README.split("## ")[0].split())

@@ -68,6 +68,7 @@ def test_on_the_command_line(desk, shell):
     assert json.loads((desk / "day" / "config.json").read_text())["sources"]
 
 
+@pytest.mark.slow
 def test_in_python(desk):
     """The same in a script of fewer than 40 lines; the simulation that goes on ends at the sum of both."""
     assert len((desk / "day.py").read_text().splitlines()) < 40

@@ -65,6 +65,7 @@ def test_seeds_of_one_run_share_their_shapes_and_a_lone_seed_is_not_padded(parti
     assert of_seeds(options(clients=10, seeds=3, partition="iid")) == {} and built(alone, {}).held_counts is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [None, 4])
 @pytest.mark.parametrize("mesh", [None, clients_mesh(jax.devices())], ids=["no mesh", "mesh"])
 def test_padding_is_in_no_metric(at_once, mesh):
@@ -93,6 +94,7 @@ def test_seeds_of_a_sweep_share_one_program_with_validation_too(command, tmp_pat
         np.testing.assert_allclose(among, own, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_full_batches_and_fixed_steps_still_differ_by_seed(command, tmp_path):
     """Seeds 1 and 2 of a run are the runs of seed 1 and seed 2; the data are padded, so to float32's last bits."""
     done = command("run", *FIXED, "--seed", "1", "--seeds", "2", "--out", "both")
@@ -111,6 +113,7 @@ def test_full_batches_and_fixed_steps_still_differ_by_seed(command, tmp_path):
     assert [(row["algorithm"], row["seeds"]) for row in rows] == [("gd", 2), ("proxskip", 2)]
 
 
+@pytest.mark.slow
 def test_where_seeds_change_nothing_it_is_said_in_one_line(command, tmp_path):
     options = ["--problem", "quadratic", "--rounds", "2", "--seeds", "2", "--data-seed", "3"]
     done = command("run", *options, "--algorithm", "gd", "proxskip", "--prob", "0.5", "--out", "out")
@@ -129,6 +132,7 @@ def test_what_differs_is_not_unmoved():
     assert unmoved({("a", 0): [row], ("a", 1): [row | {"train_loss": 0.6}]}) == []
 
 
+@pytest.mark.slow
 def test_data_settings_are_swept_and_compared_separately(command, tmp_path):
     """Each data setting has its own block; a point is what a run with that setting is."""
     few = ["--problem", "digits", "--algorithm", "gd", "--rounds", "2", "--validation", "0"]

@@ -17,6 +17,7 @@ def by_point(*paths):
     return sorted(rows, key=lambda row: (row["point"], row.get("round")))
 
 
+@pytest.mark.slow
 def test_shards_are_the_sweep_in_parts_and_are_merged(command, tmp_path):
     """8 points in 3 shards: the records of the whole; a killed shard goes on; table and plot take the folder above."""
     assert command(*SWEEP, "--out", "whole").returncode == 0
@@ -88,6 +89,7 @@ def optuna():
     return pytest.importorskip("optuna", reason="optuna is not installed: pip install 'sps_jax[search]'")
 
 
+@pytest.mark.slow
 def test_a_search_is_a_sweep_whose_points_are_proposed(optuna, command, tmp_path):
     """16 trials of two methods with 2 seeds are 64 points; a killed search goes on to the same ones, bit for bit.
 

@@ -274,6 +274,7 @@ def simulated(make, rounds=6, **hyper):
     return simulate(make, problem(), values, KEY, rounds=rounds, local_steps=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("criterion", "spelled", "blocks_", "size"),
     [
@@ -378,6 +379,7 @@ def test_density_of_each_round_and_compilation():
     assert run_rounds._cache_size() == programs
 
 
+@pytest.mark.slow
 def test_grown_in_one_round_is_a_dense_round_and_then_plain():
     """FedAvg keeps nothing between rounds: with full batches one can be cut in two."""
     run = partial(simulate, problem=digits(clients=4, batch_size=None), key=KEY, local_steps=3)
@@ -408,6 +410,7 @@ def test_a_ramp_by_steps_by_sweep_and_with_a_transform():
             np.testing.assert_allclose(history[name], ends[point["sparsity_rounds"]][name], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_scaffold_with_blocks_and_a_ramp():
     """A method whose messages are pairs, of which one half is pruned."""
     _, history = simulated(sparse_scaffold, sparsity=0.8, sparsity_rounds=3, prune=Sparsifier(structure="blocks:5x4"))

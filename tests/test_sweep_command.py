@@ -11,6 +11,7 @@ SMALL += ["--local-steps", "3", "--seeds", "2", "--clients", "4", "--rounds", "4
 POINTS = 2 * 2 * 2 + 2 * 2  # gd has no sparsity
 
 
+@pytest.mark.slow
 def test_every_point_is_recorded_and_a_sweep_that_was_cut_off_goes_on(tmp_path, command):
     out = tmp_path / "out"
     done = command("sweep", *SMALL, "--out", out)

@@ -59,6 +59,7 @@ def test_each_point_is_its_single_run(schedule, points_chunk, x64):
     assert_each_is_its_single_run(make, problem, points, 1e-12, points_chunk=points_chunk)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gd", "fedprox", "scaffold"])
 def test_in_float32_too(small, name):
     """From a random start. From zero, numbers of rare pixels cancel or not by their last bit; zeros cost no bits."""

@@ -153,6 +153,7 @@ def test_a_factory_without_return_is_told_so():
         check_algorithm(returns_nothing)
 
 
+@pytest.mark.slow
 def test_a_problem_of_ones_own_is_what_it_runs_on():
     """In the problem's own shapes and dtype, float32 here: a method for models with a leaf x is right there."""
     from sps_jax.problems import quadratic

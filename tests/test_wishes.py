@@ -23,6 +23,7 @@ RECORDS = {"gd": [[{"round": r, "uplink_bits": 8 * r, "test_accuracy": r / 4} fo
 # --- paths --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_tilde_is_the_home_folder_in_every_path(command, tmp_path, monkeypatch):
     """A shell leaves the tilde of ``--out=~/x`` as it is; no command may make a folder of that name."""
     home = tmp_path / "home"

@@ -134,6 +134,7 @@ def sorting_topk(params, sparsity):
     return params | {"w": jnp.where(rank.astype(w.dtype) < jnp.round((1 - sparsity) * w.size), w, jnp.zeros_like(w))}
 
 
+@pytest.mark.slow
 @x64
 @sample_of_methods
 def test_without_jit(name, options):

@@ -58,6 +58,7 @@ def test_ef21_with_a_cohort_breaks_the_sum():
     assert np.abs(total[-1]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ef14", "ef21"])
 def test_nothing_is_left_out_without_sparsity(kind):
     """C = identity: the same server and h as without error feedback."""
@@ -71,6 +72,7 @@ def test_nothing_is_left_out_without_sparsity(kind):
     chex.assert_trees_all_close(state.memory[0], plain.memory, rtol=0, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ef14", "ef21"])
 def test_it_keeps_the_contract(kind):
     """Only the first promises the sum, because with a cohort the second breaks it."""

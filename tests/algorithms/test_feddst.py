@@ -26,6 +26,7 @@ def run(quadratic, rounds, evaluate_every=None, **hyper):
     return simulate(feddst, quadratic.problem, values, KEY, local_steps=4, encoding="indices", **often)
 
 
+@pytest.mark.slow
 def test_the_mask_has_k_ones_and_the_model_lies_in_it():
     """After each of four rounds, of which the third readjusts."""
     quadratic = least_squares(dtype=np.float32, batch_size=2)
@@ -50,6 +51,7 @@ def test_only_readjustments_tell_positions():
         assert history[column][-1] == 4 * (K + 3) * (6 * 32 + 2 * 5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_moving_the_mask_finds_a_better_one():
     """Where a sparse model fits: less than half the loss with the first mask kept (``drop`` 0)."""
@@ -264,6 +266,7 @@ def test_a_smaller_mask_is_told():
     assert history["downlink_bits"][-1] == 4 * (32 * sum(k[1:] + k[3:] + [3] * 4) + 5 * (k[1] + 3 + k[2] + 3))
 
 
+@pytest.mark.slow
 def test_a_cohort_is_told_the_mask_each_time():
     """Two of four clients a round, two rounds: who takes part may have missed the last mask, and keeps none."""
     quadratic = least_squares(dtype=np.float32)

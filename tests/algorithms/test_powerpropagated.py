@@ -27,6 +27,7 @@ def of(name, beta):
     return make
 
 
+@pytest.mark.slow
 @x64
 @pytest.mark.parametrize("name", ["sparse_proxskip", "fedavg_server_pruning"])
 def test_with_beta_one_it_is_the_method(name):

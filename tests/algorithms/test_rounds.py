@@ -75,6 +75,7 @@ def test_a_step_size_that_decays_is_gradient_descent_with_that_step_size(how):
     np.testing.assert_allclose(matrix(state.server[0]), x, rtol=1e-7)  # optax computes the schedule in float32
 
 
+@pytest.mark.slow
 def test_a_constant_schedule_changes_nothing_and_all_ways_agree():
     """Of the step size and of p: as numbers, by rounds, by steps and in a sweep, in the same iterations."""
     problem, k = least_squares(batch_size=2).problem, lambda value: lambda t: jnp.full((), value, jnp.float64)
@@ -167,6 +168,7 @@ def test_a_factory_says_what_its_numbers_may_be():
 # --- the broadcast that began the round --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_client_hears_of_the_broadcast_that_began_the_round_again():
     """Each client adds up (new broadcast - old one): the server's model minus the first one, a telescope."""
 
@@ -209,6 +211,7 @@ def test_the_median_of_clients_is_their_median():
     np.testing.assert_allclose(matrix(state.server), np.median(after_one_step(quadratic, 0.1), axis=0), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_layouts_schedules_and_cohorts_give_one_median():
     """Chunks, steps one by one, a schedule, a streamed cohort of all: the same server to the last bits."""
     problem = least_squares(batch_size=2).problem

@@ -35,8 +35,6 @@ ENVIRONMENTS = {  # name -> variables, None for unset, and what cannot work in i
     "ascii": ({"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, "nothing"),
     "narrow": ({"COLUMNS": "10"}, "nothing"),
 }
-QUICK = {("backend", "run"), ("no cuda", "run"), ("no platform", "doctor"), ("generator", "version")}
-SLOW = [(name, command) for name in ENVIRONMENTS for command in COMMANDS if (name, command) not in QUICK]
 
 
 def process(folder, arguments, variables=None, end=""):
@@ -71,9 +69,9 @@ def judge(done, works, name=""):
     assert done.returncode in (1, 2, 3) and name in line, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "command"), [*sorted(QUICK), *(pytest.param(*one, marks=pytest.mark.slow) for one in SLOW)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_a_strange_environment(name, command, request, tmp_path):
     """JAX refuses some values when it is imported and others when it looks for devices; the rest must work.
 
@@ -92,7 +90,8 @@ def test_doctor_says_all_else_where_there_is_no_device(tmp_path):
     assert done.returncode == 1 and "\ndevices     none\n" in done.stdout and "\ndata  " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["doctor", pytest.param("run", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["doctor", "run"])
 def test_a_flag_that_xla_does_not_know(command, tmp_path):
     """XLA ends the process itself, with status 1, having said why; doctor looks in another process."""
     done = process(tmp_path, COMMANDS[command], {"XLA_FLAGS": "--xla_nonsense=1"})
@@ -109,18 +108,9 @@ def test_a_divergence_that_jax_is_asked_to_stop_at(tmp_path):
     judge(done, False, "JAX_DEBUG_NANS")
 
 
-@pytest.mark.parametrize(
-    "end",
-    [
-        "| true",
-        pytest.param("| head -1", marks=pytest.mark.slow),
-        pytest.param("2>&1 >/dev/null | true", marks=pytest.mark.slow),
-        pytest.param(">&-", marks=pytest.mark.slow),
-        pytest.param("2>&-", marks=pytest.mark.slow),
-        pytest.param("<&-", marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("command", ["run", pytest.param("help", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["| true", "| head -1", "2>&1 >/dev/null | true", ">&-", "2>&-", "<&-"])
+@pytest.mark.parametrize("command", ["run", "help"])
 def test_a_reader_that_goes_away(command, end, tmp_path):
     """It loses what it does not read, and nobody else loses anything: the run is finished, its results are there."""
     done = process(tmp_path, [*COMMANDS[command], *(["--out", "here"] if command == "run" else [])], end=end)

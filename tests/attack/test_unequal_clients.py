@@ -76,6 +76,7 @@ def check(case):
 FUZZ = {"deadline": None, "database": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @settings(max_examples=4, **FUZZ)
 @given(cases())

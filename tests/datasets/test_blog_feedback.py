@@ -18,6 +18,7 @@ def texts(originals):
         return {name: list(csv.reader(io.StringIO(archive.read(name).decode()))) for name in names}
 
 
+@pytest.mark.slow
 def test_has_the_known_shape(blog_feedback):
     shapes = [array.shape for array in blog_feedback]
     assert shapes == [(52397, 280), (52397,), (52397,), (7624, 280), (7624,)]
@@ -27,6 +28,7 @@ def test_has_the_known_shape(blog_feedback):
     assert (len(sizes), sizes.min(), sizes.max(), np.median(sizes)) == (554, 3, 3666, 27)
 
 
+@pytest.mark.slow
 def test_training_rows_are_the_files_rows_grouped_by_blog(blog_feedback, texts):
     groups = {}
     for row in texts["blogData_train.csv"]:

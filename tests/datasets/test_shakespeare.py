@@ -26,6 +26,7 @@ def test_has_the_known_shape(shakespeare, play):
     assert all(text.dtype == np.int32 and text.ndim == 1 for text in shakespeare.texts)
 
 
+@pytest.mark.slow
 def test_every_line_is_spoken_once(shakespeare, play):
     """As many lines of each content as in the file, less the lines with names and the empty ones."""
     spoken = sorted(line for role in shakespeare.roles for line in text_of(shakespeare, role).splitlines())

@@ -122,6 +122,7 @@ def test_the_evaluation_drops_nothing_and_the_training_half(made):
     assert (np.abs(drawn.mean(axis=0) - outputs) < 6 * error + 1e-6).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", ["linen", "nnx of a key", "equinox", "haiku"], indirect=True)
 def test_it_runs_and_its_weights_are_pruned(made):
     kind, model, network = made

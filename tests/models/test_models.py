@@ -37,6 +37,7 @@ def test_resnet18_has_the_known_number_of_parameters():
     assert {"first", "last"} < shapes["params"].keys()
 
 
+@pytest.mark.slow
 def test_resnet18_halves_the_image_three_times():
     model = resnet18(10, width=8)
     params = jax.jit(model.init)(jax.random.key(0))
