@@ -1,10 +1,10 @@
 """Why TopK at both places? Every combination of the places where ProxSkip can be pruned.
 
-``python benchmarks/paper/places.py``, about 8 minutes of processor time: the gradient at x or at TopK(x)
+``python benchmarks/paper/places.py``, about 20 minutes of processor time: the gradient at x or at TopK(x)
 (straight-through), the iterate dense or pruned after each step, the message dense or pruned, the server that averages,
 prunes what it broadcasts, or lets the clients prune it: 2 x 2 x 2 x 3 methods, of which four have names. FEMNIST digits
 at 99 %, 100 writers, full gradients, 10 local steps, 60 rounds; every method has the step size of one grid that is best
-on validation data of the first split, and is then run on three splits. In all of them the shipped model is TopK of the
+on validation data, mean over three splits. In all of them the shipped model is TopK of the
 server's. ``--full``: 200 rounds, 5 splits. Findings: ``benchmarks/results/README.md``.
 """
 
@@ -56,7 +56,7 @@ MAKES = {name: combination(p) for name, p in PLACES.items()}
 
 def measure(options) -> dict[str, list[Record]]:
     """For each combination the records of its chosen step size, on all splits."""
-    stepsizes = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0) if options.full else (0.5, 1.0, 2.0, 4.0)
+    stepsizes = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0) if options.full else (0.5, 1.0, 2.0, 4.0, 8.0)
     rounds, splits = (200, 5) if options.full else (60, 3)
 
     def build(split: int) -> Problem:
