@@ -2,13 +2,17 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
+
+from sps_jax.runs import processes
 
 COMMON = ["--precision", "float64", "--clients", "8", "--algorithm", "sparse_proxskip", "gd", "--evaluate-every", "5"]
 LONG = [*COMMON, "--rounds", "1200", "--checkpoint-every", "30"]
@@ -218,6 +222,30 @@ def test_a_launcher_says_who_the_processes_are(launcher, tmp_path):
         assert [process.returncode for process in started] == [0, 0], ended
         assert "sparse_proxskip  0 " in ended[0][0] and "sparse_proxskip" not in ended[1][0]
     assert json.loads((tmp_path / "two" / "summary.json").read_text())[0]["devices"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("mpirun") is None or find_spec("mpi4py") is None, reason="no Open MPI with mpi4py")
+def test_open_mpi_starts_two_processes(tmp_path):
+    """By ``mpirun`` itself: one run, on the devices of both, which only the first tells."""
+    run = ["run", *COMMON, "--rounds", "2", "--out", "two", "--devices", "2", "--coordinator", "auto"]
+    launch = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, "-m", "sps_jax", *run]
+    done = subprocess.run(launch, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.count("sparse_proxskip  0 ") == 1, done.stderr
+    assert json.loads((tmp_path / "two" / "summary.json").read_text())[0]["devices"] == 4
+
+
+def test_open_mpi_5_does_not_say_where_the_first_process_is(monkeypatch):
+    """It sets the rank and no address, which Open MPI 4 sets too; without mpi4py the processes cannot tell it."""
+    monkeypatch.setattr(processes, "find_spec", lambda name: None)
+    assert processes._launcher() is None
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"needs mpi4py under Open MPI 5: pip install 'sps_jax\[mpi\]'"):
+        processes._launcher()
+    monkeypatch.setattr(processes, "find_spec", lambda name: name)
+    assert processes._launcher() == "mpi4py"
+    monkeypatch.setenv("OMPI_MCA_orte_hnp_uri", "4096.0;tcp://127.0.0.1:1")
+    assert processes._launcher() is None
 
 
 @pytest.mark.slow

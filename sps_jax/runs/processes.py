@@ -6,7 +6,8 @@ Start the command once on each host, with the same options except the last:
     sps-jax run --clients 8 --devices 2 --out results --coordinator host0:1234 --num-processes 2 --process-id 1
 
 ``--coordinator auto``, without the other two, asks the launcher instead: what JAX detects of Slurm, Open MPI or
-Kubernetes (``srun sps-jax run --coordinator auto ...``, one process for each accelerator).
+Kubernetes (``srun sps-jax run --coordinator auto ...``, one process for each accelerator). Under Open MPI 5 this needs
+mpi4py, ``pip install 'sps_jax[mpi]'``.
 
 The clients are sharded over the devices of all processes, whose total must divide the number of clients. Each process
 reads the data and keeps only those of its own clients; only process 0 writes files and prints. If a process is killed,
@@ -22,6 +23,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import jax
@@ -77,8 +79,11 @@ def _connect(coordinator: str | None, num_processes: int | None, process_id: int
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     if os.name == "posix":
         ctypes.CDLL(None).signal(int(signal.SIGABRT), _lost)
+    how = None if coordinator is not None else _launcher()
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=20)
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, heartbeat_timeout_seconds=20, cluster_detection_method=how
+        )
     except ValueError as error:
         if coordinator is not None:
             raise
@@ -90,6 +95,21 @@ def _connect(coordinator: str | None, num_processes: int | None, process_id: int
     if len(set(counts.values())) > 1:
         shutdown()
         raise ValueError(f"all processes must have equally many --devices, not {', '.join(map(str, counts.values()))}")
+
+
+def _launcher() -> str | None:
+    """Return JAX's name of the way to find the other processes; None for what it tries by itself.
+
+    Open MPI 5 no longer says where the first process is, by which JAX knows Open MPI: the processes tell each other.
+
+    Raises:
+      ValueError: if they were started by Open MPI 5 and cannot.
+    """
+    if "OMPI_COMM_WORLD_SIZE" not in os.environ or "OMPI_MCA_orte_hnp_uri" in os.environ:
+        return None
+    if find_spec("mpi4py") is None:
+        raise ValueError(f"--coordinator {AUTO} needs mpi4py under Open MPI 5: pip install 'sps_jax[mpi]'")
+    return "mpi4py"
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
