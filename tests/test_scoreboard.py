@@ -113,3 +113,23 @@ def test_a_reference_is_chosen_on_validation_data_of_the_first_split(script):
 
     records = [one("l1", 1, 0, 3.0), one("l1", 2, 0, 2.0), one("l1", 1, 1, 0.1), one("greedy", 1, 0, math.nan)]
     assert {name: r["point"] for name, r in script("common").references(records, "loss").items()} == {"l1": {"p": 2}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "methods"),
+    [
+        ("sparse", ["sparse_proxskip", "server_pruning", "mask_proxskip"]),
+        ("dense", ["fedcomloc_com", "proxskip", "ef21", "fedsmu"]),
+    ],
+)
+def test_who_ships_a_sparse_model(script, model, methods):
+    """Sparse: TopK of the mean, the server's, a mask's. Dense: a union of the clients' masks, and the rest."""
+    board = script("scoreboard")
+    assert {board.shipped(board.METHODS[name]) for name in methods} == {model}
+
+
+def test_the_table_is_that_of_the_results():
+    results = SCRIPTS.parent / "results"
+    table = (results / "paper" / "scoreboard" / "scoreboard.txt").read_text(encoding="utf-8")
+    assert table.strip() in (results / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The scoreboard: every method of the package on six workloads, at equal tuning, by bits and by seconds to a target.
+"""The scoreboard: every method of the package on seven workloads, at equal tuning, by bits and by seconds to a target.
 
 ``python benchmarks/paper/scoreboard.py``; ``--only WORKLOAD`` chooses. The rules are AlgoPerf's (Dahl et al. 2023,
 arXiv 2306.07179), carried over: each workload has one target, fixed before the methods are run; each method has
@@ -11,7 +11,8 @@ and seconds on three networks (``sps_jax.results.clock``). A performance profile
 workloads on which it takes at most tau times what the best method takes. All records are in ``OUT/WORKLOAD.jsonl``;
 what is there is not run again, and tables and pictures are made of the workloads that are there.
 
-A method that communicates after every step has as many rounds as the others have steps.
+A method that communicates after every step has as many rounds as the others have steps. A target asks for a loss or an
+accuracy alone: the tables say which methods ship a sparse model and which a dense one.
 
 A method that enters the table of the package is in the scoreboard; a number that is new to it needs a line in
 ``SPACES``. Findings: ``benchmarks/results/README.md``.
@@ -33,6 +34,7 @@ from scipy.stats import qmc
 from workloads import WORKLOADS, Workload
 
 import sps_jax as sps
+from sps_jax.problems import quadratic
 from sps_jax.results.clock import NETWORKS, elapsed
 from sps_jax.results.plots import COLOURS
 from sps_jax.results.reading import human
@@ -83,6 +85,18 @@ def points(make: Callable[..., sps.Algorithm], work: Workload) -> list[dict[str,
     values = np.exp(ranges[:, 0] + unit * (ranges[:, 1] - ranges[:, 0]))
     fixed = {"sparsity": work.sparsity} | ({"local_steps": work.local_steps} if "prob" in signature(make) else {})
     return [{name: float(f"{v:.4g}") for name, v in zip(names, row, strict=True)} | fixed for row in values]
+
+
+@cache
+def shipped(make: Callable[..., sps.Algorithm]) -> str:
+    """Whether the model that a method ships has the sparsity, by what two rounds on a small quadratic leave.
+
+    The union of the clients' masks, which ``fedcomloc_com`` ships, has not.
+    """
+    takes = {"local_steps", *signature(make)}
+    point = {name: value for name, value in points(make, WORKLOADS["quadratic"])[0].items() if name in takes}
+    (_, history, _), *_ = sps.sweep(make, quadratic(clients=5), [point], rounds=2)
+    return "sparse" if history["density"][-1] <= 1 - point.get("sparsity", 0) < 1 else "dense"
 
 
 def chosen(records: Sequence[Record], metric: str) -> dict[str, Any] | None:
@@ -153,13 +167,15 @@ def lines(name: str, work: Workload, found: Mapping[str, Sequence[Record]], tabl
         return table[method]["bits up"], sign * end if math.isfinite(end) else math.inf
 
     for method in sorted(found, key=order):
-        own = found[method]
+        own, ends = found[method], [common.end(r, work.metric) for r in found[method]]
+        lost = sum(not math.isfinite(value) for value in ends)
         sums = [max(r["history"]["control_sum"]) for r in own if r["history"].get("control_sum")]
         shown = {cost: value if math.isfinite(value) else None for cost, value in table[method].items()}
         yield {
             "method": method,
+            "model": shipped(METHODS[method]),
             "stepsize": f"{own[0]['stepsize']:.3g}" if own else "diverged",
-            work.metric: tables.described([common.end(r, work.metric) for r in own]) if own else "-",
+            work.metric: f"{lost} of {len(ends)} diverged" if lost else tables.described(ends) if ends else "-",
             **{cost: human(value) for cost, value in shown.items() if cost.startswith("bits")},
             **{
                 cost: "-" if value is None else f"{value:.3g}"
@@ -190,7 +206,8 @@ def overall(boards: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[dic
     areas = {cost: {m: area(r) for m, r in ratios(boards, cost).items()} for cost in COSTS}
     reached = {m: int(np.isfinite(r).sum()) for m, r in ratios(boards, COSTS[0]).items()}
     return [
-        {"method": m, "targets reached": f"{reached[m]} of {len(boards)}"} | {c: f"{areas[c][m]:.2f}" for c in COSTS}
+        {"method": m, "model": shipped(METHODS[m]), "targets reached": f"{reached[m]} of {len(boards)}"}
+        | {cost: f"{areas[cost][m]:.2f}" for cost in COSTS}
         for m in sorted(reached, key=lambda m: -areas[COSTS[0]][m])
     ]
 
@@ -236,9 +253,11 @@ def main() -> None:
         boards[name] = scores(name, work, found, options)
         rows = lines(name, work, found, boards[name])
         tables.show(rows, options.out / f"{name}.txt", f"{name}, sparsity {work.sparsity:g}, {work.rounds} rounds")
-    text = f"Area under the performance profile over {', '.join(boards)}; 1 is always best"
-    tables.show(overall(boards), options.out / "scoreboard.txt", text)
-    draw(boards, options.out / "scoreboard.png")
+    sparse = {name: {m: own for m, own in b.items() if shipped(METHODS[m]) == "sparse"} for name, b in boards.items()}
+    for file, some, whose in (("scoreboard", boards, ""), ("sparse", sparse, ", of those that ship a sparse model")):
+        text = f"Area under the performance profile over {', '.join(boards)}{whose}; 1 is always best"
+        tables.show(overall(some), options.out / f"{file}.txt", text)
+        draw(some, options.out / f"{file}.png")
 
 
 if __name__ == "__main__":
