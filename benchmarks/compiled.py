@@ -15,7 +15,8 @@ a measurement:
 * v5e: cycles are the compiler's static estimates (``estimated_cycles``), which know nothing of contention or of waiting
   for memory; microseconds are these at 1.5 GHz.
 * Memory is the compilers' ``peak_memory_in_bytes``, a device: arguments, results and temporaries that are in use at
-  once, on the v5e those in vector memory too; beside it what the package predicts.
+  once, on the v5e those in vector memory too; on a CPU, whose platform is ``cpu``, all that it reserves. Beside it what
+  the package predicts.
 
 A local step is one iteration of the loop over local steps, of all clients that a device computes at once, with TopK in
 it; a round has 10 of them and no evaluation. ``before``, TopK is taken to make 9 passes a step, see
@@ -35,7 +36,11 @@ from pathlib import Path
 
 OUT = Path(__file__).parent / "results" / "compiled"
 LABELS = ("before", "after")
-HEADS = {"cuda": "H100, counted in XLA's launch plan", "tpu": "TPU v5e, XLA's static estimates at 1.5 GHz"}
+HEADS = {
+    "cuda": "H100, counted in XLA's launch plan",
+    "tpu": "TPU v5e, XLA's static estimates at 1.5 GHz",
+    "cpu": "CPU, what XLA reserves",
+}
 Cells = Mapping[str, Callable[[dict], str]]
 
 
@@ -43,6 +48,7 @@ def main() -> int:
     """Compile what is asked for, a process each, and write what came out."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     from accelerators import compiling, targets
+    from accelerators.readings import READINGS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--platforms", nargs="+", choices=targets.PACKAGES, default=list(targets.PACKAGES))
@@ -64,6 +70,8 @@ def main() -> int:
         return 1
     failed, source = 0, compiling.source()
     for name, platform in itertools.product(asked.programs, asked.platforms):
+        if platform == "cpu" and name in READINGS:
+            continue
         if (name, platform) in finished(records(asked.label), source, options):
             continue
         record = compiling.in_own_process(name, platform, options, asked.minutes)
@@ -136,6 +144,9 @@ MEMORY: Cells = {
     "peak MB": lambda r: f"{r['peak_memory_bytes'] / 1e6:,.4g}",
     "predicted MB": lambda r: f"{r['predicted_bytes'] / 1e6:,.4g}",
 }
+PREDICTED = MEMORY["predicted MB"]
+RESERVED = ("argument_bytes", "output_bytes", "temp_bytes")
+"""On a CPU the peak leaves out the arguments; what is reserved are these, less the results that lie over arguments."""
 PROGRAM_CELLS: dict[str, Cells] = {
     "cuda": {
         "kernels a step": lambda r: f"{r['step']['kernels']:,}",
@@ -152,6 +163,10 @@ PROGRAM_CELLS: dict[str, Cells] = {
         "us a round": lambda r: f"{r['round']['cycles'] / 1.5e3:,.5g}",
         "all-reduces": lambda r: str(r["all_reduces_a_round"]),
         **MEMORY,
+    },
+    "cpu": {
+        "reserved MB": lambda r: f"{(sum(r[part] for part in RESERVED) - r['alias_bytes']) / 1e6:,.4g}",
+        "predicted MB": PREDICTED,
     },
 }
 LAYOUT_CELLS: dict[str, Cells] = {

@@ -10,9 +10,10 @@ from jax.experimental import topologies
 PACKAGES = {
     "cuda": ("jax-cuda13-plugin", "jax-cuda13-pjrt", "nvidia-nvvm", "nvidia-cuda-nvcc"),
     "tpu": ("libtpu",),
+    "cpu": (),
 }
-"""What each platform's compiler comes in; no driver and no cuDNN."""
-NAMES = {"cuda": "h100", "tpu": "v5e:2x2"}
+"""What each platform's compiler comes in beside JAX; no driver and no cuDNN."""
+NAMES = {"cuda": "h100", "tpu": "v5e:2x2", "cpu": "this machine"}
 H100 = Path(__file__).with_name("h100.txtpb")
 """What XLA wants to know of an H100. Without ``driver_version`` command buffers silently leave out WHILE."""
 TPU_ENVIRONMENT = {
@@ -55,6 +56,8 @@ def devices(platform: str, count: int) -> list[jax.Device]:
     absent = missing(platform)
     if absent:
         raise RuntimeError(absent)
+    if platform == "cpu":
+        return jax.devices("cpu")[:count]
     described = {"topology": "1x1x4", "target_config": H100.read_text(encoding="utf-8")} if platform == "cuda" else {}
     if platform == "tpu":
         os.environ.update(TPU_ENVIRONMENT)
