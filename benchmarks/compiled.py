@@ -140,13 +140,15 @@ def in_topk(record: dict) -> str:
     return f"{cycles / 1.5e3:,.4g} ({cycles / record['step']['cycles']:.0%})"
 
 
+def reserved(record: dict) -> int:
+    """The bytes that XLA reserves on a CPU, whose peak leaves out the arguments: these, results and temporaries."""
+    return sum(record[f"{part}_bytes"] for part in ("argument", "output", "temp")) - record["alias_bytes"]
+
+
 MEMORY: Cells = {
     "peak MB": lambda r: f"{r['peak_memory_bytes'] / 1e6:,.4g}",
     "predicted MB": lambda r: f"{r['predicted_bytes'] / 1e6:,.4g}",
 }
-PREDICTED = MEMORY["predicted MB"]
-RESERVED = ("argument_bytes", "output_bytes", "temp_bytes")
-"""On a CPU the peak leaves out the arguments; what is reserved are these, less the results that lie over arguments."""
 PROGRAM_CELLS: dict[str, Cells] = {
     "cuda": {
         "kernels a step": lambda r: f"{r['step']['kernels']:,}",
@@ -165,8 +167,8 @@ PROGRAM_CELLS: dict[str, Cells] = {
         **MEMORY,
     },
     "cpu": {
-        "reserved MB": lambda r: f"{(sum(r[part] for part in RESERVED) - r['alias_bytes']) / 1e6:,.4g}",
-        "predicted MB": PREDICTED,
+        "reserved MB": lambda r: f"{reserved(r) / 1e6:,.4g}",
+        "predicted MB": MEMORY["predicted MB"],
     },
 }
 LAYOUT_CELLS: dict[str, Cells] = {

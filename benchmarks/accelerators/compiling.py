@@ -18,6 +18,8 @@ from accelerators.programs import PROGRAMS, Placed, placed
 STEP, ROUND = "Round.local_steps", "_scan_rounds"
 """The functions of the package that have the loops over local steps and over rounds."""
 TOPK = "topk_mask"
+COUNTED = ("cuda", "tpu")
+"""The platforms whose compilers say what an iteration costs; XLA:CPU does not."""
 SCRIPT = Path(__file__).parents[1] / "compiled.py"
 MEMORY = ("argument_size", "output_size", "alias_size", "temp_size", "peak_memory")
 
@@ -35,13 +37,13 @@ def record(name: str, platform: str, options: Mapping[str, str] | None = None) -
         module = hlo.parse(compiled.as_text())
         plan = plans.read(Path(folder)) if platform == "cuda" and name in PROGRAMS else None
     memory = compiled.memory_analysis()
-    costs = {"step": iteration(STEP, module, plan), "round": iteration(ROUND, module, plan)}
     return {
         "program": name,
         "platform": platform,
         "target": targets.NAMES[platform],
         "devices": devices,
-        **(dict.fromkeys(costs) if platform == "cpu" else costs),  # there XLA estimates nothing
+        "step": iteration(STEP, module, plan) if platform in COUNTED else None,
+        "round": iteration(ROUND, module, plan) if platform in COUNTED else None,
         "topk": topk(module) if platform == "tpu" else None,
         "readings": readings.readings(module) if name in readings.READINGS else None,
         "all_reduces_a_round": _rounds_sum(module),

@@ -220,14 +220,10 @@ def references(records: Sequence[Record], metric: str) -> dict[str, Record]:
 
     A run that diverged is none.
     """
-    sign = 1 if metric == "accuracy" else -1
-    chosen: dict[str, Record] = {}
-    for record in (r for r in records if r["data_seed"] == 0):
-        value = sign * record[f"validation_{metric}"]
-        before = chosen.get(record["method"])
-        if np.isfinite(value) and (before is None or value > sign * before[f"validation_{metric}"]):
-            chosen[record["method"]] = record
-    return chosen
+    name, pick = f"validation_{metric}", max if metric == "accuracy" else min
+    first = (r for r in records if r["data_seed"] == 0 and np.isfinite(r[name]))
+    by_method = groups(first, lambda record: record["method"])
+    return {method: pick(own, key=lambda record: record[name]) for method, own in by_method.items()}
 
 
 def on_splits(
@@ -240,7 +236,7 @@ def on_splits(
 ) -> list[Record]:
     """Records of each algorithm on all splits, at each sparsity at its point of best mean validation accuracy.
 
-    One split would not do: a run that is rounded otherwise ends a point of accuracy higher or lower.
+    One split would not do: rounding alone can move the end of a run by a point of accuracy.
 
     Args:
       path, makes: as in :func:`collect`.

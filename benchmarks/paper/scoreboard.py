@@ -89,9 +89,9 @@ def points(make: Callable[..., sps.Algorithm], work: Workload) -> list[dict[str,
 
 @cache
 def shipped(make: Callable[..., sps.Algorithm]) -> str:
-    """Whether the model that a method ships has the sparsity, by what two rounds on a small quadratic leave.
+    """Return "sparse" if a method's model has the asked sparsity after two rounds on a small quadratic, else "dense".
 
-    The union of the clients' masks, which ``fedcomloc_com`` ships, has not.
+    The union of the clients' masks, which is the model of ``fedcomloc_com``, counts as dense.
     """
     takes = {"local_steps", *signature(make)}
     point = {name: value for name, value in points(make, WORKLOADS["quadratic"])[0].items() if name in takes}

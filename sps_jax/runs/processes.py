@@ -100,10 +100,11 @@ def _connect(coordinator: str | None, num_processes: int | None, process_id: int
 def _launcher() -> str | None:
     """Return JAX's name of the way to find the other processes; None for what it tries by itself.
 
-    Open MPI 5 no longer says where the first process is, by which JAX knows Open MPI: the processes tell each other.
+    JAX recognises Open MPI by the address of the first process, which Open MPI 5 no longer gives; with mpi4py the
+    processes tell each other.
 
     Raises:
-      ValueError: if they were started by Open MPI 5 and cannot.
+      ValueError: if Open MPI 5 started them and mpi4py is not installed.
     """
     if "OMPI_COMM_WORLD_SIZE" not in os.environ or "OMPI_MCA_orte_hnp_uri" in os.environ:
         return None

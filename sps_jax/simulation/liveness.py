@@ -142,7 +142,7 @@ def _stores(one: Operation, shapes: list[Sized]) -> bool:
 
 
 def _relaid(one: Operation, shapes: list[Sized]) -> bool:
-    """Whether it is a reshape that cuts rows into pieces longer than those of a tile, which on a TPU is a copy."""
+    """Whether it is a reshape that cuts rows into pieces no shorter than a tile's row: a copy on a TPU."""
     if one.name != "reshape":
         return False
     before, after = (shapes[v].shape[-1:] or (1,) for v in (one.reads[0], one.writes[0]))

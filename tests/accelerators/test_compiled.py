@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from accelerators import compiling, targets
+from compiled import reserved
 from jax.sharding import SingleDeviceSharding
 
 from sps_jax.simulation.tiles import stored
@@ -74,6 +75,13 @@ def test_predicted_memory_is_what_the_compiler_needs(platform, name):
     """Within 20 % of the peak."""
     found = record(name, platform)
     assert 0.8 <= found["predicted_bytes"] / found["peak_memory_bytes"] <= 1.2
+
+
+@pytest.mark.parametrize("name", [*KERNELS, "lstm", "transformer_by_1"])
+def test_predicted_memory_is_what_a_cpu_reserves(name):
+    """Within 20 %; the transformer client by client, as a CPU computes it."""
+    found = record(name, "cpu")
+    assert 0.8 <= found["predicted_bytes"] / reserved(found) <= 1.2
 
 
 @pytest.mark.parametrize(
